@@ -1,0 +1,220 @@
+"""Phase 3: judge every answer with its metrics. Reads executed_experiment.json, writes evaluated_experiment.json."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from testbench import defaults
+from testbench.command import Outcome, main, option, phase, run_async
+from testbench.printable import printable
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from testbench.metrics.conclusion import Conclusion
+    from testbench.metrics.evaluation import EvaluationSettings, Surroundings, Tracing
+    from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment
+
+AUTO = "auto"
+AUTO_CEILING = 64
+
+
+class Concurrency(click.IntRange):
+    """A number of requests, or `auto`."""
+
+    name = "concurrency"
+
+    def __init__(self) -> None:
+        super().__init__(1, 1000)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return AUTO if str(value).strip().lower() == AUTO else super().convert(value, param, ctx)
+
+
+@phase("evaluate")
+@option("--model", help="Model that judges, instead of the experiment's llm_as_a_judge_model.")
+@option("--embedding-model", default=defaults.EMBEDDING_MODEL, help="Model of metrics that compare by embeddings.")
+@option(
+    "--judge-samples",
+    type=click.IntRange(1, 100),
+    default=defaults.JUDGE_SAMPLES,
+    help="How often each metric with an LLM judges; the score is the mean, and the spread is kept.",
+)
+@option(
+    "--temperature",
+    type=click.FloatRange(0, 2),
+    default=defaults.JUDGE_TEMPERATURE,
+    help="Of the judge; above 0 several samples show how sure it is.",
+)
+@option(
+    "--concurrency",
+    type=Concurrency(),
+    default=defaults.JUDGE_CONCURRENCY,
+    metavar="N|auto",
+    help="Requests to the judge in flight; auto: up to 64, and fewer while it answers 429 or 503.",
+)
+@option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=defaults.JUDGE_TIMEOUT_S,
+    help="Seconds that one request to the judge may take.",
+)
+@option("--cache/--no-cache", default=True, help=f"Take known answers of the judge from {defaults.JUDGE_CACHE}.")
+@option(
+    "--prices", type=click.Path(path_type=Path), help="YAML or JSON: MODEL: {input: 2.5, output: 10} in USD per 1M."
+)
+@option(
+    "--max-cost",
+    type=click.FloatRange(min=0),
+    metavar="USD",
+    help="Stop asking before this is exceeded; the rest is skipped. Needs --prices.",
+)
+@click.option("--dry-run", is_flag=True, help="Show calls, tokens and the most that they can cost; ask nobody.")
+@option("--fresh", is_flag=True, help="Do not go on where the same evaluation was interrupted.")
+@option("--fail-on-error", metavar="N|P", help="Exit 3 with more errors than this: a count, or a part as 0.05 or 5%.")
+@option("--input", type=click.Path(path_type=Path), default=defaults.EXECUTED_FILE, help="What run wrote.")
+@option("--output", type=click.Path(path_type=Path), default=defaults.EVALUATED_FILE, help="To write.")
+@click.option("--list-metrics", is_flag=True, help="Show all metrics with their parameters, and stop.")
+def command(**options: Any) -> Outcome:
+    """Judge every answer with its metrics.
+
+    Metrics that need a judge ask the OpenAI-compatible endpoint that OPENAI_API_BASE (or OPENAI_BASE_URL) names, with
+    the key in OPENAI_API_KEY. What could not be judged is an error in the file and never a score.
+
+    Stopped or killed, the same command goes on where it was.
+    """
+    if options["list_metrics"]:
+        return _list_metrics(as_json=options["as_json"])
+    from testbench.metrics.conclusion import conclude
+    from testbench.schema.error_budget import ErrorBudget
+    from testbench.schema.files import read_phase_file
+    from testbench.schema.models import ExecutedExperiment
+
+    budget = ErrorBudget.parse(options["fail_on_error"]) if options["fail_on_error"] else None
+    settings = _settings(options)
+    experiment = read_phase_file(options["input"], ExecutedExperiment, made_by="testbench/run.py")
+    if options["dry_run"]:
+        return _dry_run(experiment, settings, as_json=options["as_json"])
+    evaluated = _evaluate(experiment, settings, options)
+    conclusion = conclude(evaluated, budget.covers if budget else lambda errors, of: True)
+    return _told(conclusion, options["output"], as_json=options["as_json"])
+
+
+def _settings(options: dict[str, Any]) -> EvaluationSettings:
+    from testbench.metrics.evaluation import EvaluationSettings
+    from testbench.metrics.prices import PriceList
+
+    adaptive = options["concurrency"] == AUTO
+    return EvaluationSettings(
+        model=options["model"],
+        embedding_model=options["embedding_model"],
+        concurrency=AUTO_CEILING if adaptive else options["concurrency"],
+        adaptive=adaptive,
+        timeout_s=options["timeout"],
+        cache=defaults.JUDGE_CACHE if options["cache"] else None,
+        temperature=options["temperature"],
+        judge_samples=options["judge_samples"],
+        prices=PriceList.read(options["prices"]) if options["prices"] else PriceList(),
+        max_cost=options["max_cost"],
+    )
+
+
+def _evaluate(
+    experiment: ExecutedExperiment, settings: EvaluationSettings, options: dict[str, Any]
+) -> EvaluatedExperiment:
+    """Judge what an interrupted evaluation has not judged yet, and write the output."""
+    from testbench.metrics.conclusion import has_errors
+    from testbench.metrics.evaluation import evaluate
+    from testbench.metrics.resume import resuming
+    from testbench.progress import open_progress
+    from testbench.schema.files import write_model
+    from testbench.schema.models import EvaluatedScenario
+
+    with resuming(experiment, settings, options["output"], fresh=options["fresh"]) as finished:
+
+        async def with_progress() -> EvaluatedExperiment:
+            total, kept = len(experiment.scenarios), len(finished.done)
+            with open_progress("evaluate", total, kept=kept, unit="scenarios", silent=options["as_json"]) as progress:
+
+                def scenario_done(scenario: EvaluatedScenario) -> None:
+                    finished.add(scenario)
+                    progress.advance(failed=has_errors(scenario))
+
+                return await evaluate(
+                    experiment,
+                    settings,
+                    _surroundings(experiment),
+                    on_scenario_done=scenario_done,
+                    done=finished.done,
+                )
+
+        evaluated = run_async(with_progress())
+        write_model(options["output"], evaluated)
+        finished.discard()
+        return evaluated
+
+
+def _surroundings(experiment: ExecutedExperiment) -> Surroundings:
+    from testbench.metrics.evaluation import Surroundings
+
+    def open_tracing() -> AbstractContextManager[Tracing]:
+        from testbench.telemetry import tracing
+
+        run = experiment.run
+        return tracing.open_tracing(
+            workflow_name=run.workflow_name if run else defaults.WORKFLOW_NAME,
+            agent_url=run.agent_url if run else "",
+        )
+
+    return Surroundings(os.environ, open_tracing=open_tracing)
+
+
+def _dry_run(experiment: ExecutedExperiment, settings: EvaluationSettings, *, as_json: bool) -> Outcome:
+    from testbench.metrics.evaluation import estimate
+    from testbench.metrics.screen import estimate_data, estimate_lines
+
+    found = run_async(estimate(experiment, settings, _surroundings(experiment)))
+    if not as_json:
+        click.echo("\n".join(estimate_lines(found, settings.max_cost)))
+    calls = found.calls + found.embedding_calls
+    return Outcome(f"dry run: {calls} calls would be made, none was", estimate_data(found))
+
+
+def _told(conclusion: Conclusion, output: Path, *, as_json: bool) -> Outcome:
+    from testbench.metrics.screen import metric_data, table
+
+    if not as_json:
+        click.echo(table(conclusion.summary))
+    if conclusion.fault is not None:
+        click.echo(f"error: {printable(conclusion.fault)}", err=True)
+        click.echo(f"hint: {conclusion.hint}", err=True)
+    data = {
+        "output": str(output),
+        "fault": conclusion.fault,
+        "evaluations": vars(conclusion.summary.evaluations),
+        "metrics": [metric_data(metric) for metric in conclusion.summary.metrics],
+        "judge_usage": conclusion.summary.judge_usage.model_dump(exclude_none=True),
+    }
+    return Outcome(f"{conclusion.sentence} -> {output}", data, conclusion.exit_code)
+
+
+def _list_metrics(*, as_json: bool) -> Outcome:
+    from testbench.metrics.registry import GenericMetricsRegistry, missing_extras
+    from testbench.metrics.screen import listing, spec_data
+
+    specs = GenericMetricsRegistry().specs()
+    if not as_json:
+        click.echo(listing(specs))
+        for name, install in missing_extras().items():
+            click.echo(f"metrics of {name} are not installed: {install}")
+    frameworks = {spec.framework for spec in specs}
+    return Outcome(f"{len(specs)} metrics of {len(frameworks)} frameworks", {"metrics": list(map(spec_data, specs))})
+
+
+if __name__ == "__main__":
+    sys.exit(main(command))

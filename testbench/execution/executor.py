@@ -1,0 +1,153 @@
+"""Phase run, scenario by scenario: sends the steps to the agent and records what came back.
+
+`A2AExecutor` is the hooks that `ExperimentRuntime` walks with; `testbench.execution.execution` puts both together.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from testbench.errors import AgentError
+from testbench.execution.retry import GaveUp, RetryPolicy, Succeeded, persist
+from testbench.printable import printable
+from testbench.schema.agent import AgentClient, AgentReply, Conversation
+from testbench.schema.clock import Clock, SystemClock
+from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, PlannedScenario, PlannedStep, Turn
+from testbench.schema.runtime import ExperimentHooks
+from testbench.schema.tracing import Span, Tracer, Untraced
+
+OnStepError = Literal["skip", "continue"]
+StepDone = Callable[[ExecutedStep, int], None]
+"""Told of every step as soon as it is done, with the number of tries."""
+
+FAILURE_LENGTH: Final = 500
+"""Characters of an agent's own words that a failure keeps."""
+
+
+@dataclass(frozen=True)
+class StepRules:
+    """What happens to a step that fails, and to those after it."""
+
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    on_step_error: OnStepError = "skip"
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """Tracing, time and chance, for the run to use and for tests to replace."""
+
+    tracer: Tracer = field(default_factory=Untraced)
+    clock: Clock = field(default_factory=SystemClock)
+    chance: Callable[[], float] = random.random
+
+
+@dataclass
+class ScenarioInFlight:
+    """All that one scenario has to remember while it runs."""
+
+    span: Span
+    conversation: Conversation
+    position: int = 0
+    failure: Failure | None = None
+    turns: int = 0
+
+
+class A2AExecutor(ExperimentHooks[PlannedScenario, PlannedStep, ScenarioInFlight, ExecutedStep, ExecutedScenario]):
+    """Sends steps and keeps nothing of any scenario."""
+
+    def __init__(
+        self, agent: AgentClient, rules: StepRules, surroundings: Surroundings, on_step_done: StepDone
+    ) -> None:
+        self._agent = agent
+        self._rules = rules
+        self._tracer = surroundings.tracer
+        self._clock = surroundings.clock
+        self._chance = surroundings.chance
+        self._on_step_done = on_step_done
+
+    async def before_scenario(self, scenario: PlannedScenario) -> ScenarioInFlight:
+        span = self._tracer.start_scenario(scenario.name, {"scenario_id": scenario.id})
+        return ScenarioInFlight(span, Conversation())
+
+    async def on_step(self, step: PlannedStep, state: ScenarioInFlight) -> ExecutedStep:
+        if state.failure is not None and self._rules.on_step_error == "skip":
+            executed, attempts = _executed(step, status="skipped"), 0
+        else:
+            executed, attempts = await self._send(step, state)
+        state.position += 1
+        state.failure = state.failure or executed.error
+        state.turns += len(executed.turns)
+        self._on_step_done(executed, attempts)
+        return executed
+
+    async def after_scenario(
+        self, scenario: PlannedScenario, steps: Sequence[ExecutedStep], state: ScenarioInFlight
+    ) -> ExecutedScenario:
+        state.span.set({"message_count": state.turns, "context_id": state.conversation.context_id or ""})
+        if state.failure is not None:
+            state.span.fail(state.failure.kind, state.failure.message)
+        state.span.end()
+        return ExecutedScenario.model_validate(
+            dict(scenario) | {"steps": tuple(steps), "trace_id": state.span.trace_id}
+        )
+
+    async def _send(self, step: PlannedStep, state: ScenarioInFlight) -> tuple[ExecutedStep, int]:
+        """The step as it went, and the number of tries."""
+        started_at = self._clock.now()
+        with self._tracer.step(state.span, state.position, _span_attributes(step, state)) as span:
+            sent = await persist(
+                lambda: self._agent.send_step(step.input, state.conversation),
+                self._rules.retry,
+                self._clock,
+                self._chance,
+            )
+            state.conversation.outstanding = None
+            human = Turn(type="human", content=step.input, timestamp=started_at)
+            common = {"context_id": state.conversation.context_id, "span_id": span.span_id, "started_at": started_at}
+            if isinstance(sent, GaveUp):
+                failure = _failure(sent)
+                span.fail(failure.kind, failure.message)
+                failed = common | {"status": "error", "error": failure, "turns": (human,)}
+                return _executed(step, **failed), sent.attempts
+            executed = _executed(step, **common, **_answered(human, sent))
+            span.set({"message_count": len(executed.turns), "context_id": executed.context_id or ""})
+            return executed, sent.attempts
+
+
+def _span_attributes(step: PlannedStep, state: ScenarioInFlight) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {"step_id": step.id, "user_input": step.input}
+    if step.reference is not None:
+        response = step.reference.response
+        attributes["reference"] = step.reference.model_dump_json(exclude_none=True) if response is None else response
+    if state.conversation.context_id is not None:
+        attributes["context_id"] = state.conversation.context_id
+    return attributes
+
+
+def _executed(step: PlannedStep, **outcome: object) -> ExecutedStep:
+    return ExecutedStep.model_validate(dict(step) | outcome)
+
+
+def _answered(human: Turn, sent: Succeeded[AgentReply]) -> dict[str, object]:
+    reply = sent.value
+    return {
+        "status": "ok",
+        "turns": (human, *reply.turns),
+        "task_id": reply.task_id,
+        "latency_ms": round(sent.seconds * 1000, 3),
+        "time_to_first_token_ms": reply.time_to_first_token_ms,
+        "usage": reply.usage,
+    }
+
+
+def _failure(gave_up: GaveUp) -> Failure:
+    error: AgentError = gave_up.error
+    return Failure(
+        kind=error.kind,
+        message=printable(error.message, FAILURE_LENGTH),
+        attempts=gave_up.attempts,
+        retryable=error.retryable,
+    )

@@ -1,0 +1,91 @@
+"""When a step is sent again, and after how long: a pure policy, and the loop that follows it.
+
+Called by `testbench.execution.executor` for every step, and before the first one to reach the agent. Time and chance
+are handed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from testbench import defaults
+from testbench.errors import AgentError
+from testbench.schema.clock import Clock
+
+T = TypeVar("T")
+
+SAME_ERROR_LIMIT: Final = 3
+"""The same error so many times in a row will not go away."""
+RATE_LIMITED_PATIENCE: Final = 3
+"""How many times more tries a rate limit gets than a fault: the agent is well, it asks for time."""
+
+
+@dataclass(frozen=True)
+class RetryPolicy:
+    """Exponential back-off with full jitter; the wait that the agent asked for is kept and the jitter comes on top."""
+
+    retries: int = defaults.AGENT_RETRIES
+    deadline_s: float = defaults.STEP_DEADLINE_S
+    """Seconds that all tries together may take."""
+    base_s: float = defaults.BACKOFF_BASE_S
+    cap_s: float = defaults.BACKOFF_CAP_S
+
+    def wait_after(self, errors: Sequence[AgentError], elapsed_s: float, chance: float) -> float | None:
+        """Seconds until the next try after these errors, or None to give up. `chance` is from 0 to 1."""
+        last = errors[-1]
+        if not last.retryable or self._exhausted(errors):
+            return None
+        wait = chance * min(self.cap_s, self.base_s * 2.0 ** min(len(errors) - 1, 60)) + (last.retry_after or 0.0)
+        return wait if elapsed_s + wait < self.deadline_s else None
+
+    def _exhausted(self, errors: Sequence[AgentError]) -> bool:
+        faults = [error for error in errors if error.kind != "rate_limited"]
+        limited = len(errors) - len(faults)
+        if len(faults) > self.retries or limited > self.retries * RATE_LIMITED_PATIENCE:
+            return True
+        recent = [(error.kind, error.message) for error in errors[-SAME_ERROR_LIMIT:]]
+        repeated = len(recent) == SAME_ERROR_LIMIT and len(set(recent)) == 1
+        return repeated and errors[-1].kind != "rate_limited"
+
+
+@dataclass(frozen=True)
+class Succeeded(Generic[T]):
+    """What a call returned, after how many tries, and how many seconds the last one took."""
+
+    value: T
+    attempts: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class GaveUp:
+    """The last error of a call that was tried `attempts` times."""
+
+    error: AgentError
+    attempts: int
+
+
+async def persist(
+    call: Callable[[], Awaitable[T]], policy: RetryPolicy, clock: Clock, chance: Callable[[], float]
+) -> Succeeded[T] | GaveUp:
+    """Call until it succeeds or the policy gives up; the deadline also cuts a call short."""
+    started = clock.monotonic()
+    errors: list[AgentError] = []
+    while True:
+        tried = clock.monotonic()
+        try:
+            async with asyncio.timeout(policy.deadline_s - (tried - started)):
+                value = await call()
+        except AgentError as error:
+            errors.append(error)
+        except TimeoutError:
+            errors.append(AgentError(f"no answer within {policy.deadline_s:g} s, retries included", kind="timeout"))
+        else:
+            return Succeeded(value, len(errors) + 1, clock.monotonic() - tried)
+        wait = policy.wait_after(errors, clock.monotonic() - started, chance())
+        if wait is None:
+            return GaveUp(errors[-1], len(errors))
+        await clock.sleep(wait)

@@ -1,0 +1,86 @@
+"""How a run went, in numbers: what `run.py` prints at its end.
+
+Made from the executed experiment alone, but for what only the process that sent the messages knows (`Sending`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from testbench.schema.models import ExecutedExperiment
+
+
+@dataclass
+class Sending:
+    """What this process did: grows while it sends."""
+
+    steps: int = 0
+    retries: int = 0
+    seconds: float = 0.0
+    scenarios_taken_over: int = 0
+
+
+@dataclass(frozen=True)
+class RunStatistics:
+    """Steps by outcome, errors by kind, latencies of answered steps in milliseconds."""
+
+    scenarios: int
+    steps: int
+    answered: int
+    errors: Mapping[str, int]
+    skipped: int
+    latency_p50_ms: float | None
+    latency_p95_ms: float | None
+    sending: Sending
+
+    @property
+    def unanswered(self) -> int:
+        return self.steps - self.answered
+
+    @property
+    def failed(self) -> int:
+        return sum(self.errors.values())
+
+
+def run_statistics(executed: ExecutedExperiment, sending: Sending) -> RunStatistics:
+    """Count an executed experiment."""
+    steps = [step for scenario in executed.scenarios for step in scenario.steps]
+    errors = Counter(step.error.kind for step in steps if step.error is not None)
+    latencies = sorted(step.latency_ms for step in steps if step.status == "ok" and step.latency_ms is not None)
+    return RunStatistics(
+        scenarios=len(executed.scenarios),
+        steps=len(steps),
+        answered=sum(step.status == "ok" for step in steps),
+        errors=dict(errors.most_common()),
+        skipped=sum(step.status == "skipped" for step in steps),
+        latency_p50_ms=percentile(latencies, 0.5),
+        latency_p95_ms=percentile(latencies, 0.95),
+        sending=sending,
+    )
+
+
+def percentile(ordered: Sequence[float], proportion: float) -> float | None:
+    """The smallest value that is not exceeded by this proportion of `ordered` (nearest rank); None of nothing."""
+    return ordered[max(0, math.ceil(proportion * len(ordered)) - 1)] if ordered else None
+
+
+def summary_lines(statistics: RunStatistics) -> list[str]:
+    """The summary for people."""
+    sending = statistics.sending
+    lines = [
+        f"steps     {statistics.steps} in {statistics.scenarios} scenarios: {statistics.answered} answered, "
+        f"{statistics.failed} failed, {statistics.skipped} skipped"
+    ]
+    if statistics.errors:
+        lines.append("errors    " + ", ".join(f"{kind} {count}" for kind, count in statistics.errors.items()))
+    if statistics.latency_p50_ms is not None and statistics.latency_p95_ms is not None:
+        lines.append(f"latency   p50 {statistics.latency_p50_ms:.0f} ms, p95 {statistics.latency_p95_ms:.0f} ms")
+    if sending.steps:
+        rate = f", {sending.steps / sending.seconds:.1f} steps/s" if sending.seconds else ""
+        lines.append(f"time      {sending.seconds:.1f} s{rate}, {sending.retries} retries")
+    if sending.scenarios_taken_over:
+        lines.append(f"kept      {sending.scenarios_taken_over} scenarios from an earlier run")
+    return lines

@@ -1,0 +1,1 @@
+"""Scores: metric frameworks behind one adapter interface, the judge that they share, and the evaluation itself."""

@@ -1,0 +1,136 @@
+"""ROUGE, BLEU and chrF against a reference, through the libraries that define them: rouge-score and SacreBLEU.
+
+ROUGE's own tokens are Latin letters only, which makes every Arabic or Chinese text alike. Ours are words of any script,
+and single characters where a script has no spaces.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, ClassVar, Final, Literal
+
+from pydantic import Field
+
+from testbench.metrics.builtin.metric import BuiltinMetric, expected_text
+from testbench.metrics.protocol import MetricResult, Sample, SampleField
+
+_TOKEN: Final = re.compile(
+    r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # kana and Han: one character is one token
+    r"|[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]+"
+)
+
+
+def tokens(text: str) -> list[str]:
+    """Words of any script in one case; each Han character and kana is a word."""
+    return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
+
+
+class _Tokenizer:
+    """The tokens above, as rouge-score wants them."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return tokens(text)
+
+
+class _AgainstReference(BuiltinMetric):
+    text: str | None = Field(default=None, min_length=1, description="The expected text; else reference.response.")
+
+    def required(self) -> tuple[SampleField, ...]:
+        return ("response",) if self.text is not None else ("response", "reference")
+
+    def pair(self, sample: Sample) -> tuple[str, str]:
+        """The answer and what was expected."""
+        return sample.response or "", expected_text(self.text, sample) or ""
+
+
+class Rouge(_AgainstReference):
+    """Words that the answer shares with the expected text (ROUGE)."""
+
+    metric_name: ClassVar[str] = "rouge"
+
+    type: Literal["rouge1", "rouge2", "rouge3", "rougeL"] = Field(
+        default="rougeL", description="Shared words, pairs, triples, or the longest common sequence."
+    )
+    measure: Literal["f1", "precision", "recall"] = Field(default="f1", description="Recall: of the expected text.")
+
+    def prepare(self) -> None:
+        if self.type != "rougeL":
+            _rouge(self.type)  # imports nltk
+
+    def judge(self, sample: Sample) -> MetricResult:
+        answer, expected = self.pair(sample)
+        precision, recall = (
+            _longest(answer, expected) if self.type == "rougeL" else _shared(self.type, answer, expected)
+        )
+        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        score = {"f1": f1, "precision": precision, "recall": recall}[self.measure]
+        reason = f"{self.type}: precision {precision:.4f}, recall {recall:.4f}, F1 {f1:.4f}"
+        return MetricResult(score=min(1.0, score), reason=reason, details={"measure": self.measure})
+
+
+class Bleu(_AgainstReference):
+    """How much of the answer stands in the expected text, up to four words in a row (sentence BLEU, SacreBLEU)."""
+
+    metric_name: ClassVar[str] = "bleu"
+
+    tokenizer: Literal["intl", "13a", "char"] = Field(
+        default="intl",
+        description="intl: by Unicode; 13a: as in papers on Latin scripts; char: scripts without spaces.",
+    )
+
+    def judge(self, sample: Sample) -> MetricResult:
+        answer, expected = self.pair(sample)
+        found = _bleu(self.tokenizer)(answer, [expected])
+        return MetricResult(score=min(1.0, found.score / 100), reason=f"{found} (0 to 100, {self.tokenizer})")
+
+
+class ChrF(_AgainstReference):
+    """Groups of letters that the answer shares with the expected text, in any language (chrF, SacreBLEU)."""
+
+    metric_name: ClassVar[str] = "chrf"
+
+    word_order: int = Field(default=0, ge=0, le=2, description="2 is chrF++, which looks at words too.")
+
+    def judge(self, sample: Sample) -> MetricResult:
+        answer, expected = self.pair(sample)
+        found = _chrf(self.word_order)(answer, [expected])
+        return MetricResult(score=min(1.0, found.score / 100), reason=f"{found} (0 to 100)")
+
+
+def _longest(answer: str, expected: str) -> tuple[float, float]:
+    """Precision and recall of ROUGE-L; by RapidFuzz, because rouge-score's table of a long text fills the memory."""
+    from rapidfuzz.distance import LCSseq
+
+    ours, theirs = tokens(answer), tokens(expected)
+    common = LCSseq.similarity(ours, theirs)
+    return (common / len(ours) if ours else 0.0, common / len(theirs) if theirs else 0.0)
+
+
+def _shared(kind: str, answer: str, expected: str) -> tuple[float, float]:
+    found = _rouge(kind).score(expected, answer)[kind]
+    return float(found.precision), float(found.recall)
+
+
+@cache
+def _rouge(kind: str) -> Any:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    return RougeScorer([kind], tokenizer=_Tokenizer())
+
+
+@cache
+def _bleu(tokenizer: str) -> Callable[[str, Sequence[str]], Any]:
+    from sacrebleu.metrics.bleu import BLEU
+
+    # effective order: a text of three words has no group of four, which is not its fault
+    return BLEU(effective_order=True, tokenize=tokenizer).sentence_score
+
+
+@cache
+def _chrf(word_order: int) -> Callable[[str, Sequence[str]], Any]:
+    from sacrebleu.metrics.chrf import CHRF
+
+    return CHRF(word_order=word_order).sentence_score

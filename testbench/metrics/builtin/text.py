@@ -1,0 +1,174 @@
+"""Metrics over the text of the answer: equal, contained, matching, similar, long enough."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from testbench.metrics.builtin.bounded_regex import check_pattern, find
+from testbench.metrics.builtin.metric import expected_text, quoted, verdict
+from testbench.metrics.builtin.normalisation import TextMetric
+from testbench.metrics.protocol import MetricResult, Sample, SampleField
+
+Texts = str | list[str]
+
+
+def _listed(texts: Texts) -> list[str]:
+    return [texts] if isinstance(texts, str) else texts
+
+
+class _AgainstText(TextMetric):
+    """A metric over the answer and a text, which is the parameter `text` or else the reference."""
+
+    text: Texts | None = Field(default=None, description="What to look for; without it, reference.response.")
+
+    @field_validator("text")
+    @classmethod
+    def _something_to_look_for(cls, text: Texts | None) -> Texts | None:
+        if text is not None and not (_listed(text) and all(part.strip() for part in _listed(text))):
+            raise ValueError("must not be empty")
+        return text
+
+    def required(self) -> tuple[SampleField, ...]:
+        return ("response",) if self.text is not None else ("response", "reference")
+
+    def expected(self, sample: Sample) -> list[str]:
+        return _listed(self.text if self.text is not None else sample.reference.response or "")
+
+
+class ExactMatch(_AgainstText):
+    """The answer is the expected text (or one of several), after normalisation."""
+
+    metric_name: ClassVar[str] = "exact_match"
+
+    def judge(self, sample: Sample) -> MetricResult:
+        response = self.normalise(sample.response or "")
+        expected = self.expected(sample)
+        equal = next((text for text in expected if self.normalise(text) == response), None)
+        if equal is not None:
+            return verdict(True, f"the answer is {quoted(equal)}")
+        wanted = " or ".join(map(quoted, expected))
+        return verdict(False, f"the answer is {quoted(sample.response or '')}, expected {wanted}")
+
+
+class Contains(_AgainstText):
+    """The answer contains the expected text; of several texts all or any."""
+
+    metric_name: ClassVar[str] = "contains"
+
+    mode: Literal["all", "any"] = Field(default="all", description="Of several texts, how many must be there.")
+
+    def judge(self, sample: Sample) -> MetricResult:
+        found, missing = self._look_for(sample)
+        passed = not missing if self.mode == "all" else bool(found)
+        reason = f"{len(found)} of {len(found) + len(missing)} found"
+        if missing:
+            reason += f", missing: {', '.join(map(quoted, missing))}"
+        return verdict(passed, f"{reason} ({self.mode} needed)", found=found, missing=missing)
+
+    def _look_for(self, sample: Sample) -> tuple[list[str], list[str]]:
+        response = self.normalise(sample.response or "")
+        expected = self.expected(sample)
+        found = [text for text in expected if self.normalise(text) in response]
+        return found, [text for text in expected if text not in found]
+
+
+class NotContains(_AgainstText):
+    """The answer contains none of the texts."""
+
+    metric_name: ClassVar[str] = "not_contains"
+
+    text: Texts = Field(description="What must not be there.")
+
+    def judge(self, sample: Sample) -> MetricResult:
+        response = self.normalise(sample.response or "")
+        found = [text for text in _listed(self.text) if self.normalise(text) in response]
+        reason = f"found {', '.join(map(quoted, found))}" if found else "none of the texts is there"
+        return verdict(not found, reason, found=found)
+
+
+class Regex(TextMetric):
+    """The answer matches a regular expression (the syntax of Python's `re`; it has one second)."""
+
+    metric_name: ClassVar[str] = "regex"
+
+    pattern: str = Field(min_length=1, description="The expression.")
+    mode: Literal["search", "fullmatch"] = Field(default="search", description="Somewhere, or the whole answer.")
+    absent: bool = Field(default=False, description="The answer must not match.")
+    whitespace: bool = Field(default=False, description="Any run of white space is one space, none at the ends.")
+
+    @field_validator("pattern")
+    @classmethod
+    def _is_an_expression(cls, pattern: str) -> str:
+        check_pattern(pattern)
+        return pattern
+
+    def judge(self, sample: Sample) -> MetricResult:
+        # case is left to the expression's own flag, so that classes such as [A-Z] keep their meaning
+        response = self.normalise(sample.response or "", fold=False)
+        match = find(self.pattern, response, whole=self.mode == "fullmatch", ignore_case=self.casefold)
+        if match is None:
+            return verdict(self.absent, f"nothing matches {self.pattern!r} ({self.mode})")
+        return verdict(not self.absent, f"{quoted(match)} matches {self.pattern!r} ({self.mode})")
+
+
+class Similarity(TextMetric):
+    """How alike the answer and the expected text are, letter by letter (RapidFuzz)."""
+
+    metric_name: ClassVar[str] = "similarity"
+
+    text: str | None = Field(default=None, min_length=1, description="The expected text; else reference.response.")
+    algorithm: Literal["levenshtein", "indel", "jaro_winkler", "token_sort", "token_set", "partial"] = Field(
+        default="levenshtein",
+        description="`token_…` compares words in any order, `partial` the best matching part.",
+    )
+
+    def required(self) -> tuple[SampleField, ...]:
+        return ("response",) if self.text is not None else ("response", "reference")
+
+    def judge(self, sample: Sample) -> MetricResult:
+        from rapidfuzz import distance, fuzz
+
+        left, right = self.normalise(sample.response or ""), self.normalise(expected_text(self.text, sample) or "")
+        match self.algorithm:
+            case "levenshtein":
+                score = distance.Levenshtein.normalized_similarity(left, right)
+            case "indel":
+                score = distance.Indel.normalized_similarity(left, right)
+            case "jaro_winkler":
+                score = distance.JaroWinkler.normalized_similarity(left, right)
+            case "token_sort":
+                score = fuzz.token_sort_ratio(left, right) / 100
+            case "token_set":
+                score = fuzz.token_set_ratio(left, right) / 100
+            case "partial":
+                score = fuzz.partial_ratio(left, right) / 100
+        reason = f"{self.algorithm} similarity {score:.3f} of {len(left)} and {len(right)} characters"
+        return MetricResult(score=score, reason=reason)
+
+
+class Length(TextMetric):
+    """The answer is neither too short nor too long."""
+
+    metric_name: ClassVar[str] = "length"
+
+    min: int | None = Field(default=None, ge=0, description="At least so many.")
+    max: int | None = Field(default=None, ge=0, description="At most so many.")
+    unit: Literal["characters", "words"] = "characters"
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("give min, max or both")
+        if self.min is not None and self.max is not None and self.min > self.max:
+            raise ValueError("min is above max")
+        return self
+
+    def judge(self, sample: Sample) -> MetricResult:
+        text = self.normalise(sample.response or "")
+        length = len(text) if self.unit == "characters" else len(text.split())
+        low, high = self.min or 0, self.max
+        allowed = f"at least {low}" if high is None else f"{low} to {high}"
+        passed = length >= low and (high is None or length <= high)
+        return verdict(passed, f"{length} {self.unit}, {allowed} allowed", length=length)

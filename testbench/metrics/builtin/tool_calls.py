@@ -1,0 +1,161 @@
+"""Metrics over the tools that the agent called: the expected ones, no forbidden one, not too many."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import Any, ClassVar, Literal, Self
+
+from pydantic import Field, model_validator
+
+from testbench.metrics.builtin.bounded_regex import find
+from testbench.metrics.builtin.call_matching import in_order, paired
+from testbench.metrics.builtin.json_values import same
+from testbench.metrics.builtin.metric import BuiltinMetric, verdict
+from testbench.metrics.protocol import MetricResult, Sample, SampleField
+from testbench.schema.models import ToolCall
+
+ArgumentMatch = Literal["exact", "casefold", "regex", "any"]
+SHOWN = 5
+"""Calls that a reason names."""
+
+
+def calls_made(sample: Sample) -> list[ToolCall]:
+    """Every tool call of the sample's turns, in order."""
+    return [call for turn in sample.turns if turn.type == "agent" for call in turn.tool_calls or ()]
+
+
+class ToolCalls(BuiltinMetric):
+    """The agent called the expected tools with the expected arguments."""
+
+    metric_name: ClassVar[str] = "tool_calls"
+    fields: ClassVar[tuple[SampleField, ...]] = ("turns", "reference_tool_calls")
+
+    mode: Literal["f1", "exact", "in_order", "any_order", "subset"] = Field(
+        default="f1",
+        description="f1: of precision and recall, each call counted once; exact: the same calls in the same order; "
+        "in_order, any_order: part of the expected calls that were made, others allowed; "
+        "subset: part of the calls made that were expected, none is fine.",
+    )
+    arguments: Literal["exact", "subset", "ignore"] = Field(
+        default="exact", description="subset: arguments beyond the expected ones are allowed."
+    )
+    matchers: dict[str, ArgumentMatch] = Field(
+        default={}, description="How single arguments compare, by name; regex: the expected value is an expression."
+    )
+    tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Allowed difference of numbers.")
+
+    def judge(self, sample: Sample) -> MetricResult:
+        expected, made = list(sample.reference.tool_calls or ()), calls_made(sample)
+        if not expected and not made:
+            return MetricResult(score=1.0, reason="no tool call expected, none made")
+        pairs = paired(expected, made, self._same)
+        match self.mode:
+            case "f1":
+                score, how = _f1(len(pairs), len(expected), len(made))
+            case "any_order":
+                score, how = _part(len(pairs), len(expected), "expected calls made")
+            case "subset":
+                score, how = _part(len(pairs), len(made), "calls made were expected", nothing=1.0)
+            case "in_order":
+                score, how = _part(in_order(expected, made, self._same), len(expected), "expected calls made in order")
+            case "exact":
+                alike = len(expected) == len(made) and all(map(self._same, expected, made))
+                score, how = float(alike), "the same calls in the same order" if alike else "not the same calls"
+        missing = [call for position, call in enumerate(expected) if position not in pairs]
+        extra = [call for position, call in enumerate(made) if position not in pairs.values()]
+        reason = "; ".join([f"{self.mode}: {how}", *_named("missing", missing), *_named("not expected", extra)])
+        details = {"expected": len(expected), "made": len(made), "matched": len(pairs)}
+        return MetricResult(score=score, reason=reason, details=details)
+
+    def _same(self, expected: ToolCall, made: ToolCall) -> bool:
+        if expected.name != made.name:
+            return False
+        if self.arguments == "ignore":
+            return True
+        names = expected.args.keys() if self.arguments == "subset" else expected.args.keys() | made.args.keys()
+        return all(self._same_argument(name, expected, made) for name in names)
+
+    def _same_argument(self, name: str, expected: ToolCall, made: ToolCall) -> bool:
+        how = self.matchers.get(name, "exact")
+        if how == "any":
+            return True
+        if name not in expected.args or name not in made.args:
+            return False
+        wanted, found = expected.args[name], made.args[name]
+        if how == "casefold" and isinstance(wanted, str) and isinstance(found, str):
+            return wanted.casefold() == found.casefold()
+        if how == "regex":
+            return find(str(wanted), str(found), whole=True) is not None
+        return same(wanted, found, tolerance=self.tolerance)
+
+
+class ForbiddenTools(BuiltinMetric):
+    """The agent called no forbidden tool."""
+
+    metric_name: ClassVar[str] = "forbidden_tools"
+    fields: ClassVar[tuple[SampleField, ...]] = ("turns",)
+
+    tools: list[str] = Field(default=[], description="Names, or patterns such as `delete_*`, that are forbidden.")
+    allowed: list[str] | None = Field(default=None, description="Names or patterns; every other tool is forbidden.")
+
+    @model_validator(mode="after")
+    def _something_is_forbidden(self) -> Self:
+        if not self.tools and self.allowed is None:
+            raise ValueError("give tools, allowed or both")
+        return self
+
+    def judge(self, sample: Sample) -> MetricResult:
+        made = calls_made(sample)
+        forbidden = Counter(call.name for call in made if self._forbids(call.name))
+        if not forbidden:
+            return verdict(True, f"{len(made)} calls, none of a forbidden tool")
+        named = ", ".join(f"{name} ({times} times)" for name, times in forbidden.items())
+        return verdict(False, f"called {named}", forbidden=dict(forbidden))
+
+    def _forbids(self, name: str) -> bool:
+        return _fits(name, self.tools) or (self.allowed is not None and not _fits(name, self.allowed))
+
+
+class MaxToolCalls(BuiltinMetric):
+    """The agent called tools at most so many times."""
+
+    metric_name: ClassVar[str] = "max_tool_calls"
+    fields: ClassVar[tuple[SampleField, ...]] = ("turns",)
+
+    limit: int = Field(ge=0, description="Calls that are allowed.")
+    tool: str | None = Field(default=None, description="Count only this tool; a name or a pattern.")
+
+    def judge(self, sample: Sample) -> MetricResult:
+        made = [call for call in calls_made(sample) if self.tool is None or fnmatchcase(call.name, self.tool)]
+        what = "tool calls" if self.tool is None else f"calls of {self.tool}"
+        return verdict(len(made) <= self.limit, f"{len(made)} {what}, {self.limit} allowed", made=len(made))
+
+
+def _fits(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _f1(matched: int, expected: int, made: int) -> tuple[float, str]:
+    precision = f"precision {matched}/{made}" if made else "precision 0 (no call made)"
+    recall = f"recall {matched}/{expected}" if expected else "recall 0 (no call expected)"
+    return 2 * matched / (expected + made), f"{precision}, {recall}, F1 = 2*{matched}/({expected}+{made})"
+
+
+def _part(matched: int, of: int, what: str, nothing: float = 0.0) -> tuple[float, str]:
+    return (matched / of if of else nothing), f"{matched} of {of} {what}"
+
+
+def _named(word: str, calls: Sequence[ToolCall]) -> list[str]:
+    if not calls:
+        return []
+    more = len(calls) - SHOWN
+    shown = ", ".join(f"{call.name}({_arguments(call.args)})" for call in calls[:SHOWN])
+    return [f"{word}: {shown}" + (f" and {more} more" if more > 0 else "")]
+
+
+def _arguments(arguments: dict[str, Any]) -> str:
+    text = json.dumps(arguments, ensure_ascii=False, sort_keys=True, default=str)
+    return text if len(text) <= 100 else text[:99] + "…"

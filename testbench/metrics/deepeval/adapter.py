@@ -1,0 +1,183 @@
+"""DeepEval's metrics as a framework: samples in its words, our judge as its model, and scores that can be trusted.
+
+Loaded by `testbench.metrics.registry` when a metric of DeepEval is first asked for.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from deepeval.errors import MissingTestCaseParamsError
+from deepeval.test_case import ConversationalTestCase, LLMTestCase, MultiTurnParams, SingleTurnParams
+from deepeval.test_case import ToolCall as DeepEvalToolCall
+from deepeval.test_case import Turn as DeepEvalTurn
+from pydantic import BaseModel
+
+from testbench.errors import InputError
+from testbench.metrics.adapter import FrameworkAdapter
+from testbench.metrics.deepeval import specs
+from testbench.metrics.deepeval.judge_bridge import BridgedModel, recording
+from testbench.metrics.judge import Judge
+from testbench.metrics.parameters import parse_parameters
+from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample, SampleField
+from testbench.metrics.sample_fields import field_value
+from testbench.schema.models import Failure, ToolCall, Turn
+
+REASON_LIMIT: Final = 4000
+ROUNDING: Final = 1e-9
+_SHOWN: Final[Mapping[Any, SampleField]] = {
+    SingleTurnParams.INPUT: "user_input",
+    SingleTurnParams.ACTUAL_OUTPUT: "response",
+    SingleTurnParams.EXPECTED_OUTPUT: "reference",
+    SingleTurnParams.CONTEXT: "reference_contexts",
+    SingleTurnParams.RETRIEVAL_CONTEXT: "retrieved_contexts",
+    SingleTurnParams.TOOLS_CALLED: "turns",
+    SingleTurnParams.EXPECTED_TOOLS: "reference_tool_calls",
+}
+_ONE_VERDICT_EACH: Final[Mapping[str, SampleField]] = {
+    "ContextualPrecisionMetric": "retrieved_contexts",
+    "HallucinationMetric": "reference_contexts",
+}
+_NEEDS_VERDICTS: Final = frozenset(
+    {"AnswerRelevancyMetric", "FaithfulnessMetric", "ContextualRecallMetric", "ContextualPrecisionMetric"}
+    | {"ContextualRelevancyMetric", "HallucinationMetric", "PromptAlignmentMetric", "ArgumentCorrectnessMetric"}
+)
+"""Metrics that give 1 where the judge found nothing to judge."""
+
+
+class DeepEvalAdapter(FrameworkAdapter):
+    """The metrics of `deepeval.metrics` in `testbench.metrics.deepeval.specs`."""
+
+    framework = specs.FRAMEWORK
+
+    def specs(self) -> Mapping[str, MetricSpec]:
+        return {name: metric.spec for name, metric in specs.metrics().items()}
+
+    def aliases(self) -> Mapping[str, str]:
+        return specs.aliases()
+
+    def spec_for(self, name: str, parameters: Mapping[str, Any]) -> MetricSpec:
+        spec, given = specs.metrics()[name].spec, self._parameters(name, parameters)
+        if name == "GEval" and (shown := getattr(given, "evaluation_params", None)):
+            spec = replace(spec, required=tuple(_SHOWN[one] for one in shown if one in _SHOWN))
+        if name == "ToolCorrectnessMetric" and getattr(given, "available_tools", None):
+            spec = replace(spec, needs_llm=True)
+        return spec
+
+    def create(self, name: str, parameters: Mapping[str, Any], judge: Judge | None) -> MetricCallable:
+        spec = self.spec_for(name, parameters)
+        if spec.needs_llm and judge is None:
+            raise InputError(f"{spec.full_name} needs a judge", hint="Give one to the registry.")
+        given = {key: value for key, value in self._parameters(name, parameters) if value is not None}
+        if name == "GEval":
+            given.setdefault("evaluation_params", [SingleTurnParams.INPUT, SingleTurnParams.ACTUAL_OUTPUT])
+        if name == "ConversationalGEval":
+            given.setdefault("evaluation_params", [MultiTurnParams.CONTENT, MultiTurnParams.ROLE])
+        if name in ("GEval", "ConversationalGEval") and not {"criteria", "evaluation_steps"} & given.keys():
+            raise InputError(f"{spec.full_name} needs the parameter 'criteria'", hint="Or give it evaluation_steps.")
+        made = _DeepEvalCallable(spec, specs.metrics()[name].cls, given, BridgedModel(judge))
+        try:
+            made.new_metric()
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{spec.full_name} cannot be made: {error}", hint="Check its parameters.") from error
+        return made
+
+    def _parameters(self, name: str, parameters: Mapping[str, Any]) -> BaseModel:
+        return parse_parameters(f"{specs.FRAMEWORK}.{name}", specs.metrics()[name].parameters, parameters)
+
+
+@dataclass(frozen=True)
+class _DeepEvalCallable:
+    """Makes a new metric for each sample: DeepEval's keep the sample's state."""
+
+    spec: MetricSpec
+    cls: type[Any]
+    given: Mapping[str, Any]
+    model: BridgedModel
+
+    def new_metric(self) -> Any:
+        """A metric that has seen no sample."""
+        with_model = {} if self.spec.name == "ToolPermissionMetric" else {"model": self.model}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what was otherwise in earlier versions is nothing to a user of ours
+            return self.cls(**self.given, **with_model)
+
+    async def __call__(self, sample: Sample, **overrides: Any) -> MetricResult:
+        sample = replace(sample, **overrides)
+        metric = self.new_metric()
+        case = conversation_of(sample) if self.spec.multi_turn else case_of(sample)
+        counted = _ONE_VERDICT_EACH.get(self.spec.name)
+        with recording(len(field_value(sample, counted)) if counted else None) as record:
+            try:
+                await metric.a_measure(case, _show_indicator=False)
+            except MissingTestCaseParamsError as error:
+                return MetricResult(skipped=str(error))
+            finally:
+                if record.errors:
+                    raise record.errors[0]
+        if self.spec.name in _NEEDS_VERDICTS and not _verdicts(record.answers):
+            message = "the metric is undefined for this sample: the judge found nothing to judge"
+            return MetricResult(error=Failure(kind="undefined", message=message, raw=str(metric.score)))
+        return _result(metric)
+
+
+def _result(metric: Any) -> MetricResult:
+    if metric.score is None or not math.isfinite(metric.score):
+        return MetricResult(error=Failure(kind="undefined", message="DeepEval gave no score", raw=str(metric.score)))
+    raw = float(metric.score)
+    if not -ROUNDING <= raw <= 1 + ROUNDING:
+        message = f"the value {raw:g} is outside of 0 to 1"
+        return MetricResult(error=Failure(kind="out_of_range", message=message, raw=str(raw)))
+    details = {"raw": raw, "range": [0.0, 1.0], "higher_is_better": True}
+    reason = (metric.reason or f"DeepEval gave {raw:.4g}")[:REASON_LIMIT]
+    return MetricResult(score=min(1.0, max(0.0, raw)), reason=reason, details=details)
+
+
+def _verdicts(answers: Sequence[BaseModel]) -> int:
+    return sum(len(verdicts) for one in answers if (verdicts := getattr(one, "verdicts", None)))
+
+
+def case_of(sample: Sample) -> LLMTestCase:
+    """A sample as DeepEval's test case of one turn."""
+    expected = sample.reference.tool_calls
+    return LLMTestCase(
+        input=sample.user_input,
+        actual_output=sample.response,
+        expected_output=sample.reference.response,
+        retrieval_context=field_value(sample, "retrieved_contexts"),
+        context=field_value(sample, "reference_contexts"),
+        tools_called=_tool_calls([call for turn in sample.turns for call in turn.tool_calls or ()]),
+        expected_tools=None if expected is None else _tool_calls(expected),
+    )
+
+
+def conversation_of(sample: Sample) -> ConversationalTestCase:
+    """A sample's conversation; what a tool said is the context of the agent's next turn."""
+    turns: list[DeepEvalTurn] = []
+    said: list[str] = []
+    for turn in sample.conversation:
+        if turn.type == "tool":
+            said.append(turn.content)
+        else:
+            turns.append(_turn(turn, said))
+            said = []
+    return ConversationalTestCase(turns=turns, expected_outcome=sample.reference.response)
+
+
+def _turn(turn: Turn, contexts: list[str]) -> DeepEvalTurn:
+    if turn.type == "human":
+        return DeepEvalTurn(role="user", content=turn.content)
+    return DeepEvalTurn(
+        role="assistant",
+        content=turn.content,
+        tools_called=_tool_calls(turn.tool_calls or ()) or None,
+        retrieval_context=contexts or None,
+    )
+
+
+def _tool_calls(calls: Sequence[ToolCall]) -> list[DeepEvalToolCall]:
+    return [DeepEvalToolCall(name=call.name, input_parameters=call.args) for call in calls]

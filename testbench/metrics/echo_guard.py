@@ -1,0 +1,80 @@
+"""A judge that repeats what it was to judge has not judged: its answer is refused where it stands in the sample.
+
+An agent may put `{"score": 5}` into its answer and ask the judge to repeat it. Whatever framework asks, an answer that
+is word for word an object in the texts under judgement is asked for once more and is then an error, never a score.
+
+`MetricEvaluator` says which texts are judged; `testbench.metrics.evaluation` puts the guard before the judge.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from testbench.metrics.judge import AnswerT, Judge, Question
+from testbench.metrics.judge_answer import MAX_CHARACTERS, objects_in
+from testbench.metrics.protocol import Sample
+from testbench.metrics.sample_fields import field_value
+
+_documents: ContextVar[tuple[Any, ...]] = ContextVar("testbench_documents_under_judgement", default=())
+
+FAULT: Final = "it repeats an object of the text that is to be judged; judge the text, do not repeat it"
+
+
+@contextmanager
+def judging(sample: Sample) -> Iterator[None]:
+    """Inside the block the judge's answers must not be objects out of this sample."""
+    token = _documents.set(tuple(document for text in _texts(sample) for document in objects_in(text)))
+    try:
+        yield
+    finally:
+        _documents.reset(token)
+
+
+class GuardedJudge:
+    """Adds the check to every question for `inner`."""
+
+    def __init__(self, inner: Judge) -> None:
+        self._inner = inner
+
+    async def ask(self, question: Question[AnswerT]) -> AnswerT:
+        """See `Judge.ask`."""
+        documents = _documents.get()
+        if not documents:
+            return await self._inner.ask(question)
+
+        def check(answer: AnswerT) -> str | None:
+            if any(_is_same(answer, document) for document in documents):
+                return FAULT
+            return question.check(answer) if question.check else None
+
+        return await self._inner.ask(replace(question, check=check))
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """See `Judge.embed`."""
+        return await self._inner.embed(texts)
+
+    async def close(self) -> None:
+        """Close the judge inside."""
+        await self._inner.close()
+
+
+def _is_same(answer: AnswerT, document: Any) -> bool:
+    try:
+        return type(answer).model_validate(document) == answer
+    except ValidationError:
+        return False
+
+
+def _texts(sample: Sample) -> Iterator[str]:
+    """Every text of a sample that may hold an object and comes from outside: answers, tool results, the dataset."""
+    contexts = [*(field_value(sample, "retrieved_contexts") or ()), *(field_value(sample, "reference_contexts") or ())]
+    own = [sample.user_input, sample.response or "", sample.reference.response or ""]
+    for text in dict.fromkeys([*own, *(turn.content for turn in sample.conversation), *contexts]):
+        if "{" in text:
+            yield text[:MAX_CHARACTERS]

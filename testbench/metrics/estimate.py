@@ -1,0 +1,127 @@
+"""What an evaluation would ask the judge and what that can cost, found out without asking it.
+
+    the whole evaluation with a judge that makes its answers up -> calls, tokens and the most that they can cost
+
+The number of calls is exact where it does not depend on what the judge says, as for most metrics; otherwise it is that
+of a judge who names two of everything. Answers that the cache knows cost nothing and are used as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from testbench.errors import JudgeError
+from testbench.metrics.judge import AnswerT, JudgeSettings, Question
+from testbench.metrics.judge_answer import messages_of
+from testbench.metrics.judge_cache import AnswerStore
+from testbench.metrics.prices import likely_tokens, most_tokens
+
+ITEMS: Final = 2
+"""How many of everything the made-up answers name."""
+REPAIR_TOKENS: Final = 400
+"""More than what a judge is told about an answer that does not fit."""
+EMBEDDING_SIZE: Final = 8
+
+
+@dataclass
+class Estimate:
+    """What would be asked of one run's models; `cost_ceiling` in US dollars, None without a price for each model.
+
+    The ceiling is above what the calls can cost if every answer is as long as allowed and has to be repaired once.
+    """
+
+    model: str | None
+    embedding_model: str
+    calls: int = 0
+    embedding_calls: int = 0
+    input_tokens: int = 0
+    cost_ceiling: float | None = 0.0
+    models: set[str] = field(default_factory=set)
+
+    def add(self, model: str, tokens: int, most: float | None) -> None:
+        """Count a call."""
+        self.models.add(model)
+        self.input_tokens += tokens
+        if most is None or self.cost_ceiling is None:
+            self.cost_ceiling = None
+        else:
+            self.cost_ceiling += most
+
+
+class DryJudge:
+    """Makes up an answer of the right shape to every question, and counts."""
+
+    def __init__(self, settings: JudgeSettings) -> None:
+        self._settings = settings
+        self.estimate = Estimate(settings.model, settings.embedding_model)
+
+    async def ask(self, question: Question[AnswerT]) -> AnswerT:
+        """A made-up answer; it need not pass the question's check.
+
+        Raises:
+            JudgeError: the shape is one that cannot be made up; what would follow is not counted.
+        """
+        texts = [message["content"] for message in messages_of(question)]
+        asked, answer = most_tokens(texts), self._settings.max_tokens
+        price = self._settings.prices.of(self._settings.model)
+        most = None if price is None else price.of(2 * asked + answer + REPAIR_TOKENS, 2 * answer)
+        self.estimate.calls += 1
+        self.estimate.add(self._settings.model or "", likely_tokens(texts), most)
+        schema = question.answer.model_json_schema()
+        try:
+            return question.answer.model_validate(instance(schema, schema))
+        except ValidationError as error:
+            raise JudgeError("no answer could be made up", kind="malformed") from error
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """A vector that is the same for every text."""
+        price = self._settings.prices.of(self._settings.embedding_model)
+        most = None if price is None else price.of(most_tokens(list(texts)), 0)
+        self.estimate.embedding_calls += 1
+        self.estimate.add(self._settings.embedding_model, likely_tokens(list(texts)), most)
+        return [[1.0] * EMBEDDING_SIZE for _ in texts]
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+
+class ReadOnlyStore:
+    """What a store has, and beside it what this process adds, which is forgotten."""
+
+    def __init__(self, store: AnswerStore) -> None:
+        self._store = store
+        self._added: dict[str, str] = {}
+
+    def get(self, key: str) -> str | None:
+        return self._added.get(key) or self._store.get(key)
+
+    def put(self, key: str, text: str) -> None:
+        self._added[key] = text
+
+
+def instance(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    """A value that fits a JSON Schema as pydantic writes them, with two items in every list."""
+    if "$ref" in schema:
+        return instance(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+    for keyword in ("anyOf", "oneOf", "allOf"):
+        if options := schema.get(keyword):
+            return instance(next((one for one in options if one.get("type") != "null"), options[0]), root)
+    if "const" in schema:
+        return schema["const"]
+    if "enum" in schema:
+        return schema["enum"][0]
+    match schema.get("type"):
+        case "object":
+            return {key: instance(value, root) for key, value in schema.get("properties", {}).items()}
+        case "array":
+            return [instance(schema.get("items", {}), root) for _ in range(max(ITEMS, schema.get("minItems", 0)))]
+        case "integer" | "number":
+            return schema.get("maximum", schema.get("minimum", 1))
+        case "boolean":
+            return True
+        case _:
+            return "1"  # text, and a verdict where that is asked for as text

@@ -1,0 +1,266 @@
+"""Evaluate a whole experiment: the one function that `evaluate.py` and `pipeline.py` call, and what came of it.
+
+    executed experiment -> metrics checked -> judge, if any metric needs one -> evaluated experiment -> conclusion
+
+Everything that can be wrong with metrics, parameters, packages and the judge's settings is found before the judge is
+asked for the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from testbench import __version__, defaults
+from testbench.errors import InputError, NothingToDo
+from testbench.metrics.echo_guard import GuardedJudge
+from testbench.metrics.estimate import DryJudge, Estimate, ReadOnlyStore
+from testbench.metrics.evaluator import Limits, MetricEvaluator, metrics_of
+from testbench.metrics.judge import BASE_URLS, Judge, JudgeSettings, gateway_of
+from testbench.metrics.judge_cache import AnswerStore, CachedJudge, DiskStore
+from testbench.metrics.prices import PriceList
+from testbench.metrics.protocol import MetricSpec
+from testbench.metrics.registry import GenericMetricsRegistry
+from testbench.schema.clock import Clock, SystemClock
+from testbench.schema.models import (
+    EvaluatedExperiment,
+    EvaluatedScenario,
+    EvaluationRecord,
+    ExecutedExperiment,
+    Metric,
+)
+from testbench.schema.runtime import ExperimentRuntime
+from testbench.schema.tracing import Tracer, Untraced
+
+
+@dataclass(frozen=True)
+class EvaluationSettings:
+    """How to evaluate. `timeout_s` is for one request to the judge; `cache` is a folder, or None for no cache.
+
+    `adaptive` makes `concurrency` a ceiling. `judge_samples` is how often a metric with an LLM judges each sample,
+    `max_cost` in US dollars what the judge may cost at most, which needs its price in `prices`.
+    """
+
+    model: str | None = None
+    embedding_model: str = defaults.EMBEDDING_MODEL
+    concurrency: int = defaults.JUDGE_CONCURRENCY
+    adaptive: bool = False
+    timeout_s: float = defaults.JUDGE_TIMEOUT_S
+    cache: Path | None = defaults.JUDGE_CACHE
+    temperature: float = defaults.JUDGE_TEMPERATURE
+    judge_samples: int = defaults.JUDGE_SAMPLES
+    prices: PriceList = field(default_factory=PriceList)
+    max_cost: float | None = None
+
+    @property
+    def limits(self) -> Limits:
+        """Twice as many evaluations as requests, so that the judge never waits for us between two of them."""
+        patience = max(defaults.METRIC_TIMEOUT_S, 5 * self.timeout_s)
+        return Limits(2 * self.concurrency, patience, self.judge_samples)
+
+
+class Tracing(Tracer, Protocol):
+    """A tracer that also sees the requests of an HTTP client."""
+
+    def instrument(self, client: Any) -> None:
+        """From now on every request of this `httpx.AsyncClient` is a span."""
+
+
+class NoTracing(Untraced):
+    """Where nobody looks."""
+
+    def instrument(self, client: Any) -> None:
+        return None
+
+
+@contextmanager
+def _no_tracing() -> Iterator[Tracing]:
+    yield NoTracing()
+
+
+JudgeMaker = Callable[[JudgeSettings, Clock, Tracing], Judge]
+
+
+def _openai_judge(settings: JudgeSettings, clock: Clock, tracing: Tracing) -> Judge:
+    from testbench.metrics.openai_judge import OpenAIJudge
+
+    return OpenAIJudge(settings, clock, tracing.instrument)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What an evaluation takes from the world around it; tests bring their own.
+
+    `open_tracing` is only opened where a judge is asked.
+    """
+
+    environment: Mapping[str, str]
+    registry: GenericMetricsRegistry = field(default_factory=GenericMetricsRegistry)
+    clock: Clock = field(default_factory=SystemClock)
+    make_judge: JudgeMaker = _openai_judge
+    make_store: Callable[[Path], AnswerStore] = DiskStore
+    open_tracing: Callable[[], AbstractContextManager[Tracing]] = _no_tracing
+
+
+async def evaluate(
+    experiment: ExecutedExperiment,
+    settings: EvaluationSettings,
+    around: Surroundings,
+    *,
+    on_scenario_done: Callable[[EvaluatedScenario], None] = lambda _: None,
+    done: Mapping[str, EvaluatedScenario] | None = None,
+) -> EvaluatedExperiment:
+    """Judge every step and scenario; what fails is an `error` in the result, not an exception.
+
+    `done` are scenarios by id that an interrupted evaluation has judged already.
+
+    Raises:
+        NothingToDo: no scenario, or no metric.
+        InputError: a metric or the judge's settings cannot be used.
+    """
+    model = settings.model or experiment.llm_as_a_judge_model
+    specs = checked_specs(experiment, around.registry)
+    asking = any(spec.needs_judge for spec in specs)
+    found = dict(done or {})
+    started, begun = around.clock.now(), around.clock.monotonic()
+    with around.open_tracing() if asking else _no_tracing() as tracing:
+        judge = open_judge(settings, model, specs, around, tracing) if asking else None
+        evaluator = MetricEvaluator(
+            around.registry,
+            judge,
+            default_threshold=experiment.default_threshold,
+            limits=settings.limits,
+            asked_of=lambda spec: model if spec.needs_llm else settings.embedding_model,
+            tracer=tracing,
+        )
+        runtime = ExperimentRuntime(evaluator, concurrency=2 * settings.concurrency, on_scenario_done=on_scenario_done)
+        try:
+            left = [scenario for scenario in experiment.scenarios if scenario.id not in found]
+            judged = iter(await runtime.run(left))
+        finally:
+            if judge is not None:
+                await judge.close()
+    scenarios = tuple(found[scenario.id] if scenario.id in found else next(judged) for scenario in experiment.scenarios)
+    record = EvaluationRecord(
+        judge_model=model if judge is not None else None,
+        testbench_version=__version__,
+        started_at=started,
+        wall_seconds=max(0.0, around.clock.monotonic() - begun),
+    )
+    return EvaluatedExperiment.model_validate(dict(experiment) | {"scenarios": scenarios, "evaluation": record})
+
+
+async def estimate(experiment: ExecutedExperiment, settings: EvaluationSettings, around: Surroundings) -> Estimate:
+    """What `evaluate` would ask the judge and what that can cost; asks nobody and writes nothing.
+
+    Raises:
+        NothingToDo: no scenario, or no metric.
+        InputError: a metric or the judge's settings cannot be used.
+    """
+    made: list[DryJudge] = []
+
+    def dry(judge_settings: JudgeSettings, clock: Clock, tracing: Tracing) -> Judge:
+        made.append(DryJudge(judge_settings))
+        return made[-1]
+
+    nowhere = {} if any(around.environment.get(name) for name in BASE_URLS) else {BASE_URLS[0]: "http://localhost/v1"}
+    without_world = replace(
+        around,
+        environment={**around.environment, **nowhere},
+        make_judge=dry,
+        make_store=lambda folder: ReadOnlyStore(around.make_store(folder)),
+        open_tracing=_no_tracing,
+    )
+    await evaluate(experiment, replace(settings, max_cost=None), without_world)
+    model = settings.model or experiment.llm_as_a_judge_model
+    return made[0].estimate if made else Estimate(model, settings.embedding_model)
+
+
+def checked_specs(experiment: ExecutedExperiment, registry: GenericMetricsRegistry) -> tuple[MetricSpec, ...]:
+    """The specs of all metrics, each checked once.
+
+    Raises:
+        NothingToDo: no scenario, or no metric.
+        InputError: a metric cannot be used; says where it stands.
+    """
+    if not experiment.scenarios:
+        raise NothingToDo("the experiment has no scenarios", hint="Run setup.py and run.py on a dataset with rows.")
+    metrics = metrics_of(experiment.scenarios)
+    if not metrics:
+        hint = "Name metrics in the experiment, or give setup.py --metric, e.g. --metric builtin.tool_calls."
+        raise NothingToDo("no step and no scenario has a metric", hint=hint)
+    specs: dict[str, MetricSpec] = {}
+    for metric in metrics:
+        key = metric.model_dump_json(include={"metric_name", "parameters"})
+        if key not in specs:
+            try:
+                specs[key] = registry.check(metric)
+            except InputError as error:
+                error.message = f"{_place(experiment, metric)}: {error.message}"
+                raise
+    return tuple(specs.values())
+
+
+def open_judge(
+    settings: EvaluationSettings,
+    model: str | None,
+    specs: Sequence[MetricSpec],
+    around: Surroundings,
+    tracing: Tracing,
+) -> Judge:
+    """The judge of a run, with its cache.
+
+    Raises:
+        InputError: no endpoint, no model, or no price where the cost is limited.
+    """
+    asking = next((spec.full_name for spec in specs if spec.needs_llm), None)
+    if asking and not model:
+        raise InputError(
+            f"{asking} needs a judge, and no model is named",
+            hint="Give --model, or llm_as_a_judge_model in the experiment; OPENAI_API_BASE names the endpoint.",
+        )
+    base_url, key = gateway_of(around.environment)
+    if settings.max_cost is not None:
+        _check_prices(settings, model, specs)
+    judge_settings = JudgeSettings(
+        base_url=base_url,
+        api_key=key,
+        model=model,
+        embedding_model=settings.embedding_model,
+        concurrency=settings.concurrency,
+        adaptive=settings.adaptive,
+        timeout_s=settings.timeout_s,
+        temperature=settings.temperature,
+        prices=settings.prices,
+        max_cost=settings.max_cost,
+    )
+    judge = around.make_judge(judge_settings, around.clock, tracing)
+    if settings.cache is not None:
+        judge = CachedJudge(judge, around.make_store(settings.cache), identity=judge_settings.identity)
+    return GuardedJudge(judge)
+
+
+def _check_prices(settings: EvaluationSettings, model: str | None, specs: Sequence[MetricSpec]) -> None:
+    """A limit needs the price of everything that will be asked: what nobody knows cannot be kept below it."""
+    asked = [model] if any(spec.needs_llm for spec in specs) else []
+    asked += [settings.embedding_model] if any(spec.needs_embeddings for spec in specs) else []
+    for name in asked:
+        if settings.prices.of(name) is None:
+            raise InputError(
+                f"--max-cost needs the price of {name!r}",
+                hint=f"Give --prices FILE with a line such as {name}: {{input: 2.50, output: 10.00}}",
+            )
+
+
+def _place(experiment: ExecutedExperiment, metric: Metric) -> str:
+    """Where a metric stands first, e.g. `scenario 'Paris', step 2`."""
+    for scenario in experiment.scenarios:
+        for position, step in enumerate(scenario.steps, start=1):
+            if metric in step.metrics:
+                return f"scenario {scenario.name!r}, step {position}"
+        if metric in scenario.metrics:
+            return f"scenario {scenario.name!r}"
+    return "the experiment"

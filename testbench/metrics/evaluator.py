@@ -1,0 +1,249 @@
+"""The hooks that turn an executed scenario into an evaluated one: every metric of every step, and of the scenario.
+
+    step -> the work that its metrics mean (or why there is none) -> evaluations, all of a scenario concurrently
+
+Used with `ExperimentRuntime` by `testbench.metrics.evaluation`. Whatever goes wrong with one evaluation becomes its
+result: `error` with a kind, or `skipped` with the reason; never a score.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from testbench.errors import JudgeError
+from testbench.metrics import purse, spending
+from testbench.metrics.echo_guard import judging
+from testbench.metrics.judge import Judge
+from testbench.metrics.protocol import MetricResult, MetricSpec, Sample
+from testbench.metrics.registry import GenericMetricsRegistry, ReadyMetric
+from testbench.metrics.sample_fields import missing_fields
+from testbench.schema.models import (
+    EvaluatedScenario,
+    EvaluatedStep,
+    Evaluation,
+    ExecutedScenario,
+    ExecutedStep,
+    Failure,
+    Metric,
+    Result,
+    Turn,
+)
+from testbench.schema.runtime import ExperimentHooks
+from testbench.schema.tracing import Tracer, Untraced
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`evaluations` that use a judge are in flight at once; each may take `timeout_s` seconds for each of `samples`."""
+
+    evaluations: int
+    timeout_s: float
+    samples: int = 1
+
+
+@dataclass
+class Walk:
+    """What a scenario in flight has to remember: its trace, and the turns of the steps before."""
+
+    trace_id: str | None = None
+    before: tuple[Turn, ...] = ()
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is to be judged by one metric, and the span that recorded it; or, without a sample, why nothing is."""
+
+    metric: Metric
+    sample: Sample | None
+    skipped: str = ""
+    trace_id: str | None = None
+    span_id: str | None = None
+
+
+@dataclass(frozen=True)
+class StepWork:
+    """A step with the work of its metrics."""
+
+    step: ExecutedStep
+    works: tuple[Work, ...] = field(default=())
+
+
+class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, StepWork, EvaluatedScenario]):
+    """Judges with the metrics of a registry and one judge (None where no metric needs it)."""
+
+    def __init__(
+        self,
+        registry: GenericMetricsRegistry,
+        judge: Judge | None,
+        *,
+        default_threshold: float,
+        limits: Limits,
+        asked_of: Callable[[MetricSpec], str | None] = lambda _: None,
+        tracer: Tracer | None = None,
+    ) -> None:
+        """`default_threshold` is for metrics that name none; `asked_of` names the model that judges for a metric."""
+        self._tracer = tracer or Untraced()
+        self._registry = registry
+        self._judge = judge
+        self._threshold = default_threshold
+        self._limits = limits
+        self._asked_of = asked_of
+        self._judging = asyncio.Semaphore(limits.evaluations)
+
+    async def before_run(self, scenarios: Sequence[ExecutedScenario]) -> None:
+        """Make every metric ready, so that none is found out to be unusable after others were paid for.
+
+        Raises:
+            InputError: a metric cannot be used as it is written.
+        """
+        for metric in metrics_of(scenarios):
+            self._ready(metric)
+
+    async def before_scenario(self, scenario: ExecutedScenario) -> Walk:
+        return Walk(scenario.trace_id)
+
+    async def on_step(self, step: ExecutedStep, state: Walk) -> StepWork:
+        """Say what is to be judged; the judging waits for `after_scenario`, where it all goes on at once."""
+        before, state.before = state.before, state.before + step.turns
+        reason = why_not_judged(step)
+        sample = None if reason else Sample.of_step(step, before)
+        return StepWork(
+            step, tuple(Work(metric, sample, reason or "", state.trace_id, step.span_id) for metric in step.metrics)
+        )
+
+    async def after_scenario(
+        self, scenario: ExecutedScenario, steps: Sequence[StepWork], state: Walk
+    ) -> EvaluatedScenario:
+        """Judge the steps and the scenario."""
+        works = [*(work for step in steps for work in step.works), *scenario_works(scenario)]
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._evaluate(work)) for work in works]
+        done = iter([task.result() for task in tasks])
+        evaluated = tuple(self._evaluated(step.step, [next(done) for _ in step.works]) for step in steps)
+        named = tuple(map(self._named, scenario.metrics))
+        fields = dict(scenario) | {"steps": evaluated, "metrics": named, "evaluations": tuple(done)}
+        return EvaluatedScenario.model_validate(fields)
+
+    def _evaluated(self, step: ExecutedStep, evaluations: Sequence[Evaluation]) -> EvaluatedStep:
+        named = tuple(map(self._named, step.metrics))
+        fields: Mapping[str, object] = dict(step) | {"metrics": named, "evaluations": tuple(evaluations)}
+        return EvaluatedStep.model_validate(fields)
+
+    def _ready(self, metric: Metric) -> ReadyMetric:
+        return self._registry.ready(metric, self._judge, samples=self._limits.samples)
+
+    def _named(self, metric: Metric) -> Metric:
+        """The metric under its one name: `faithfulness` and `ragas.Faithfulness` are one row everywhere."""
+        return metric.model_copy(update={"metric_name": self._registry.one_name(metric)})
+
+    async def _evaluate(self, work: Work) -> Evaluation:
+        return Evaluation(metric=self._named(work.metric), result=await self._result(work))
+
+    async def _result(self, work: Work) -> Result:
+        ready = self._ready(work.metric)
+        if work.sample is None:
+            return Result(result="skipped", reason=work.skipped)
+        if missing := missing_fields(work.sample, ready.spec.required):
+            return Result(result="skipped", reason=f"the sample has no {', no '.join(missing)}")
+        if not ready.spec.needs_judge:
+            return self._with_verdict(work.metric, await self._outcome(ready, work.sample))
+        async with self._judging:
+            return await self._judged(ready, work, work.sample)
+
+    async def _judged(self, ready: ReadyMetric, work: Work, sample: Sample) -> Result:
+        """The result of a metric that asks a judge: traced below the step, with what it cost."""
+        name = ready.spec.full_name
+        about = {"gen_ai.evaluation.name": name}
+        with self._tracer.resume(work.trace_id, work.span_id, f"evaluate {name}", about) as span:
+            with spending.track() as spent, judging(sample):
+                outcome = await self._outcome(ready, sample)
+            result = self._with_verdict(work.metric, outcome)
+            span.set({"gen_ai.evaluation.score.label": result.result})
+            if result.score is not None:
+                span.set({"gen_ai.evaluation.score.value": result.score})
+            if result.error is not None:
+                span.fail(result.error.kind, result.error.message)
+        asked = {"judge_model": self._asked_of(ready.spec), "usage": spent.usage, "cached": spent.all_cached}
+        return result.model_copy(update=asked)
+
+    async def _outcome(self, ready: ReadyMetric, sample: Sample) -> MetricResult:
+        patience = self._limits.timeout_s * (ready.spec.samples or self._limits.samples)
+        try:
+            async with asyncio.timeout(patience):
+                return await ready.call(sample)
+        except JudgeError as error:
+            if error.kind == purse.KIND:
+                return MetricResult(skipped=error.message, details={"skipped_by": purse.KIND})
+            return MetricResult(error=failure_of(error))
+        except TimeoutError:
+            message = f"not judged within {patience:g} s"
+            return MetricResult(error=Failure(kind="timeout", message=message, retryable=True))
+        except Exception as error:  # noqa: BLE001  # the one guard: frameworks raise anything, and one sample is not the run
+            message = f"{ready.spec.full_name} failed: {type(error).__name__}: {error}"
+            return MetricResult(error=Failure(kind="metric_failed", message=message))
+
+    def _with_verdict(self, metric: Metric, outcome: MetricResult) -> Result:
+        if outcome.error is not None:
+            return Result(result="error", error=outcome.error, reason=outcome.error.message, details=outcome.details)
+        if outcome.skipped is not None:
+            return Result(result="skipped", reason=outcome.skipped, details=outcome.details)
+        if (fault := _no_score(outcome.score)) is not None:
+            return Result(result="error", error=fault, reason=fault.message, details=outcome.details)
+        threshold = self._threshold if metric.threshold is None else metric.threshold
+        return Result(
+            result="pass" if (outcome.score or 0.0) >= threshold else "fail",
+            score=outcome.score,
+            reason=outcome.reason,
+            details={**outcome.details, "threshold": threshold},
+        )
+
+
+def metrics_of(scenarios: Sequence[ExecutedScenario]) -> list[Metric]:
+    """Every metric of the steps and scenarios, as often as it is asked for."""
+    found = []
+    for scenario in scenarios:
+        found += [metric for step in scenario.steps for metric in step.metrics]
+        found += scenario.metrics
+    return found
+
+
+def why_not_judged(step: ExecutedStep) -> str | None:
+    """Why there is nothing to judge in a step, or None where there is."""
+    if step.status == "ok":
+        return None
+    if step.error is None:
+        return f"the step was {step.status}"
+    return f"the step has no answer: {step.error.kind}: {step.error.message}"
+
+
+def scenario_works(scenario: ExecutedScenario) -> list[Work]:
+    """The work of a scenario's own metrics: over the whole conversation, or none if a part of it is missing."""
+    reasons = [
+        f"step {n}: {reason}" for n, step in enumerate(scenario.steps, start=1) if (reason := why_not_judged(step))
+    ]
+    if not scenario.steps:
+        reasons = ["the scenario has no steps"]
+    sample = None if reasons else Sample.of_scenario(scenario)
+    span_id = next((step.span_id for step in reversed(scenario.steps) if step.span_id), None)
+    return [Work(metric, sample, "; ".join(reasons), scenario.trace_id, span_id) for metric in scenario.metrics]
+
+
+def failure_of(error: JudgeError) -> Failure:
+    """A judge's failure as the file keeps it."""
+    return Failure(
+        kind=error.kind,
+        message=error.message,
+        attempts=error.attempts,
+        retryable=error.retryable,
+        raw=error.raw,
+    )
+
+
+def _no_score(score: float | None) -> Failure | None:
+    if score is None:
+        return Failure(kind="undefined", message="the metric gave no score")
+    if not 0.0 <= score <= 1.0:  # also true of NaN
+        return Failure(kind="out_of_range", message=f"the metric gave {score}, which is no score from 0 to 1")
+    return None

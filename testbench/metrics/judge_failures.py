@@ -1,0 +1,92 @@
+"""From what the OpenAI client raises to the judge errors of Testbench. Used by `testbench.metrics.openai_judge`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import httpx
+import openai
+
+from testbench.errors import JudgeError
+from testbench.metrics.judge import JudgeSettings
+from testbench.metrics.retrying import retry_after
+from testbench.redaction import shown_url
+
+RETRYABLE: Final = frozenset({408, 409, 425, 429})
+"""Client errors that pass; those of the server (5xx) pass too."""
+_UNSUPPORTED: Final[Mapping[str, str | None]] = {
+    "response_format": None,
+    "temperature": None,
+    "max_tokens": "max_completion_tokens",
+}
+"""Options that some models refuse, and what to send instead."""
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One request that failed, and the seconds to wait that the server asked for."""
+
+    error: JudgeError
+    retry_after: float | None = None
+
+
+def explain(error: Exception, settings: JudgeSettings, now: datetime) -> Failed:
+    """What the failure of a request means."""
+    if isinstance(error, openai.APIStatusError):
+        return _explain_status(error, now)
+    if isinstance(error, TimeoutError | openai.APITimeoutError | httpx.TimeoutException):
+        message = f"the judge gave no answer within {settings.timeout_s:g} s"
+        return Failed(JudgeError(message, kind="timeout", retryable=True))
+    if isinstance(error, openai.APIConnectionError | httpx.HTTPError):
+        cause = error.__cause__ or error
+        message = f"the judge at {shown_url(settings.base_url)} cannot be reached: {cause}"
+        return Failed(JudgeError(message, kind="unreachable", retryable=True))
+    return Failed(JudgeError(f"the judge's gateway sent {error}", kind="http_error", retryable=True))
+
+
+def is_pushback(error: Exception) -> bool:
+    """Whether the gateway asks for fewer requests at once."""
+    return isinstance(error, openai.APIStatusError) and error.status_code in (429, 503)
+
+
+def is_free_of_charge(error: Exception) -> bool:
+    """Whether nothing can have been charged: it was refused, or never arrived. After a timeout nobody knows."""
+    never_arrived = isinstance(error.__cause__ or error, httpx.ConnectError | httpx.ConnectTimeout)
+    return never_arrived or isinstance(error, openai.APIStatusError)
+
+
+def without_unsupported(options: dict[str, Any], error: openai.BadRequestError) -> dict[str, Any] | None:
+    """The options without the one that a 400 complains of, or None where it complains of something else."""
+    named = str(error.param or "") + " " + _said(error)
+    for option, instead in _UNSUPPORTED.items():
+        if option in options and option in named:
+            rest = {name: value for name, value in options.items() if name != option}
+            return rest | ({instead: options[option]} if instead else {})
+    return None
+
+
+def _explain_status(error: openai.APIStatusError, now: datetime) -> Failed:
+    status = error.status_code
+    said = _said(error)
+    message = f"the judge's gateway answered {status}: {said}"
+    if status in (401, 403):
+        hint = "Check the key in OPENAI_API_KEY and what it may use."
+        return Failed(JudgeError(message, kind="auth", hint=hint))
+    if status == 429:
+        lasting = getattr(error, "code", None) == "insufficient_quota"
+        failure = JudgeError(message, kind="rate_limited", retryable=not lasting)
+        return Failed(failure, retry_after(error.response.headers, now))
+    if getattr(error, "code", None) == "content_filter":
+        return Failed(JudgeError(message, kind="content_filter"))
+    passes = status in RETRYABLE or status >= 500
+    failure = JudgeError(message, kind="http_error", retryable=passes)
+    return Failed(failure, retry_after(error.response.headers, now))
+
+
+def _said(error: openai.APIStatusError, limit: int = 300) -> str:
+    body = error.body
+    detail = body.get("message") if isinstance(body, Mapping) else None
+    return " ".join(str(detail or error.response.text or error.message).split())[:limit]

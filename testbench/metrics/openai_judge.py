@@ -1,0 +1,298 @@
+"""The judge behind an OpenAI-compatible gateway: patient with what passes, quick to give up on what does not.
+
+    question -> messages -> request (pace, purse, retries, deadline) -> reply -> answer, repaired once if unfit
+
+Built by `testbench.metrics.evaluation`. A judge that is down is found out once, not by every evaluation again: when a
+question has used up all its patience and nobody else was answered meanwhile, every later question fails at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from typing import Any, Final, TypeAlias, TypeVar, cast
+
+import httpx
+import openai
+from pydantic import BaseModel, Field, ValidationError
+
+from testbench.errors import JudgeError
+from testbench.metrics.judge import AnswerT, JudgeSettings, Question
+from testbench.metrics.judge_answer import Message, UnfitAnswerError, messages_of, read_answer
+from testbench.metrics.judge_failures import Failed, explain, is_free_of_charge, is_pushback, without_unsupported
+from testbench.metrics.prices import most_tokens
+from testbench.metrics.purse import Payment, Purse
+from testbench.metrics.retrying import wait_before
+from testbench.metrics.spending import record_paid
+from testbench.schema.clock import Clock, SystemClock
+from testbench.schema.files import describe
+from testbench.schema.models import Usage
+from testbench.schema.pacing import Pacer, automatic, fixed
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Paid: TypeAlias = tuple[T, Usage]
+"""A reply and what it cost."""
+Request: TypeAlias = Callable[[openai.AsyncOpenAI], Awaitable[Paid[T]]]
+Instrument: TypeAlias = Callable[[httpx.AsyncClient], None]
+
+COST_HEADER: Final = "x-litellm-response-cost"
+SLOTS_OF_A_CLIENT: Final = 8
+RETRIES_BEFORE_FIRST_ANSWER: Final = 2
+"""Where nobody ever answered, the address is more likely wrong than the judge busy."""
+RAW_LIMIT: Final = 4000
+"""Characters of a judge's words that an error keeps."""
+
+
+class _Message(BaseModel):
+    content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    finish_reason: str | None = None
+
+
+class _Tokens(BaseModel):
+    prompt_tokens: int | None = Field(default=None, ge=0)
+    completion_tokens: int | None = Field(default=None, ge=0)
+
+
+class _Chat(BaseModel):
+    """What is needed of a chat completion; gateways differ in the rest."""
+
+    choices: list[_Choice] = Field(min_length=1)
+    usage: _Tokens | None = None
+
+
+class _Vector(BaseModel):
+    index: int
+    embedding: list[float]
+
+
+class _Vectors(BaseModel):
+    data: list[_Vector]
+    usage: _Tokens | None = None
+
+
+ReplyT = TypeVar("ReplyT", _Chat, _Vectors)
+
+
+class OpenAIJudge:
+    """Asks a chat model at `settings.base_url`; one for a run, made inside its event loop."""
+
+    def __init__(
+        self, settings: JudgeSettings, clock: Clock | None = None, instrument: Instrument = lambda _: None
+    ) -> None:
+        """`instrument` is called with each HTTP client, e.g. to trace it."""
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        # spreads retries and hides nothing
+        self._draw = random.Random()  # noqa: S311  # nosec B311
+        self._answered = 0
+        self._down: JudgeError | None = None
+        self._options: dict[str, Any] = {
+            "temperature": settings.temperature,
+            "max_tokens": settings.max_tokens,
+            "response_format": {"type": "json_object"},
+        }
+        self._purse = None if settings.max_cost is None else Purse(settings.max_cost)
+        self._clients = _clients(settings, instrument)
+        # one free connection for each request that the pace allows; the one used last is the warmest
+        self._pacer = Pacer(automatic(settings.concurrency) if settings.adaptive else fixed(settings.concurrency))
+        self._free = [self._clients[slot // SLOTS_OF_A_CLIENT] for slot in reversed(range(settings.concurrency))]
+
+    async def ask(self, question: Question[AnswerT]) -> AnswerT:
+        """See `Judge.ask`; an answer that does not fit is asked for once more, with what was wrong with it."""
+        messages = messages_of(question)
+        said = await self._chat(messages)
+        try:
+            return read_answer(said, question)
+        except UnfitAnswerError as error:
+            repair = f"Your answer could not be used: {error}. Answer again, with one JSON object and nothing else."
+        said = await self._chat(
+            [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": repair}]
+        )
+        try:
+            return read_answer(said, question)
+        except UnfitAnswerError as error:
+            message = f"the judge's answer does not fit {question.answer.__name__}, asked twice: {error}"
+            hint = "Use a model that follows a JSON schema, or look at what it said: `raw` of the error."
+            raise JudgeError(message, kind="malformed", raw=said[:RAW_LIMIT], attempts=2, hint=hint) from error
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """See `Judge.embed`."""
+
+        model = self._settings.embedding_model
+
+        async def request(client: openai.AsyncOpenAI) -> Paid[_Vectors]:
+            raw = await client.embeddings.with_raw_response.create(
+                model=model, input=list(texts), encoding_format="float"
+            )
+            reply = _read(raw.http_response.content, _Vectors)
+            return reply, self._record(model, reply.usage, raw.headers)
+
+        reply = await self._patiently(request, self._most(model, list(texts), answer_tokens=0))
+        vectors = {vector.index: vector.embedding for vector in reply.data}
+        if sorted(vectors) != list(range(len(texts))):
+            raise JudgeError(f"asked for {len(texts)} embeddings, got {len(vectors)}", kind="malformed")
+        return [vectors[position] for position in range(len(texts))]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        for client in self._clients:
+            await client.close()
+
+    async def _chat(self, messages: list[Message]) -> str:
+        """What the judge says to these messages.
+
+        Raises:
+            JudgeError: also where it was cut short or filtered.
+        """
+        most = self._most(self._settings.model, [message["content"] for message in messages], self._settings.max_tokens)
+        reply = await self._patiently(lambda client: self._request_chat(client, messages), most)
+        choice = reply.choices[0]
+        said = choice.message.content or ""
+        if choice.finish_reason == "length":
+            limit = self._settings.max_tokens
+            raise JudgeError(
+                f"the judge's answer was cut off at {limit} tokens", kind="truncated", raw=said[:RAW_LIMIT]
+            )
+        if choice.finish_reason == "content_filter":
+            raise JudgeError("the judge's answer was filtered", kind="content_filter", raw=said[:RAW_LIMIT])
+        return said
+
+    async def _request_chat(self, client: openai.AsyncOpenAI, messages: list[Message]) -> Paid[_Chat]:
+        """One request; what the gateway does not understand is left out from then on."""
+        options = self._options
+        try:
+            raw = await client.chat.completions.with_raw_response.create(
+                model=self._settings.model or "", messages=cast("Any", messages), **options
+            )
+        except openai.BadRequestError as error:
+            simpler = without_unsupported(options, error)
+            if simpler is None:
+                raise
+            logger.info("the judge's gateway does not know an option; going on with %s", ", ".join(simpler))
+            self._options = simpler
+            return await self._request_chat(client, messages)
+        reply = _read(raw.http_response.content, _Chat)
+        return reply, self._record(self._settings.model, reply.usage, raw.headers)
+
+    def _most(self, model: str | None, texts: list[str], answer_tokens: int) -> float:
+        """The most that a request can cost, in US dollars; infinite for a model without a price."""
+        price = self._settings.prices.of(model)
+        return math.inf if price is None else price.of(most_tokens(texts), answer_tokens)
+
+    async def _patiently(self, request: Request[T], most: float) -> T:
+        """The reply to a request that is made again for as long as that makes sense.
+
+        Raises:
+            JudgeError: it does not any more.
+        """
+        if self._down:
+            raise JudgeError(self._down.message, kind=self._down.kind, hint=self._down.hint, attempts=0)
+        begun, answered_before = self._clock.monotonic(), self._answered
+        attempt = 0
+        while True:
+            attempt += 1
+            failed = await self._try(request, most)
+            if not isinstance(failed, Failed):
+                return failed
+            wait = wait_before(attempt, failed.retry_after, self._draw)
+            patience = self._settings.deadline_s - (self._clock.monotonic() - begun)
+            tries_left = attempt <= self._retries(failed.error)
+            if not failed.error.retryable or not tries_left or wait >= patience:
+                failed.error.attempts = attempt
+                self._give_up(failed.error, answered_before)
+                raise failed.error
+            await self._clock.sleep(wait)
+
+    def _retries(self, error: JudgeError) -> float:
+        """How often a failure of this kind may be tried again."""
+        if error.kind == "rate_limited":
+            return math.inf  # it says when to come back: only the deadline ends it
+        if error.kind == "unreachable" and not self._answered:
+            return min(self._settings.retries, RETRIES_BEFORE_FIRST_ANSWER)
+        return self._settings.retries
+
+    async def _try(self, request: Request[T], most: float) -> T | Failed:
+        async with self._pacer.turn() as turn, self._paying(most) as payment:
+            client = self._free.pop()
+            try:
+                async with asyncio.timeout(self._settings.timeout_s):
+                    reply, usage = await request(client)
+            except (openai.OpenAIError, httpx.HTTPError, TimeoutError) as error:
+                if is_free_of_charge(error):
+                    payment.settle(0.0)
+                if is_pushback(error):
+                    turn.outcome = "pushback"
+                return explain(error, self._settings, self._clock.now())
+            finally:
+                self._free.append(client)
+            payment.settle(usage.cost_usd)
+            turn.outcome = "done"
+        self._answered += 1
+        return reply
+
+    def _paying(self, most: float) -> AbstractAsyncContextManager[Payment]:
+        return nullcontext(Payment(0.0)) if self._purse is None else self._purse.paying(most)
+
+    def _record(self, model: str | None, tokens: _Tokens | None, headers: Mapping[str, str]) -> Usage:
+        """Count what a reply cost: as the gateway says, else by the price list."""
+        tokens = tokens or _Tokens()
+        cost = _cost(headers.get(COST_HEADER))
+        reported = Usage(input_tokens=tokens.prompt_tokens, output_tokens=tokens.completion_tokens, cost_usd=cost)
+        usage = self._settings.prices.priced(reported, model)
+        record_paid(usage)
+        return usage
+
+    def _give_up(self, error: JudgeError, answered_before: int) -> None:
+        lasting = error.kind == "auth" or (error.retryable and self._answered == answered_before)
+        if lasting and self._down is None:
+            self._down = error
+            logger.warning("the judge is down (%s); what is left to ask it is not tried any more", error.message)
+
+
+def _clients(settings: JudgeSettings, instrument: Instrument) -> list[openai.AsyncOpenAI]:
+    """Enough clients for all slots: httpx looks at every connection of a client, and at each for each, per request."""
+    certificates = httpx.create_ssl_context()
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=SLOTS_OF_A_CLIENT)
+    clients = []
+    for _ in range(math.ceil(settings.concurrency / SLOTS_OF_A_CLIENT)):
+        # openai's own choice is httpx2, which the OpenTelemetry instrumentation does not see
+        http_client = httpx.AsyncClient(limits=limits, timeout=settings.timeout_s, verify=certificates)
+        instrument(http_client)
+        clients.append(
+            openai.AsyncOpenAI(
+                base_url=settings.base_url,
+                api_key=settings.api_key,
+                max_retries=0,
+                timeout=settings.timeout_s,
+                http_client=http_client,  # type: ignore[arg-type]  # see above
+            )
+        )
+    return clients
+
+
+class _UnreadableReplyError(openai.OpenAIError):
+    """A reply with a good status whose body is not what the protocol says."""
+
+
+def _read(body: bytes, model: type[ReplyT]) -> ReplyT:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as error:
+        raise _UnreadableReplyError(f"a reply that cannot be read: {describe(error)}") from error
+
+
+def _cost(header: str | None) -> float | None:
+    try:
+        return Usage(cost_usd=float(header)).cost_usd if header else None
+    except ValueError:  # no number, or one that is no cost (pydantic's error is a ValueError)
+        return None

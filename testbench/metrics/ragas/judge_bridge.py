@@ -1,0 +1,156 @@
+"""Our judge as RAGAS's language model and embeddings, and a record of what it was asked during one evaluation.
+
+RAGAS drops the judge's reasons, hides some of its failures and computes with whatever numbers it gets. So the bridge
+sees every answer: it refuses verdicts outside their scale and lists of the wrong length (the judge then repairs them
+once), and it remembers the rest for `testbench.metrics.ragas.reading`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+from pydantic import BaseModel
+from ragas.embeddings.base import BaseRagasEmbedding
+from ragas.llms.base import InstructorBaseRagasLLM
+
+from testbench.errors import JudgeError
+from testbench.metrics.judge import Judge, Question
+
+AnswerT = TypeVar("AnswerT", bound=BaseModel)
+
+_RATINGS: Final[Mapping[str, frozenset[int]]] = {
+    "AnswerAccuracyOutput": frozenset({0, 2, 4}),
+    "ContextRelevanceOutput": frozenset({0, 1, 2}),
+    "ResponseGroundednessOutput": frozenset({0, 1, 2}),
+}
+_BINARY: Final = frozenset({"verdict", "attributed", "noncommittal"})
+_JUDGES_A_LIST: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
+    "NLIStatementOutput": ("statements", frozenset({"StatementGeneratorOutput", "ClaimDecompositionOutput"})),
+    "StatementFaithfulnessOutput": ("statements", frozenset({"StatementGeneratorOutput"})),
+    "TopicClassificationOutput": ("classifications", frozenset({"TopicExtractionOutput"})),
+    "AnswersGenerated": ("answers", frozenset({"QuestionsGenerated"})),
+}
+"""Answers with one verdict for each item of a list that the judge gave before: their field, and the list's type."""
+_JUDGES_ANY_LIST: Final = frozenset({"StatementFaithfulnessOutput"})
+"""The list may be any of those given before; otherwise it is the last."""
+
+
+@dataclass
+class Record:
+    """What the judge said during one evaluation, in order."""
+
+    answers: list[BaseModel] = field(default_factory=list)
+    errors: list[JudgeError] = field(default_factory=list)
+    vectors: dict[str, list[float]] = field(default_factory=dict)
+
+
+_record: ContextVar[Record | None] = ContextVar("testbench_ragas_record", default=None)
+
+
+@contextmanager
+def recording() -> Iterator[Record]:
+    """Record inside the block, in this task and the tasks that it starts."""
+    record = Record()
+    token = _record.set(record)
+    try:
+        yield record
+    finally:
+        _record.reset(token)
+
+
+class BridgedLLM(InstructorBaseRagasLLM):
+    """Hands RAGAS's prompts to our judge."""
+
+    is_async = True
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+
+    def generate(self, prompt: str, response_model: type[AnswerT]) -> AnswerT:
+        """Never called by a metric that is awaited; it would block the event loop."""
+        raise NotImplementedError("the judge is only asked asynchronously")
+
+    async def agenerate(self, prompt: str, response_model: type[AnswerT]) -> AnswerT:
+        """The judge's answer; an error is recorded too, because some metrics swallow it."""
+        record = _record.get() or Record()
+        try:
+            answer = await self._judge.ask(
+                Question(prompt, response_model, check=lambda given: fault_of(given, record.answers))
+            )
+        except JudgeError as error:
+            record.errors.append(error)
+            raise
+        record.answers.append(answer)
+        return answer
+
+
+class BridgedEmbeddings(BaseRagasEmbedding):
+    """Hands texts to our judge; the synchronous side answers only what was fetched before."""
+
+    def __init__(self, judge: Judge) -> None:
+        super().__init__()
+        self._judge = judge
+
+    async def prefetch(self, texts: Sequence[str]) -> None:
+        """Fetch what `embed_text` will be asked for in this evaluation."""
+        vectors = await self.aembed_texts(list(texts))
+        if (record := _record.get()) is not None:
+            record.vectors |= dict(zip(texts, vectors, strict=True))
+
+    def embed_text(self, text: str, **_: Any) -> list[float]:
+        record = _record.get()
+        if record is None or text not in record.vectors:
+            raise LookupError("a text was not fetched before it was needed")
+        return record.vectors[text]
+
+    async def aembed_text(self, text: str, **_: Any) -> list[float]:
+        return (await self.aembed_texts([text]))[0]
+
+    async def aembed_texts(self, texts: list[str], **_: Any) -> list[list[float]]:
+        record = _record.get() or Record()
+        try:
+            return await self._judge.embed(texts)
+        except JudgeError as error:
+            record.errors.append(error)
+            raise
+
+
+def fault_of(answer: BaseModel, before: Sequence[BaseModel]) -> str | None:
+    """What is wrong with an answer of the right shape, given the answers before it; None if nothing is."""
+    name = type(answer).__name__
+    for values in _objects(answer):
+        for key in _BINARY & values.keys():
+            if values[key] not in (0, 1, "0", "1"):
+                return f"{key} must be 0 or 1, not {values[key]!r}"
+    rating = getattr(answer, "rating", None)
+    if name in _RATINGS and rating not in _RATINGS[name]:
+        return f"rating must be one of {sorted(_RATINGS[name])}, not {rating!r}"
+    if name == "AnswerRelevanceOutput" and not answer.question.strip():  # type: ignore[attr-defined]  # its field
+        return "question must not be empty"
+    if name == "AnswersGenerated" and not set(answer.answers) <= {"0", "1"}:  # type: ignore[attr-defined]  # its field
+        return 'every answer must be "0" or "1"'
+    if name in _JUDGES_A_LIST:
+        field_name, lists = _JUDGES_A_LIST[name]
+        given = len(getattr(answer, field_name))
+        asked = [_length(earlier) for earlier in before if type(earlier).__name__ in lists]
+        if asked and given not in (asked if name in _JUDGES_ANY_LIST else asked[-1:]):
+            return f"{given} verdicts for {asked[-1]} items: give exactly one for each"
+    return None
+
+
+def _objects(answer: BaseModel) -> Iterator[dict[str, Any]]:
+    """The fields of an answer and of the objects in its lists."""
+    values = dict(answer)
+    yield values
+    for value in values.values():
+        if isinstance(value, list):
+            yield from (dict(item) for item in value if isinstance(item, BaseModel))
+
+
+def _length(answer: BaseModel) -> int:
+    """How long the one list of an answer is."""
+    return next((len(value) for value in dict(answer).values() if isinstance(value, list)), 0)

@@ -1,0 +1,150 @@
+"""All phases in one go, in one process, from one YAML file: setup, run, evaluate, publish, visualize and gate.
+
+A section of the file is a phase, and its keys are the arguments and options of that phase's script. The command line
+(`--set run.agent_url=…`) wins over the environment, the environment over the file, the file over the default.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from testbench import defaults
+from testbench.command import Outcome, last_line, main, option, phase
+from testbench.errors import ExitCode, InputError, TelemetryError, TestbenchError
+
+PHASES = ("setup", "run", "evaluate", "publish", "visualize", "gate")
+IDENTITY = {
+    "workflow_name": defaults.WORKFLOW_NAME,
+    "execution_id": defaults.EXECUTION_ID,
+    "execution_number": defaults.EXECUTION_NUMBER,
+}
+
+
+@phase("pipeline")
+@click.argument("config", type=click.Path(path_type=Path))
+@option("--set", "settings", multiple=True, metavar="PHASE.KEY=VALUE", help="Override a setting of the file.")
+@option("--workflow-name", help="Instead of the file's workflow_name.")
+@option("--execution-id", help="Instead of the file's execution_id.")
+@option("--execution-number", type=int, help="Instead of the file's execution_number.")
+def command(config: Path, settings: tuple[str, ...], **options: Any) -> Outcome:
+    """Run every phase that CONFIG describes and end with the verdict.
+
+    Publishing is left out where the file has no section `publish`.
+    """
+    sections = _read_sections(config)
+    sections |= {name: options[name] for name in IDENTITY if options[name] is not None}
+    overrides = _overrides(settings)
+    contexts = [
+        _context(phase_command, _settings(phase_command, sections, config), overrides, as_json=options["as_json"])
+        for phase_command in _commands()
+        if phase_command.name != "publish" or sections.get("publish") is not None
+    ]
+    outcomes: dict[str, Outcome] = {}
+    for context in contexts:
+        outcome = _perform(context)
+        outcomes[str(context.command.name)] = outcome
+        click.echo(last_line(context.command, outcome), err=options["as_json"])
+    return _conclude(outcomes)
+
+
+def _commands() -> Iterator[click.Command]:
+    from importlib import import_module
+
+    for name in PHASES:
+        yield import_module(f"testbench.{name}").command
+
+
+def _read_sections(config: Path) -> dict[str, Any]:
+    from testbench.schema.files import load_document, read_bytes
+
+    document = load_document(config, read_bytes(config, hint="Give the path of a pipeline file; the README shows one."))
+    if not isinstance(document, Mapping):
+        raise InputError(f"{config}: not a mapping of phases", hint=f"Its keys are {', '.join(PHASES)}.")
+    for name, section in document.items():
+        if name not in PHASES and name not in IDENTITY:
+            raise InputError(f"{config}: unknown section {name!r}", hint=f"Known: {', '.join((*PHASES, *IDENTITY))}.")
+        if name in PHASES and not isinstance(section, Mapping | None):
+            raise InputError(f"{config}: section {name!r} is not a mapping", hint="Write `key: value` lines below it.")
+    return {name: {} if section is None else section for name, section in document.items()}
+
+
+def _overrides(settings: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for setting in settings:
+        place, equals, value = setting.partition("=")
+        name, dot, key = place.partition(".")
+        if not (equals and dot and name in PHASES):
+            raise InputError(f"--set {setting!r} is not PHASE.KEY=VALUE", hint="For example --set run.concurrency=4")
+        found.setdefault(name, {})[key.replace("-", "_")] = value
+    return found
+
+
+def _settings(phase_command: click.Command, sections: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """The section of a phase, its keys checked, with the identity of the run where the phase asks for it."""
+    name = str(phase_command.name)
+    known = {parameter.name for parameter in phase_command.params}
+    section = {str(key).replace("-", "_"): value for key, value in sections.get(name, {}).items()}
+    for key in section:
+        if key not in known:
+            raise InputError(f"{config}: unknown key {key!r} in section {name!r}", hint=_see_help(phase_command))
+    return {key: sections.get(key, value) for key, value in IDENTITY.items() if key in known} | section
+
+
+def _context(
+    phase_command: click.Command, section: dict[str, Any], overrides: Mapping[str, dict[str, str]], *, as_json: bool
+) -> click.Context:
+    """A phase with all its settings: overrides as if typed, the section as defaults, and the environment in between."""
+    name = str(phase_command.name)
+    parameters = {str(parameter.name): parameter for parameter in phase_command.params}
+    typed = ["--json"] if as_json else []
+    for key, value in overrides.get(name, {}).items():
+        if key not in parameters:
+            raise InputError(f"--set: {name} has no setting {key!r}", hint=_see_help(phase_command))
+        if isinstance(parameters[key], click.Option):
+            typed.append(f"{parameters[key].opts[0]}={value}")
+        else:
+            section[key] = value
+    given = {key: value for key, value in section.items() if value is not None}
+    try:
+        return phase_command.make_context(name, typed, default_map=given)
+    except click.UsageError as error:
+        raise InputError(f"{name}: {error.format_message()}", hint=_see_help(phase_command)) from error
+
+
+def _see_help(phase_command: click.Command) -> str:
+    return f"See testbench/{phase_command.name}.py --help"
+
+
+def _perform(context: click.Context) -> Outcome:
+    """Run a phase. Scores that could not be delivered do not stop the verdict, but they keep the exit from green."""
+    try:
+        with context:
+            outcome = context.command.invoke(context)
+    except TelemetryError as error:
+        return Outcome(f"{error.message} ({error.hint})", exit_code=error.exit_code)
+    if not isinstance(outcome, Outcome):
+        raise TestbenchError(f"{context.command.name} returned no outcome", hint="This is a fault in Testbench.")
+    return outcome
+
+
+def _conclude(outcomes: Mapping[str, Outcome]) -> Outcome:
+    """The verdict, unless it is a pass while an earlier phase was not done."""
+    verdict = outcomes["gate"]
+    incomplete = [
+        name for name, outcome in outcomes.items() if outcome.exit_code is not ExitCode.DONE and name != "gate"
+    ]
+    data = {
+        "phases": {name: {"exit_code": int(outcome.exit_code), **outcome.data} for name, outcome in outcomes.items()}
+    }
+    if verdict.exit_code is ExitCode.DONE and incomplete:
+        return Outcome(f"{verdict.sentence} But {', '.join(incomplete)} could not be done.", data, ExitCode.NOT_DONE)
+    return Outcome(verdict.sentence, data, verdict.exit_code)
+
+
+if __name__ == "__main__":
+    sys.exit(main(command))

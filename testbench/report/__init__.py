@@ -1,0 +1,1 @@
+"""The report: an evaluated experiment and its verdict as one HTML file that needs nothing but a browser."""

@@ -1,0 +1,283 @@
+"""The table of the report: one row per step, and one per conversation that is judged as a whole.
+
+`Row` is what the list shows of all of them at once; `detail` is what one of them shows when it is opened. Both are
+plain data: the page and the browser decide how it looks. Called by `testbench.report.view`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from testbench.errors import InputError
+from testbench.report.compact_json import text_of
+from testbench.report.comparison import Baseline, Before, Change, change, check_key, gating_scores
+from testbench.report.scores import missing_metrics
+from testbench.schema.models import (
+    EvaluatedExperiment,
+    EvaluatedScenario,
+    EvaluatedStep,
+    Failure,
+    Metric,
+    Reference,
+    Result,
+    ResultStatus,
+    ToolCall,
+    Turn,
+    Usage,
+)
+from testbench.schema.summary import CheckVerdict, scenario_verdict, step_verdict
+
+TITLE_LIMIT = 240
+"""Characters of a question that the list carries; the opened row has all of it."""
+
+NO_ANSWER = "The agent did not answer this step."
+NO_RESULT = "The evaluated experiment holds no result of this metric."
+
+
+@dataclass(frozen=True)
+class Cell:
+    """What one metric said of one row. Several evaluations by the same metric show as the worst of them."""
+
+    result: ResultStatus
+    score: float | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `position` is None for a whole conversation; `id` is unique within the report."""
+
+    id: str
+    key: str
+    scenario: int
+    position: int | None
+    title: str
+    verdict: CheckVerdict
+    cells: Mapping[str, Cell]
+    latency_ms: float | None
+    change: Change | None
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a row stands in the experiment."""
+
+    scenario: EvaluatedScenario
+    index: int
+    position: int | None
+
+    @property
+    def step(self) -> EvaluatedStep | None:
+        return None if self.position is None else self.scenario.steps[self.position]
+
+    @property
+    def owner(self) -> EvaluatedStep | EvaluatedScenario:
+        return self.step or self.scenario
+
+    @property
+    def verdict(self) -> CheckVerdict:
+        return scenario_verdict(self.scenario) if self.step is None else step_verdict(self.step)
+
+
+def places(experiment: EvaluatedExperiment) -> Iterator[Place]:
+    """Every row's place, in the order of the file."""
+    for index, scenario in enumerate(experiment.scenarios):
+        yield from places_of(scenario, index)
+
+
+def places_of(scenario: EvaluatedScenario, index: int = 0) -> Iterator[Place]:
+    """The steps of a conversation, then the conversation itself where something judges it."""
+    for position in range(len(scenario.steps)):
+        yield Place(scenario, index, position)
+    if scenario.evaluations or scenario.metrics:
+        yield Place(scenario, index, None)
+
+
+def rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> Iterator[Row]:
+    """The table's lines in the order of the file."""
+    seen: set[str] = set()
+    for number, place in enumerate(places(experiment), start=1):
+        key = check_key(place.scenario, place.position)
+        identity = place.owner.id
+        if not identity or identity in seen:
+            identity = f"row-{number}"
+        seen.add(identity)
+        title = place.step.input if place.step else "Whole conversation"
+        verdict = place.verdict
+        yield Row(
+            id=identity,
+            key=key,
+            scenario=place.index,
+            position=place.position,
+            title=title if len(title) <= TITLE_LIMIT else title[:TITLE_LIMIT] + "…",
+            verdict=verdict,
+            cells=_cells(place.owner),
+            latency_ms=place.step.latency_ms if place.step else None,
+            change=change(baseline.checks.get(key), verdict, gating_scores(place.owner)) if baseline else None,
+        )
+
+
+SEVERITY: dict[ResultStatus, int] = {"pass": 0, "fail": 1, "skipped": 2, "error": 3}  # nosec B105
+
+
+def _cells(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, Cell]:
+    cells: dict[str, Cell] = {}
+    for metric, result in _judgements(owner):
+        worst = cells.get(metric.metric_name)
+        if worst is None or SEVERITY[result.result] > SEVERITY[worst.result]:
+            cells[metric.metric_name] = Cell(result.result, result.score)
+    return cells
+
+
+def _judgements(owner: EvaluatedStep | EvaluatedScenario) -> Iterator[tuple[Metric, Result]]:
+    """Every metric with its result; one without result is in error, and so is each of a step that failed."""
+    failed = isinstance(owner, EvaluatedStep) and owner.status != "ok"
+    for evaluation in owner.evaluations:
+        result = evaluation.result
+        if failed and result.result != "error":
+            result = Result(result="error", reason=result.reason or NO_ANSWER)
+        yield evaluation.metric, result
+    for metric in missing_metrics(owner):
+        yield metric, Result(result="error", reason=NO_ANSWER if failed else NO_RESULT)
+
+
+# --- an opened row -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Links:
+    """A link to the trace from a template with `{trace_id}` and `{span_id}`; None where there is no trace."""
+
+    trace_template: str | None = None
+
+    @classmethod
+    def to(cls, template: str | None) -> Links:
+        """Links by a template that a user gave.
+
+        Raises:
+            InputError: it is no http address, or has no place for the trace's id.
+        """
+        if template is not None and not (template.startswith(("http://", "https://")) and "{trace_id}" in template):
+            raise InputError(f"--trace-url: {template!r} is no link to a trace", hint="https://…/{trace_id}")
+        return cls(template)
+
+    def trace(self, place: Place) -> str | None:
+        if self.trace_template is None or not place.scenario.trace_id:
+            return None
+        span_id = place.step.span_id if place.step else None
+        link = self.trace_template.replace("{trace_id}", quote(place.scenario.trace_id, safe=""))
+        return link.replace("{span_id}", quote(span_id or "", safe=""))
+
+
+def details(scenario: EvaluatedScenario, baseline: Baseline | None, links: Links) -> Iterator[dict[str, Any]]:
+    """What each row of a conversation shows when it is opened, in the order of `rows`; absent values are left out.
+
+    A threshold that the metric does not name is left out too: it is the experiment's.
+    """
+    for place in places_of(scenario):
+        yield _detail(place, baseline, links)
+
+
+def _detail(place: Place, baseline: Baseline | None, links: Links) -> dict[str, Any]:
+    before = baseline.checks.get(check_key(place.scenario, place.position)) if baseline else None
+    about = {
+        "scenario_id": place.scenario.id or None,
+        "trace_id": place.scenario.trace_id,
+        "trace_url": links.trace(place),
+        "evaluations": [_evaluation(metric, result) for metric, result in _judgements(place.owner)],
+        "before": _before(before) if before else None,
+    }
+    return _without_absent(about | (_step(place.step) if place.step else {}))
+
+
+def _step(step: EvaluatedStep) -> dict[str, Any]:
+    return {
+        "id": step.id or None,
+        "input": step.input,
+        "status": step.status,
+        "turns": [_turn(turn) for turn in step.turns],
+        "answer": step.answer,
+        "reference": _reference(step.reference) if step.reference else None,
+        "error": _failure(step.error) if step.error else None,
+        "custom": text_of(step.custom_values) if step.custom_values else None,
+        "context_id": step.context_id,
+        "task_id": step.task_id,
+        "span_id": step.span_id,
+        "started_at": step.started_at.isoformat() if step.started_at else None,
+        "latency_ms": step.latency_ms,
+        "first_token_ms": step.time_to_first_token_ms,
+        "usage": _usage(step.usage) if step.usage else None,
+    }
+
+
+def _turn(turn: Turn) -> dict[str, Any]:
+    return _without_absent(
+        {
+            "type": turn.type,
+            "content": turn.content or None,
+            "calls": _calls(turn.tool_calls) if turn.tool_calls else None,
+            "extra": text_of(turn.model_extra) if turn.model_extra else None,
+        }
+    )
+
+
+def _calls(calls: Iterable[ToolCall]) -> list[dict[str, str]]:
+    return [{"name": call.name, "args": text_of(call.args)} for call in calls]
+
+
+def _reference(reference: Reference) -> dict[str, Any]:
+    return _without_absent(
+        {
+            "response": reference.response,
+            "calls": None if reference.tool_calls is None else _calls(reference.tool_calls),
+            "topics": reference.topics,
+            "retrieved_contexts": reference.retrieved_contexts,
+            "reference_contexts": reference.reference_contexts,
+            "extra": text_of(reference.model_extra) if reference.model_extra else None,
+        }
+    )
+
+
+def _evaluation(metric: Metric, result: Result) -> dict[str, Any]:
+    return _without_absent(
+        {
+            "metric": metric.metric_name,
+            "threshold": metric.threshold,
+            "gating": metric.gating,
+            "parameters": text_of(metric.parameters) if metric.parameters else None,
+            "result": result.result,
+            "score": result.score,
+            "reason": result.reason,
+            "details": text_of(result.details) if result.details else None,
+            "error": _failure(result.error) if result.error else None,
+            "judge": result.judge_model,
+            "cached": result.cached or None,
+            "usage": _usage(result.usage) if result.usage else None,
+        }
+    )
+
+
+def _failure(failure: Failure) -> dict[str, Any]:
+    return _without_absent(
+        {
+            "kind": failure.kind,
+            "message": failure.message,
+            "attempts": failure.attempts,
+            "retryable": failure.retryable,
+            "raw": failure.raw,
+        }
+    )
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    return _without_absent({"in": usage.input_tokens, "out": usage.output_tokens, "cost": usage.cost_usd})
+
+
+def _before(before: Before) -> dict[str, Any]:
+    return {"verdict": before.verdict, "scores": dict(before.scores)}
+
+
+def _without_absent(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,155 @@
+"""From an evaluated experiment and its verdict to everything that the report says, as plain data without any markup.
+
+    EvaluatedExperiment + Verdict + Labels (+ Baseline)  ->  ReportView      header, verdict, cards, metrics, rows
+                                                          ->  details()       one dictionary per row, made while writing
+
+Called by `visualize.py`; `testbench.report.render` turns it into a page. The verdict is handed in: the report repeats
+the gate's words and never judges for itself.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from testbench.report.comparison import Baseline, Change, Comparison, Scores, compare, gating_scores, judge_of
+from testbench.report.rows import Row, places, rows
+from testbench.report.scores import MetricView, metric_views
+from testbench.schema.models import EvaluatedExperiment, Usage
+from testbench.schema.summary import CheckVerdict, Summary, summarize
+from testbench.schema.verdict import Verdict
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What the workflow calls this run."""
+
+    workflow_name: str
+    execution_id: str
+    execution_number: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Who was asked and judged, when, and for how long."""
+
+    experiment_id: str
+    agent: str | None
+    agent_url: str | None
+    judge_model: str | None
+    started_at: datetime | None
+    run_seconds: float | None
+    evaluation_seconds: float | None
+    testbench_version: str | None
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """All rows of the table by verdict."""
+
+    passed: int
+    failed: int
+    errors: int
+    unjudged: int
+
+    @property
+    def total(self) -> int:
+        return self.passed + self.failed + self.errors + self.unjudged
+
+
+@dataclass(frozen=True)
+class Cards:
+    """The numbers at the top. What nobody reported is None and never 0. Latencies are in milliseconds."""
+
+    steps: int
+    scenarios: int
+    metrics: int
+    conversations: int
+    outcomes: Outcomes
+    agent_usage: Usage
+    judge_usage: Usage
+    latency_median: float | None
+    latency_p95: float | None
+
+
+@dataclass(frozen=True)
+class ReportView:
+    """Everything that the page shows, but the opened rows."""
+
+    labels: Labels
+    origin: Origin
+    verdict: Verdict
+    cards: Cards
+    metrics: tuple[MetricView, ...]
+    scenarios: tuple[str, ...]
+    rows: tuple[Row, ...]
+    comparison: Comparison | None
+    default_threshold: float
+
+
+def build_view(
+    experiment: EvaluatedExperiment, verdict: Verdict, labels: Labels, baseline: Baseline | None = None
+) -> ReportView:
+    """Everything that the report says about `experiment`; raises nothing, whatever the experiment lacks."""
+    summary = summarize(experiment)
+    found = tuple(rows(experiment, baseline))
+    return ReportView(
+        labels=labels,
+        origin=_origin(experiment),
+        verdict=verdict,
+        cards=_cards(experiment, summary, found),
+        metrics=metric_views(experiment, summary.metrics),
+        scenarios=tuple(scenario.name for scenario in experiment.scenarios),
+        rows=found,
+        comparison=compare(baseline, _changes(experiment, found), experiment) if baseline else None,
+        default_threshold=experiment.default_threshold,
+    )
+
+
+def _origin(experiment: EvaluatedExperiment) -> Origin:
+    run, evaluation = experiment.run, experiment.evaluation
+    named = " ".join(filter(None, (run.agent_name, run.agent_version))) if run else ""
+    return Origin(
+        experiment_id=experiment.id,
+        agent=named or None,
+        agent_url=run.agent_url if run else None,
+        judge_model=judge_of(experiment),
+        started_at=run.started_at if run else None,
+        run_seconds=run.wall_seconds if run else None,
+        evaluation_seconds=evaluation.wall_seconds if evaluation else None,
+        testbench_version=run.testbench_version if run else None,
+    )
+
+
+def _cards(experiment: EvaluatedExperiment, summary: Summary, found: Sequence[Row]) -> Cards:
+    steps = [step for scenario in experiment.scenarios for step in scenario.steps]
+    latencies = [step.latency_ms for step in steps if step.latency_ms is not None and step.status == "ok"]
+    verdicts: Counter[CheckVerdict] = Counter(row.verdict for row in found)
+    return Cards(
+        steps=len(steps),
+        scenarios=summary.scenarios,
+        metrics=len({name for row in found for name in row.cells}),
+        conversations=sum(row.position is None for row in found),
+        outcomes=Outcomes(verdicts["pass"], verdicts["fail"], verdicts["error"], verdicts["unjudged"]),
+        agent_usage=summary.agent_usage,
+        judge_usage=summary.judge_usage,
+        latency_median=statistics.median(latencies) if latencies else None,
+        latency_p95=nearest_rank(latencies, 0.95) if latencies else None,
+    )
+
+
+def nearest_rank(values: Sequence[float], proportion: float) -> float:
+    """The smallest of `values` that at least `proportion` of them do not exceed: exact, and always one of them."""
+    rank = -int(-proportion * len(values) // 1)
+    return sorted(values)[max(rank, 1) - 1]
+
+
+def _changes(experiment: EvaluatedExperiment, found: Sequence[Row]) -> dict[str, tuple[Change, Scores]]:
+    return {
+        row.key: (row.change, gating_scores(place.owner))
+        for row, place in zip(found, places(experiment), strict=True)
+        if row.change is not None
+    }

@@ -1,0 +1,198 @@
+"""Phase 2: every scenario through the agent over A2A. Reads experiment.json, writes executed_experiment.json."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from testbench import defaults
+from testbench.command import Outcome, main, option, phase, run_async
+from testbench.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    from testbench.execution.execution import RunResult, RunSettings
+    from testbench.schema.error_budget import ErrorBudget
+    from testbench.schema.models import Experiment
+
+
+class Header(click.ParamType):
+    """`Name: value`; the environment variable may hold several, one a line."""
+
+    name = "header"
+
+    def split_envvar_value(self, rv: str) -> list[str]:
+        return [line for line in rv.splitlines() if line.strip()]
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        if isinstance(value, tuple):
+            return str(value[0]), str(value[1])
+        name, colon, content = str(value).partition(":")
+        name, content = name.strip(), content.strip()
+        valid = colon and name.isascii() and all(part.isalnum() for part in name.replace("_", "-").split("-"))
+        if not valid or not content.isprintable() or not content.isascii():
+            self.fail("a header is 'Name: value', in printable ASCII (its value is not shown here)", param, ctx)
+        return name, content
+
+
+class Seconds(click.FloatRange):
+    """More than 0 and no more than ten days."""
+
+    def __init__(self) -> None:
+        super().__init__(min=0, max=864_000, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if math.isnan(seconds):
+            self.fail(f"{value!r} is no number", param, ctx)
+        return seconds
+
+
+@phase("run")
+@click.argument("agent_url")
+@click.argument("workflow_name", default=defaults.WORKFLOW_NAME)
+@option("--concurrency", type=click.IntRange(1, 1000), default=defaults.AGENT_CONCURRENCY, help="Scenarios in flight.")
+@option(
+    "--timeout",
+    type=Seconds(),
+    default=defaults.AGENT_TIMEOUT_S,
+    help="Seconds that one message may take.",
+)
+@option(
+    "--step-deadline",
+    type=Seconds(),
+    default=defaults.STEP_DEADLINE_S,
+    help="Seconds that one step may take with retries, and with a task that goes on working.",
+)
+@option(
+    "--retries",
+    type=click.IntRange(0, 100),
+    default=defaults.AGENT_RETRIES,
+    help="Further tries of a message that cannot have been delivered.",
+)
+@option(
+    "--header",
+    multiple=True,
+    type=Header(),
+    metavar="'NAME: VALUE'",
+    help="Sent with every request; shown and written nowhere. Repeatable; in the variable one a line.",
+)
+@option("--on-step-error", type=click.Choice(["skip", "continue"]), default="skip", help="What the later steps do.")
+@option(
+    "--fail-on-error",
+    metavar="N|P",
+    help="Exit 3 with more unanswered steps than this: a count, or a part as 0.05 or 5%.",
+)
+@option("--fresh", is_flag=True, help="Run all anew, whatever an earlier run has left.")
+@option("--retry-errors", is_flag=True, help="Run the scenarios again that have failed steps, keep the others.")
+@option("--input", type=click.Path(path_type=Path), default=defaults.EXPERIMENT_FILE, help="What setup wrote.")
+@option("--output", type=click.Path(path_type=Path), default=defaults.EXECUTED_FILE, help="To write.")
+def command(**options: Any) -> Outcome:
+    """Send every scenario to the agent at AGENT_URL, over A2A in protocol 1.0 or 0.3.
+
+    WORKFLOW_NAME goes into traces and the output. A step that fails is recorded as an error, never as an answer.
+
+    Stopped or killed, the same command goes on where it was; with nothing left to do it does not ask the agent again.
+    """
+    from testbench.execution.execution import RunSettings
+    from testbench.execution.retry import RetryPolicy
+    from testbench.schema.error_budget import ErrorBudget
+    from testbench.schema.files import read_phase_file
+    from testbench.schema.models import Experiment
+
+    budget = ErrorBudget.parse(options["fail_on_error"]) if options["fail_on_error"] else None
+    settings = RunSettings(
+        agent_url=_checked_url(options["agent_url"]),
+        output=options["output"],
+        workflow_name=options["workflow_name"],
+        headers=options["header"],
+        concurrency=options["concurrency"],
+        retry=RetryPolicy(retries=options["retries"], deadline_s=options["step_deadline"]),
+        on_step_error=options["on_step_error"],
+        fresh=options["fresh"],
+        retry_errors=options["retry_errors"],
+    )
+    experiment = read_phase_file(options["input"], Experiment, made_by="testbench/setup.py")
+    result = run_async(_execute(experiment, settings, options["timeout"], silent=options["as_json"]))
+    return _conclude(result, settings, budget, as_json=options["as_json"])
+
+
+async def _execute(experiment: Experiment, settings: RunSettings, timeout_s: float, *, silent: bool) -> RunResult:
+    from testbench.execution.execution import execute
+    from testbench.execution.executor import Surroundings
+    from testbench.progress import open_progress
+    from testbench.schema.a2a_client import A2AStepClient, ClientSettings
+    from testbench.telemetry.tracing import open_tracing
+
+    with open_tracing(workflow_name=settings.workflow_name, agent_url=settings.agent_url) as tracing:
+        target = ClientSettings(settings.agent_url, settings.headers, timeout_s, settings.concurrency)
+        agent = A2AStepClient(target, instrument=tracing.instrument)
+        try:
+            return await execute(
+                experiment,
+                settings,
+                agent,
+                Surroundings(tracer=tracing),
+                lambda total, kept: open_progress("run", total, kept=kept, silent=silent),
+            )
+        finally:
+            await agent.close()
+
+
+def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | None, *, as_json: bool) -> Outcome:
+    """Few failed steps are handed on as errors; more than the budget, or nothing but failures, is work not done."""
+    from testbench.execution.statistics import summary_lines
+
+    statistics = result.statistics
+    if not as_json:
+        click.echo("\n".join(summary_lines(statistics)))
+    sentence = f"{statistics.answered} of {statistics.steps} steps answered -> {settings.output}"
+    if result.already_complete:
+        sentence = f"already complete: {sentence}"
+    fault = None
+    if not statistics.answered:
+        fault = "the agent answered not a single step"
+    elif budget is not None and not budget.covers(statistics.unanswered, statistics.steps):
+        fault = f"{statistics.unanswered} of {statistics.steps} steps unanswered, more than --fail-on-error allows"
+    if fault is not None:
+        click.echo(f"error: {fault}", err=True)
+        click.echo(
+            f"hint: {settings.output} says why, step by step; --retry-errors sends what failed once more.", err=True
+        )
+    data = {
+        "output": str(settings.output),
+        "already_complete": result.already_complete,
+        "scenarios": statistics.scenarios,
+        "steps": statistics.steps,
+        "answered": statistics.answered,
+        "skipped": statistics.skipped,
+        "errors": statistics.errors,
+        "latency_p50_ms": statistics.latency_p50_ms,
+        "latency_p95_ms": statistics.latency_p95_ms,
+        "retries": statistics.sending.retries,
+        "seconds": statistics.sending.seconds,
+        "scenarios_kept": statistics.sending.scenarios_taken_over,
+    }
+    return Outcome(sentence, data, ExitCode.DONE if fault is None else ExitCode.NOT_DONE)
+
+
+def _checked_url(url: str) -> str:
+    from urllib.parse import urlsplit
+
+    hint = "Give the agent's address as http://HOST:PORT or https://HOST/PATH."
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError as error:
+        raise InputError("the agent's address is no URL", hint=hint) from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise InputError("the agent's address is no http or https URL", hint=hint)
+    return url
+
+
+if __name__ == "__main__":
+    sys.exit(main(command))

@@ -1,0 +1,267 @@
+"""The agent under test over A2A: one card resolution, one set of HTTP clients and of SDK clients for a whole run.
+
+Made by `testbench/run.py` and used by `testbench.execution`. Messages are sent without streaming: every agent must
+offer that, and the reply holds the whole task. A task that is not finished by then is asked for until it is.
+
+A shared httpx client collapses above some twenty requests in flight (its pool scans all connections for each request),
+so every few scenarios share one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+from urllib.parse import unquote, urlsplit, urlunsplit
+from uuid import uuid4
+
+os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # read when a2a is imported
+
+import httpx
+from a2a.client import Client, ClientConfig, ClientFactory
+from a2a.types import AgentCard, GetTaskRequest, Message, Part, Role, SendMessageRequest, Task, TaskState
+from a2a.utils.errors import MethodNotFoundError, VersionNotSupportedError
+
+from testbench import __version__, defaults
+from testbench.errors import AgentError
+from testbench.printable import printable
+from testbench.schema.a2a_card import BINDINGS, describe, resolve_card, usable_cards
+from testbench.schema.a2a_errors import MESSAGE_LENGTH, TRANSPORT_FAULTS, agent_error
+from testbench.schema.a2a_reply import Said, read_message, read_task, state_name, status_text
+from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
+from testbench.schema.clock import Clock, SystemClock
+
+T = TypeVar("T")
+
+SCENARIOS_PER_HTTP_CLIENT: Final = 4
+CONNECT_TIMEOUT_S: Final = 10.0
+KEEPALIVE_S: Final = 3.0
+"""Shorter than what servers keep: a connection that the server closes while we send looks like a lost message."""
+FIRST_POLL_S: Final = 0.1
+SLOWEST_POLL_S: Final = 2.0
+POLL_GROWTH: Final = 1.5
+
+UNFINISHED: Final = (
+    TaskState.TASK_STATE_UNSPECIFIED,
+    TaskState.TASK_STATE_SUBMITTED,
+    TaskState.TASK_STATE_WORKING,
+)
+PAUSED: Final = (TaskState.TASK_STATE_INPUT_REQUIRED, TaskState.TASK_STATE_AUTH_REQUIRED)
+FAILURES: Final = {
+    TaskState.TASK_STATE_FAILED: "failed",
+    TaskState.TASK_STATE_REJECTED: "rejected",
+    TaskState.TASK_STATE_CANCELED: "canceled",
+    TaskState.TASK_STATE_AUTH_REQUIRED: "auth_required",
+}
+
+
+@dataclass(frozen=True)
+class ClientSettings:
+    """How to reach the agent. Headers go with every request, and are shown nowhere."""
+
+    agent_url: str
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    timeout_s: float = defaults.AGENT_TIMEOUT_S
+    """Seconds that one message, or one question for a task, may take."""
+    concurrency: int = 1
+
+
+@dataclass
+class _Line:
+    """One HTTP client and the SDK clients on it, by the place of their card."""
+
+    http: httpx.AsyncClient
+    clients: dict[int, Client] = field(default_factory=dict)
+    in_flight: int = 0
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        self.in_flight += 1
+        try:
+            yield
+        finally:
+            self.in_flight -= 1
+
+
+class A2AStepClient:
+    """Implements `AgentClient`. `instrument` sees every HTTP client before the first message goes out."""
+
+    def __init__(
+        self,
+        settings: ClientSettings,
+        *,
+        clock: Clock | None = None,
+        instrument: Callable[[httpx.AsyncClient], None] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._url, self._auth, self._query = _split_secrets(settings.agent_url)
+        self._clock = clock or SystemClock()
+        self._instrument = instrument
+        self._lines: list[_Line] = []
+        self._cards: tuple[AgentCard, ...] = ()
+        self._card = 0
+        self._understood = False
+
+    async def connect(self) -> AgentDescription:
+        await self.close()
+        tls = httpx.create_ssl_context()
+        count = -(-self._settings.concurrency // SCENARIOS_PER_HTTP_CLIENT)
+        self._lines = [_Line(self._open_http(tls)) for _ in range(count)]
+        try:
+            async with asyncio.timeout(min(CONNECT_TIMEOUT_S, self._settings.timeout_s)):
+                card = await resolve_card(self._lines[0].http, self._url)
+        except TimeoutError as error:
+            raise AgentError(f"{self._url} does not answer in time", kind="unreachable", retryable=True) from error
+        except AgentError as error:
+            error.message = f"{self._url}: {error.message}"
+            raise
+        self._cards = usable_cards(card, self._url)
+        if self._instrument is not None:
+            for line in self._lines:
+                self._instrument(line.http)
+        return describe(card)
+
+    async def send_step(self, text: str, conversation: Conversation) -> AgentReply:
+        outstanding = conversation.outstanding = conversation.outstanding or Outstanding(uuid4().hex)
+        line = min(self._lines, key=lambda line: line.in_flight)
+        continued = conversation.task_id is not None
+        with line.busy():
+            reply = await self._deliver(line, text, conversation, outstanding)
+            if isinstance(reply, Task):
+                reply = await self._finished(line, reply, outstanding)
+        conversation.outstanding = None
+        conversation.context_id = reply.context_id or conversation.context_id
+        if isinstance(reply, Message):
+            conversation.task_id = None
+            return _reply(read_message(reply), conversation, None)
+        conversation.task_id = reply.id if reply.status.state == TaskState.TASK_STATE_INPUT_REQUIRED else None
+        said = read_task(reply, outstanding.message_id, conversation.seen, continued=continued)
+        if reply.status.state in FAILURES:
+            raise _failure(reply)
+        return _reply(said, conversation, reply.id)
+
+    async def close(self) -> None:
+        for line in self._lines:
+            await line.http.aclose()
+        self._lines = []
+
+    async def _deliver(
+        self, line: _Line, text: str, conversation: Conversation, outstanding: Outstanding
+    ) -> Task | Message:
+        """The agent's reply to a message; one that may have arrived before is asked about first."""
+        if outstanding.task_id is not None:
+            return await self._ask(line, outstanding.task_id)
+        if outstanding.delivered and conversation.task_id is not None:
+            task = await self._ask(line, conversation.task_id)
+            arrived = any(message.message_id == outstanding.message_id for message in task.history)
+            if arrived or task.status.state not in PAUSED:
+                return task
+        message = Message(
+            message_id=outstanding.message_id,
+            role=Role.ROLE_USER,
+            parts=[Part(text=text)],
+            context_id=conversation.context_id or "",
+            task_id=conversation.task_id or "",
+        )
+        try:
+            return await self._call(line, lambda client: _send(client, message))
+        except AgentError as error:
+            outstanding.delivered = outstanding.delivered or error.delivered
+            lost = error.delivered and error.kind in ("timeout", "unreachable")
+            error.retryable = error.retryable or (lost and conversation.task_id is not None)
+            raise
+
+    async def _finished(self, line: _Line, task: Task, outstanding: Outstanding) -> Task:
+        """The task once it has ended or waits; asked for as long as it works."""
+        pause = FIRST_POLL_S
+        while task.status.state in UNFINISHED:
+            outstanding.task_id = task.id
+            await self._clock.sleep(pause)
+            pause = min(pause * POLL_GROWTH, SLOWEST_POLL_S)
+            task = await self._ask(line, task.id)
+        return task
+
+    async def _ask(self, line: _Line, task_id: str) -> Task:
+        try:
+            return await self._call(line, lambda client: client.get_task(GetTaskRequest(id=task_id)))
+        except AgentError as error:
+            error.retryable = error.kind in ("timeout", "unreachable", "rate_limited", "http_error")
+            raise
+
+    async def _call(self, line: _Line, request: Callable[[Client], Awaitable[T]]) -> T:
+        """Make a request in the protocol generation that the agent understands."""
+        while True:
+            card = self._card
+            try:
+                async with asyncio.timeout(self._settings.timeout_s):
+                    result = await request(self._client(line, card))
+            except (MethodNotFoundError, VersionNotSupportedError) as error:
+                if not self._next_card(after=card):
+                    raise agent_error(error) from error
+            except TRANSPORT_FAULTS as error:
+                raise agent_error(error) from error
+            else:
+                self._understood = True
+                return result
+
+    def _next_card(self, *, after: int) -> bool:
+        """Whether there is another card to try; requests in flight together move on only once."""
+        if self._card == after and not self._understood and after + 1 < len(self._cards):
+            self._card += 1
+        return self._card != after
+
+    def _client(self, line: _Line, card: int) -> Client:
+        if card not in line.clients:
+            config = ClientConfig(
+                streaming=False,
+                httpx_client=line.http,
+                supported_protocol_bindings=list(BINDINGS),
+                use_client_preference=True,
+            )
+            line.clients[card] = ClientFactory(config).create(self._cards[card])
+        return line.clients[card]
+
+    def _open_http(self, tls: ssl.SSLContext) -> httpx.AsyncClient:
+        timeout = self._settings.timeout_s
+        headers = httpx.Headers([("user-agent", f"testbench/{__version__}"), *self._settings.headers])
+        return httpx.AsyncClient(
+            auth=None if "authorization" in headers else self._auth,
+            params=self._query,
+            headers=headers,
+            verify=tls,
+            timeout=httpx.Timeout(timeout, connect=min(CONNECT_TIMEOUT_S, timeout)),
+            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S),
+        )
+
+
+async def _send(client: Client, message: Message) -> Task | Message:
+    async for event in client.send_message(SendMessageRequest(message=message)):
+        if event.HasField("message"):
+            return event.message
+        if event.HasField("task"):
+            return event.task
+    raise ValueError("neither a message nor a task")
+
+
+def _reply(said: Said, conversation: Conversation, task_id: str | None) -> AgentReply:
+    if not said.answered:
+        raise AgentError("the agent answered without a text and without a tool call", kind="no_answer")
+    return AgentReply(turns=said.turns, context_id=conversation.context_id, task_id=task_id, usage=said.usage)
+
+
+def _failure(task: Task) -> AgentError:
+    reason = printable(status_text(task), MESSAGE_LENGTH) or f"the task ended as {state_name(task)}, without a reason"
+    return AgentError(reason, kind=FAILURES[task.status.state], hint="The agent's own log says more.")
+
+
+def _split_secrets(url: str) -> tuple[str, httpx.BasicAuth | None, httpx.QueryParams]:
+    """The address as it may be shown, and what else it carried: user and password, and the query of every request."""
+    parts = urlsplit(url)
+    userinfo, at, host = parts.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    auth = httpx.BasicAuth(unquote(user), unquote(password)) if at else None
+    return urlunsplit((parts.scheme, host, parts.path, "", "")), auth, httpx.QueryParams(parts.query)

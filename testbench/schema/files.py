@@ -1,0 +1,208 @@
+"""Reading and writing the JSON files between the phases: whole or not at all, and with an error that names the place.
+
+Called by every script. A reader sees either the whole old file or the whole new one: a file is written beside its
+target, flushed to the disk and renamed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import to_json
+
+from testbench.errors import InputError, StoreError
+from testbench.schema.models import SCHEMA_VERSION, Experiment, Model, Reference
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+ExperimentT = TypeVar("ExperimentT", bound=Experiment)
+
+
+def read_phase_file(path: Path, model: type[ExperimentT], *, made_by: str) -> ExperimentT:
+    """The file that an earlier phase wrote; `made_by` is the command that makes it, for the hint.
+
+    Raises:
+        InputError: it is missing, no JSON, of another shape, or of a newer schema version.
+        StoreError: it exists and cannot be read.
+    """
+    hint = f"{made_by} writes this file: run it again."
+    content = read_bytes(path, hint=hint)
+    try:
+        document = model.model_validate_json(content)
+    except ValidationError as error:
+        raise InputError(f"{path}: {describe(error)}", hint=hint) from error
+    _refuse_newer(str(path), document)
+    return document
+
+
+def read_experiment(path: Path, content: bytes | None = None) -> Experiment:
+    """An experiment that a user wrote, in JSON or YAML by its suffix; an unknown key is an error.
+
+    Raises:
+        InputError: with file, place and, for a misspelt key, the nearest known one.
+    """
+    if content is None:
+        content = read_bytes(path, hint="Give the path of an experiment file.")
+    return parse_experiment(load_document(path, content), str(path))
+
+
+def parse_experiment(document: Any, origin: str) -> Experiment:
+    """The experiment in a document that was read from `origin`; strict about keys, as `read_experiment` is."""
+    try:
+        experiment = Experiment.model_validate(document)
+    except ValidationError as error:
+        raise InputError(
+            f"{origin}: {describe(error)}",
+            hint="docs/experiment.schema.json describes the format; most editors use it.",
+        ) from error
+    _refuse_newer(origin, experiment)
+    for place, key, known in unknown_keys(experiment):
+        near = difflib.get_close_matches(key, known, n=1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"Known keys here: {', '.join(known)}."
+        raise InputError(f"{origin}: unknown key {key!r} at {place or 'the top'}", hint=hint)
+    return experiment
+
+
+def load_document(path: Path, content: bytes) -> Any:
+    """JSON or, where the suffix says so, YAML as plain data; see `parse_document`."""
+    return parse_document(content, str(path), as_yaml=path.suffix.lower() in (".yaml", ".yml"))
+
+
+def parse_document(content: bytes, origin: str, *, as_yaml: bool) -> Any:
+    """JSON or YAML that was read from `origin`, as plain data. A YAML date stays the text that it is.
+
+    Raises:
+        InputError: it cannot be parsed; with line and column.
+    """
+    try:
+        if as_yaml:
+            return yaml.load(content, Loader=_PlainLoader)  # noqa: S506  # nosec B506: a SafeLoader without timestamps
+        return json.loads(content)
+    except yaml.YAMLError as error:
+        fault = f"{origin}: no valid YAML: {_one_line(error)}"
+        raise InputError(fault, hint="Check indentation and quotes.") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{origin}: no valid JSON: {error}", hint="Check that the file is complete.") from error
+    except RecursionError as error:
+        raise InputError(f"{origin}: nested too deeply", hint="Flatten the document.") from error
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Builds nothing but plain data, and leaves dates as text."""
+
+
+_PlainLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+
+
+def write_model(path: Path, model: BaseModel) -> None:
+    """Write a model as JSON, absent values left out.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written.
+    """
+    # pydantic_core's bytes, and not model_dump_json's text: an experiment is large enough to feel each copy
+    write_bytes(path, to_json(model, indent=2, exclude_none=True, inf_nan_mode="null"), b"\n")
+
+
+def write_bytes(path: Path, *content: bytes) -> None:
+    """Replace `path` by `content` in one step; what was there stays until then.
+
+    Raises:
+        StoreError: the disk is full, or the folder cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        temporary = Path(name)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.writelines(content)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        except BaseException:
+            temporary.unlink()
+            raise
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be written: {error.strerror or error}",
+            hint="Check free space and permissions of the folder.",
+        ) from error
+
+
+def _umask() -> int:
+    current = os.umask(0)
+    os.umask(current)
+    return current
+
+
+def describe(error: ValidationError, limit: int = 3) -> str:
+    """The first few faults of a document on one line, each with its place, e.g. `scenarios[3].name: …`."""
+    faults = error.errors(include_url=False, include_context=False, include_input=False)
+    shown = [f"{_place(fault['loc']) or 'the document'}: {fault['msg']}" for fault in faults[:limit]]
+    more = len(faults) - len(shown)
+    return _one_line("; ".join(shown) + (f"; and {more} more" if more else ""))
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    place = ""
+    for part in location:
+        place += f"[{part}]" if isinstance(part, int) else f".{part}" if place else part
+    return place
+
+
+def unknown_keys(model: Model, place: str = "") -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Every key that the contract does not know, as (place, key, known keys). A reference may carry the user's own."""
+    if not isinstance(model, Reference):
+        for key in model.model_extra or ():
+            yield place, key, tuple(type(model).model_fields)
+    for name in type(model).model_fields:
+        yield from _unknown_keys_below(getattr(model, name), f"{place}.{name}" if place else name)
+
+
+def _unknown_keys_below(value: Any, place: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    if isinstance(value, Model):
+        yield from unknown_keys(value, place)
+    elif isinstance(value, tuple):
+        for position, item in enumerate(value):
+            yield from _unknown_keys_below(item, f"{place}[{position}]")
+
+
+def _refuse_newer(origin: str, document: Experiment) -> None:
+    if document.schema_version > SCHEMA_VERSION:
+        raise InputError(
+            f"{origin}: schema_version {document.schema_version} is newer than this Testbench knows ({SCHEMA_VERSION})",
+            hint="Use the Testbench that wrote the file, or a newer one.",
+        )
+
+
+def read_bytes(path: Path, *, hint: str) -> bytes:
+    """The whole content of a file; `hint` is for whoever named one that is not there.
+
+    Raises:
+        InputError: there is no such file.
+        StoreError: it exists and cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file", hint=hint) from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path}: is a folder", hint="Give the path of a file.") from error
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}", hint="Check its permissions.") from error
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())

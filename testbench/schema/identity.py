@@ -1,0 +1,59 @@
+"""Names that stay the same on every machine: ids made of content, so that resume, baseline and JUnit can pair by them.
+
+Used by `testbench.execution` to give every scenario and step its id before anything is sent. A step is the question in
+its place in the conversation together with what is expected; metrics, thresholds and the judge are left out, so that a
+changed threshold does not make it another step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from testbench.schema.models import Experiment, PlannedScenario, PlannedStep, Scenario, Step
+
+
+def content_id(prefix: str, *content: Any) -> str:
+    """`<prefix>_` and the first 16 hex digits of the SHA-256 over the canonical JSON of `content`."""
+    canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return f"{prefix}_{hashlib.sha256(canonical.encode(errors='surrogatepass')).hexdigest()[:16]}"
+
+
+def experiment_id(experiment: Experiment) -> str:
+    """The id of all that an experiment asks for, metrics and thresholds included."""
+    return content_id("exp", experiment.model_dump(mode="json", exclude_none=True))
+
+
+def plan(scenarios: Iterable[Scenario]) -> tuple[PlannedScenario, ...]:
+    """Give every scenario and step its id; equal ones are told apart by an occurrence number."""
+    seen: Counter[str] = Counter()
+    return tuple(_plan_scenario(scenario, seen) for scenario in scenarios)
+
+
+def _plan_scenario(scenario: Scenario, seen: Counter[str]) -> PlannedScenario:
+    contents = [_content(step) for step in scenario.steps]
+    scenario_id = _distinct("scn", seen, scenario.name, contents)
+    asked: list[str] = []
+    steps = []
+    for step, content in zip(scenario.steps, contents, strict=True):
+        step_id = _distinct("stp", seen, scenario.name, tuple(asked), content)
+        steps.append(PlannedStep.model_validate(_shallow(step) | {"id": step_id}))
+        asked.append(step.input)
+    return PlannedScenario.model_validate(_shallow(scenario) | {"id": scenario_id, "steps": tuple(steps)})
+
+
+def _distinct(prefix: str, seen: Counter[str], *content: Any) -> str:
+    first = content_id(prefix, *content)
+    seen[first] += 1
+    return first if seen[first] == 1 else content_id(prefix, *content, seen[first])
+
+
+def _content(step: Step) -> dict[str, Any]:
+    return step.model_dump(mode="json", include={"input", "reference", "custom_values"}, exclude_none=True)
+
+
+def _shallow(model: Scenario | Step) -> dict[str, Any]:
+    return dict(model)

@@ -1,0 +1,287 @@
+"""The data contract: Experiment -> ExecutedExperiment -> EvaluatedExperiment, as the files between the phases hold it.
+
+Every phase reads one of these models and writes the next. All of them are immutable; a sequence is a tuple and, in the
+files, an array. Unknown keys are kept, so that a file survives a round trip through an older version; the reader of a
+user's own input (`testbench.schema.files.read_experiment`) rejects them.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+SCHEMA_VERSION = 1
+
+Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+"""A metric's score: 0 is worst, 1 is best. NaN and infinities are no scores."""
+
+StepStatus = Literal["ok", "error", "skipped"]
+ResultStatus = Literal["pass", "fail", "error", "skipped"]
+TurnType = Literal["human", "agent", "tool"]
+
+
+def _empty_if_none(value: Any) -> Any:
+    return () if value is None else value
+
+
+def _empty_dict_if_none(value: Any) -> Any:
+    return {} if value is None else value
+
+
+OrEmpty = BeforeValidator(_empty_if_none)
+Values = Annotated[dict[str, Any], BeforeValidator(_empty_dict_if_none)]
+
+
+class Model(BaseModel):
+    """Immutable; unknown keys are kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, protected_namespaces=())
+
+
+# --- what a user writes ---------------------------------------------------------------------------------------------
+
+
+class ToolCall(Model):
+    """A tool's name and its arguments, expected or seen."""
+
+    name: str
+    args: Values = Field(default={}, validation_alias=AliasChoices("args", "arguments"))
+
+
+class Reference(Model):
+    """What a good answer looks like; a metric names the parts that it needs. Further keys are the user's own."""
+
+    response: str | None = None
+    tool_calls: tuple[ToolCall, ...] | None = Field(default=None, description="An empty list means: no tool call.")
+    topics: tuple[str, ...] | None = None
+    retrieved_contexts: tuple[str, ...] | None = None
+    reference_contexts: tuple[str, ...] | None = None
+
+
+class Metric(Model):
+    """A metric to apply, e.g. `Faithfulness`, `ragas.Faithfulness` or `builtin.tool_calls`."""
+
+    metric_name: str = Field(min_length=1)
+    threshold: Score | None = Field(default=None, description="Score from which on it passes.")
+    parameters: Values = Field(default={}, description="Parameters of the metric itself.")
+    gating: bool = Field(default=True, description="False: it informs and never fails a run.")
+
+
+class Step(Model):
+    """One message to the agent, what is expected of the answer, and the metrics that judge it."""
+
+    input: str = Field(min_length=1)
+    reference: Reference | None = None
+    custom_values: Values = {}
+    metrics: Annotated[tuple[Metric, ...], OrEmpty] = ()
+
+
+class Scenario(Model):
+    """A conversation: its steps are sent in order and share the agent's context."""
+
+    name: str = Field(min_length=1)
+    steps: tuple[Step, ...]
+    metrics: Annotated[tuple[Metric, ...], OrEmpty] = Field(default=(), description="Judge the whole conversation.")
+
+
+class Experiment(Model):
+    """The scenarios to run and how strictly to judge them."""
+
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
+    llm_as_a_judge_model: str | None = None
+    default_threshold: Score = 0.9
+    scenarios: tuple[Scenario, ...]
+
+
+# --- what run adds --------------------------------------------------------------------------------------------------
+
+
+class Turn(Model):
+    """One thing said: by the user (`human`), by the agent, or a tool's result."""
+
+    content: str = ""
+    type: TurnType
+    tool_calls: tuple[ToolCall, ...] | None = None
+    timestamp: datetime | None = None
+
+
+class Usage(Model):
+    """Tokens and money; a number that nobody reported is absent, never 0."""
+
+    input_tokens: int | None = Field(default=None, ge=0)
+    output_tokens: int | None = Field(default=None, ge=0)
+    cost_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
+class Failure(Model):
+    """Why a step or an evaluation has no result. `kind` is a stable word, `message` is for people."""
+
+    kind: str
+    message: str
+    attempts: int = Field(default=1, ge=0)
+    retryable: bool = False
+    raw: str | None = None
+
+
+class PlannedStep(Step):
+    """A step with its identity."""
+
+    id: str
+
+
+class PlannedScenario(Scenario):
+    """A scenario with its identity, ready to be sent."""
+
+    id: str
+    steps: tuple[PlannedStep, ...]
+
+
+class ExecutedStep(PlannedStep):
+    """A step that was sent.
+
+    A step that failed keeps its human turn and has no agent turn: an error text is never an answer. A file that states
+    no status is believed only as far as it shows an agent's turn.
+    """
+
+    id: str = ""
+    status: StepStatus = "ok"
+    error: Failure | None = None
+    turns: Annotated[tuple[Turn, ...], OrEmpty] = ()
+    context_id: str | None = None
+    task_id: str | None = None
+    span_id: str | None = None
+    started_at: datetime | None = None
+    latency_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    time_to_first_token_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    usage: Usage | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _status_of_a_file_without(cls, data: Any) -> Any:
+        if isinstance(data, dict) and "status" not in data:
+            answered = any(_is_agent_turn(turn) for turn in data.get("turns") or ())
+            if not answered:
+                missing = {"kind": "no_answer", "message": "The file holds no answer of the agent for this step."}
+                return data | {"status": "error", "error": data.get("error") or missing}
+        return data
+
+    @model_validator(mode="after")
+    def _failed_steps_say_why_and_claim_no_answer(self) -> Self:
+        if (self.status == "error") != (self.error is not None):
+            raise ValueError("a step has an error if, and only if, its status is 'error'")
+        if self.status != "ok" and any(turn.type == "agent" and turn.content for turn in self.turns):
+            raise ValueError(f"a step with status {self.status!r} cannot hold an answer of the agent")
+        return self
+
+    @property
+    def answer(self) -> str | None:
+        """The agent's last words in this step, or None where it said nothing."""
+        return next((turn.content for turn in reversed(self.turns) if turn.type == "agent" and turn.content), None)
+
+
+def _is_agent_turn(turn: Any) -> bool:
+    return (turn.get("type") if isinstance(turn, dict) else getattr(turn, "type", None)) == "agent"
+
+
+class ExecutedScenario(PlannedScenario):
+    """A conversation as it happened, with the trace that recorded it."""
+
+    id: str = ""
+    trace_id: str | None = None
+    steps: tuple[ExecutedStep, ...]
+
+
+class RunRecord(Model):
+    """Who was asked, when, and by which version."""
+
+    agent_url: str
+    agent_name: str | None = None
+    agent_version: str | None = None
+    protocol_version: str | None = None
+    workflow_name: str
+    testbench_version: str
+    started_at: datetime
+    wall_seconds: float = Field(ge=0)
+    identity: str | None = Field(default=None, description="Digest of input, target and settings: names this very run.")
+
+
+class ExecutedExperiment(Experiment):
+    """An experiment with the agent's answers."""
+
+    id: str = ""
+    run: RunRecord | None = None
+    scenarios: tuple[ExecutedScenario, ...]
+
+
+# --- what evaluate adds ---------------------------------------------------------------------------------------------
+
+
+class Result(Model):
+    """What a metric said. Only `pass` and `fail` have a score; `error` and `skipped` never do."""
+
+    result: ResultStatus
+    score: Score | None = None
+    reason: str | None = None
+    details: Values = {}
+    error: Failure | None = None
+    usage: Usage | None = None
+    judge_model: str | None = None
+    cached: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _result_of_a_file_without(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("result") is None:
+            return data | {
+                "result": "skipped",
+                "score": None,
+                "reason": data.get("reason") or "The file holds no result.",
+            }
+        return data
+
+    @model_validator(mode="after")
+    def _score_if_and_only_if_judged(self) -> Self:
+        judged = self.result in ("pass", "fail")
+        if judged and self.score is None:
+            raise ValueError(f"a result {self.result!r} needs a score")
+        if not judged and self.score is not None:
+            raise ValueError(f"a result {self.result!r} cannot have a score")
+        return self
+
+
+class Evaluation(Model):
+    """A metric and what it said."""
+
+    metric: Metric
+    result: Result
+
+
+class EvaluatedStep(ExecutedStep):
+    """A step with the verdicts of its metrics."""
+
+    evaluations: Annotated[tuple[Evaluation, ...], OrEmpty] = ()
+
+
+class EvaluatedScenario(ExecutedScenario):
+    """A conversation with the verdicts on its steps and on the whole."""
+
+    steps: tuple[EvaluatedStep, ...]
+    evaluations: Annotated[tuple[Evaluation, ...], OrEmpty] = ()
+
+
+class EvaluationRecord(Model):
+    """Which judge was asked, and by which version."""
+
+    judge_model: str | None = None
+    testbench_version: str
+    started_at: datetime
+    wall_seconds: float = Field(ge=0)
+
+
+class EvaluatedExperiment(ExecutedExperiment):
+    """An experiment with answers and verdicts: what publish, visualize and gate read."""
+
+    evaluation: EvaluationRecord | None = None
+    scenarios: tuple[EvaluatedScenario, ...]

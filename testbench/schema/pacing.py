@@ -1,0 +1,118 @@
+"""How many requests to have in flight, found out instead of guessed: additive increase, multiplicative decrease.
+
+    what came of a request -> Pace -> the next Pace        pure, after D.-M. Chiu and R. Jain, 1989
+    Pacer                                                   waits for a place under the pace
+
+Used where `--concurrency auto` is given: by the judge in evaluate, and for agents in run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Literal
+
+Outcome = Literal["done", "pushback", "failed"]
+"""`pushback`: the other side asks for less (429, 503). `failed`: anything else, which says nothing about the pace."""
+
+START: Final = 8.0
+CEILING: Final = 64
+DECREASE: Final = 0.5
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How many may be in flight. `epoch` counts the decreases: an outcome of an earlier epoch says nothing new."""
+
+    limit: float
+    ceiling: int
+    epoch: int = 0
+
+    @property
+    def places(self) -> int:
+        """Whole requests, at least one."""
+        return max(1, int(self.limit))
+
+    def after(self, outcome: Outcome, *, epoch: int, in_flight: int) -> Pace:
+        """The pace after a request that began in `epoch`; `in_flight` counted it.
+
+        Half for a round in which one was pushed back, one more for each round that was answered; before the first
+        pushback twice as many, as TCP's slow start does. All requests in flight are pushed back at once, so only the
+        first one of an epoch counts. A pace that is not used up does not grow: nothing is known of what lies above it.
+        """
+        if outcome == "pushback" and epoch == self.epoch:
+            return replace(self, limit=max(1.0, self.limit * DECREASE), epoch=self.epoch + 1)
+        if outcome == "done" and in_flight >= self.places and epoch == self.epoch:
+            more = 1.0 if self.epoch == 0 else 1 / self.places
+            return replace(self, limit=min(float(self.ceiling), self.limit + more))
+        return self
+
+
+def fixed(places: int) -> Pace:
+    """A pace that never changes."""
+    return FixedPace(float(places), places)
+
+
+def automatic(ceiling: int = CEILING) -> Pace:
+    """A pace that begins low and finds out."""
+    return Pace(min(START, float(ceiling)), ceiling)
+
+
+class FixedPace(Pace):
+    """As many as were asked for, whatever comes of it."""
+
+    def after(self, outcome: Outcome, *, epoch: int, in_flight: int) -> Pace:
+        return self
+
+
+@dataclass
+class Turn:
+    """One request under way; whoever makes it says what came of it."""
+
+    epoch: int
+    outcome: Outcome = "failed"
+
+
+class Pacer:
+    """Lets as many go on at once as the pace says, in the order in which they came. For one event loop."""
+
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+        self.in_flight = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+
+    @asynccontextmanager
+    async def turn(self) -> AsyncIterator[Turn]:
+        """Wait for a place and hold it inside the block."""
+        await self._take_place()
+        turn = Turn(self.pace.epoch)
+        try:
+            yield turn
+        finally:
+            self.pace = self.pace.after(turn.outcome, epoch=turn.epoch, in_flight=self.in_flight)
+            self.in_flight -= 1
+            self._let_go_on()
+
+    async def _take_place(self) -> None:
+        if self.in_flight < self.pace.places and not self._waiting:
+            self.in_flight += 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place.done() and not place.cancelled():  # it was given the place and leaves without having used it
+                self.in_flight -= 1
+                self._let_go_on()
+            raise
+
+    def _let_go_on(self) -> None:
+        while self._waiting and self.in_flight < self.pace.places:
+            place = self._waiting.popleft()
+            if not place.done():
+                self.in_flight += 1
+                place.set_result(None)

@@ -1,0 +1,87 @@
+"""Traces as the execution of a scenario sees them: spans with ids, made by `testbench.telemetry` or not at all."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+Attributes = Mapping[str, str | int | float | bool]
+
+
+class Span(Protocol):
+    """One span under way; ids are lower-case hex (16 and 32 digits)."""
+
+    @property
+    def trace_id(self) -> str: ...
+
+    @property
+    def span_id(self) -> str: ...
+
+    def set(self, attributes: Attributes) -> None:
+        """Add attributes; content the user switched off is left out by the implementation."""
+
+    def fail(self, kind: str, message: str) -> None:
+        """Give the span the status error."""
+
+    def end(self) -> None: ...
+
+
+class Tracer(Protocol):
+    """Starts a trace for each scenario and, below it, a span for each step."""
+
+    def start_scenario(self, name: str, attributes: Attributes) -> Span: ...
+
+    def step(self, parent: Span, position: int, attributes: Attributes) -> AbstractContextManager[Span]:
+        """`position` counts from 0. Requests inside are children of the step's span and carry its trace context."""
+
+    def resume(
+        self, trace_id: str | None, span_id: str | None, name: str, attributes: Attributes
+    ) -> AbstractContextManager[Span]:
+        """A new span below one that an earlier process recorded; the ids are those of the files.
+
+        Requests inside are its children. Without usable ids it begins a trace of its own.
+        """
+
+
+class UntracedSpan:
+    """Has ids, so that files look the same with and without a collector, and goes nowhere."""
+
+    def __init__(self, trace_id: str | None = None) -> None:
+        self._trace_id = trace_id or secrets.token_hex(16)
+        self._span_id = secrets.token_hex(8)
+
+    @property
+    def trace_id(self) -> str:
+        return self._trace_id
+
+    @property
+    def span_id(self) -> str:
+        return self._span_id
+
+    def set(self, attributes: Attributes) -> None:
+        return None
+
+    def fail(self, kind: str, message: str) -> None:
+        return None
+
+    def end(self) -> None:
+        return None
+
+
+class Untraced:
+    """The tracer of tests and of runs without telemetry."""
+
+    def start_scenario(self, name: str, attributes: Attributes) -> UntracedSpan:
+        return UntracedSpan()
+
+    @contextmanager
+    def step(self, parent: Span, position: int, attributes: Attributes) -> Iterator[UntracedSpan]:
+        yield UntracedSpan(parent.trace_id)
+
+    @contextmanager
+    def resume(
+        self, trace_id: str | None, span_id: str | None, name: str, attributes: Attributes
+    ) -> Iterator[UntracedSpan]:
+        yield UntracedSpan(trace_id)

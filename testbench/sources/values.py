@@ -1,0 +1,127 @@
+"""From whatever a file format hands out to plain JSON data: what is missing, what is text, what is a list.
+
+Pure. `testbench.sources.columns` applies these to cells; a value that cannot be what is asked of it is a `CellError`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Mapping
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from testbench.sources.list_text import looks_like_list, looks_like_object, read_literal
+from testbench.sources.table import CellError
+
+MAX_DEPTH = 64
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """`value` as JSON data. NaN, NaT and a blank text at the top are None, which means: missing.
+
+    Dates become ISO 8601, durations seconds, infinities text, bytes text (base64 where they are no UTF-8), numpy's
+    types what they stand for.
+
+    Raises:
+        CellError: it is nested deeper than `MAX_DEPTH`, or holds text that is no Unicode.
+    """
+    if isinstance(value, str):
+        return _unicode(value) if depth or value.strip() else None
+    if value is None or isinstance(value, bool | int):
+        return value
+    if depth > MAX_DEPTH:
+        raise CellError(f"nested deeper than {MAX_DEPTH}", hint="Flatten the value.")
+    if isinstance(value, list | tuple):
+        return [plain(item, depth + 1) for item in value]
+    if isinstance(value, Mapping):
+        return {_unicode(str(key)): plain(item, depth + 1) for key, item in value.items()}
+    return _scalar(value, depth)
+
+
+def _scalar(value: Any, depth: int) -> Any:
+    if hasattr(value, "tolist"):  # numpy's scalars and arrays
+        return plain(value.tolist(), depth + 1)
+    if value != value:  # NaN, NaT and Decimal("NaN") are all unlike themselves
+        return None
+    match value:
+        case float() | Decimal() if math.isinf(value):
+            return "Infinity" if value > 0 else "-Infinity"
+        case float():
+            return value
+        case Decimal():
+            return int(value) if value == value.to_integral_value() else float(value)
+        case datetime() | date() | time():
+            return value.isoformat()
+        case timedelta():
+            return value.total_seconds()
+        case bytes():
+            return _text_of_bytes(value)
+        case UUID():
+            return str(value)
+    raise CellError(f"a value of type {type(value).__name__} is no JSON data", hint="Store it as text or number.")
+
+
+def _unicode(text: str) -> str:
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise CellError("the text holds half a character (a lone surrogate)", hint="Write it as UTF-8.") from error
+    return text
+
+
+def _text_of_bytes(content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(content).decode()
+
+
+def as_text(value: Any) -> str:
+    """A text; numbers and truth values as JSON writes them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list | dict):
+        raise CellError(
+            f"a text is expected, not {_kind(value)}",
+            hint="A conversation is written as several rows with the same value in the column 'scenario'.",
+        )
+    return json.dumps(value)
+
+
+def as_items(value: Any) -> list[Any]:
+    """The items of a list, or of a text that holds one; anything else is a list of one."""
+    if isinstance(value, str):
+        if not looks_like_list(value):
+            return [value]
+        value = plain(read_literal(value))
+    return value if isinstance(value, list) else [value]
+
+
+def as_texts(value: Any) -> tuple[str, ...]:
+    """A list of texts; empty and missing items are left out."""
+    items = [item for item in as_items(value) if item is not None and item != ""]
+    for item in items:
+        if isinstance(item, list | dict):
+            raise CellError(
+                f"the list holds {_kind(item)} where texts are expected", hint='Write e.g. ["first", "second"].'
+            )
+    return tuple(as_text(item) for item in items)
+
+
+def as_data(text: str) -> Any:
+    """A cell of a column that is the user's own: the list or object that it holds, else the text that it is."""
+    if looks_like_list(text) or looks_like_object(text):
+        try:
+            return plain(read_literal(text), 1)
+        except CellError:
+            return text
+    return text
+
+
+def _kind(value: Any) -> str:
+    return "a list" if isinstance(value, list) else "an object" if isinstance(value, dict) else "a value"

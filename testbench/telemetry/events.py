@@ -1,0 +1,93 @@
+"""An evaluated experiment as log events `gen_ai.evaluation.result`, each below the span of the step that it judges.
+
+Follows OpenTelemetry's convention for evaluation events: the score and its label where there is one, else `error.type`
+with what kept the metric from a score. A reason is the judge's text, so it is content. Pure; encoded and sent by
+`testbench.telemetry.publication`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from testbench.schema.models import Failure
+from testbench.schema.summary import Evaluated
+from testbench.telemetry import attributes as names
+from testbench.telemetry.content import attribute_text
+from testbench.telemetry.points import WHOLE_SCENARIO, Execution, Sample
+
+TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
+SPAN_ID: Final = re.compile(r"[0-9a-f]{16}")
+SKIPPED: Final = "skipped"
+"""`error.type` of an evaluation that was not made."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One log record. An id is empty where the file has none, or none that is an id."""
+
+    name: str
+    body: str
+    is_warning: bool
+    trace_id: bytes
+    span_id: bytes
+    attributes: Mapping[str, str | int | float]
+
+
+def evaluation_events(found: Iterable[Sample], execution: Execution, *, content: bool) -> Iterator[Event]:
+    """One event for every evaluation, whatever became of it."""
+    for sample in found:
+        where = sample.evaluated
+        yield Event(
+            name=names.EVALUATION_EVENT,
+            body=_sentence(sample),
+            is_warning=sample.score is None,
+            trace_id=_hex_id(TRACE_ID, where.scenario.trace_id),
+            span_id=_hex_id(SPAN_ID, where.step.span_id if where.step else None),
+            attributes=_attributes(sample, execution) | _verdict(sample) | (_explanation(where) if content else {}),
+        )
+
+
+def _attributes(sample: Sample, execution: Execution) -> dict[str, str | int | float]:
+    where = sample.evaluated
+    return {
+        names.EVALUATION_NAME: sample.name,
+        names.WORKFLOW_NAME: execution.workflow_name,
+        names.EXECUTION_ID: execution.execution_id,
+        names.EXECUTION_NUMBER: execution.execution_number,
+        names.SAMPLE_HASH: sample.hash,
+        names.SCENARIO: attribute_text(where.scenario.name),
+        names.STEP: WHOLE_SCENARIO if where.position is None else where.position + 1,
+    }
+
+
+def _verdict(sample: Sample) -> dict[str, str | float]:
+    if sample.score is not None:
+        return {names.EVALUATION_SCORE: float(sample.score), names.EVALUATION_LABEL: sample.evaluated.status}
+    if sample.evaluated.status == "skipped":
+        return {names.ERROR_TYPE: SKIPPED}
+    failure = _failure(sample.evaluated)
+    return {names.ERROR_TYPE: attribute_text(failure.kind) if failure else "error"}
+
+
+def _explanation(where: Evaluated) -> dict[str, str]:
+    result, failure = where.evaluation.result, _failure(where)
+    text = failure.message if where.status == "error" and failure else result.reason
+    return {names.EVALUATION_EXPLANATION: attribute_text(text)} if text else {}
+
+
+def _failure(where: Evaluated) -> Failure | None:
+    """What went wrong: with the agent's step first, for then there was nothing to judge."""
+    return (where.step.error if where.step else None) or where.evaluation.result.error
+
+
+def _sentence(sample: Sample) -> str:
+    score = "" if sample.score is None else f" {sample.score:.4g}"
+    return f"{sample.name}: {sample.evaluated.status}{score}"
+
+
+def _hex_id(shape: re.Pattern[str], text: str | None) -> bytes:
+    usable = text and shape.fullmatch(text) and int(text, 16)
+    return bytes.fromhex(text) if text and usable else b""

@@ -1,0 +1,136 @@
+"""What a collector's reply to an export means: pure, and strict, because every doubt must end in an error.
+
+OTLP/HTTP: 2xx with an Export…ServiceResponse (empty when all is well) is success, unless its `partial_success` says
+that items were rejected; 429, 502, 503 and 504 may be tried again, after `Retry-After` where it is given; everything
+else, redirects included, is final. Called by `testbench.telemetry.delivery`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final, Literal
+
+from google.protobuf import json_format
+from google.protobuf.message import DecodeError
+from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]  # the package has no types
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from testbench.printable import printable
+from testbench.redaction import shown_url
+from testbench.telemetry.endpoints import Signal
+
+RETRYABLE: Final = frozenset({429, 502, 503, 504})
+ANSWER_LENGTH: Final = 300
+"""Characters of a server's answer that are shown."""
+
+Kind = Literal[
+    "accepted", "rejected", "refused", "unauthorized", "not_found", "not_otlp", "unreachable", "tls", "timeout"
+]
+
+REFUSALS: Final[Mapping[int, Kind]] = {401: "unauthorized", 403: "unauthorized", 404: "not_found"}
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How one request ended. `text` says it to a person; `rejected` counts items of an accepted request."""
+
+    kind: Kind
+    text: str = ""
+    rejected: int = 0
+    retryable: bool = False
+    retry_after: float | None = None
+
+
+def read_reply(signal: Signal, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Reply:
+    """The meaning of a reply; header names in lower case, `now` for a `Retry-After` that is a date."""
+    if 200 <= status < 300:
+        return _read_success(signal, status, headers, body)
+    text = f"answered {status} {_phrase(status)}".rstrip()
+    if 300 <= status < 400:
+        return Reply("refused", f"{text} to {shown_url(headers.get('location', ''))}, and is not followed")
+    said = _error_message(headers, body)
+    text = f"{text}: {said}" if said else text
+    return Reply(
+        REFUSALS.get(status, "refused"), text, retryable=status in RETRYABLE, retry_after=_retry_after(headers, now)
+    )
+
+
+def _read_success(signal: Signal, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
+    if not body.strip():
+        return Reply("accepted")
+    response = _response(signal)
+    try:
+        if "json" in headers.get("content-type", ""):
+            json_format.Parse(body, response, ignore_unknown_fields=True)
+        else:
+            response.ParseFromString(body)
+    except (DecodeError, json_format.ParseError, UnicodeDecodeError):
+        return Reply("not_otlp", f"answered {status}, but not as an OTLP collector: {_text(body)}")
+    return _read_partial_success(response)
+
+
+def _response(
+    signal: Signal,
+) -> ExportMetricsServiceResponse | ExportLogsServiceResponse | ExportTraceServiceResponse:
+    match signal:
+        case "metrics":
+            return ExportMetricsServiceResponse()
+        case "logs":
+            return ExportLogsServiceResponse()
+        case "traces":
+            return ExportTraceServiceResponse()
+
+
+def _read_partial_success(
+    response: ExportMetricsServiceResponse | ExportLogsServiceResponse | ExportTraceServiceResponse,
+) -> Reply:
+    match response:
+        case ExportMetricsServiceResponse():
+            rejected = response.partial_success.rejected_data_points
+        case ExportLogsServiceResponse():
+            rejected = response.partial_success.rejected_log_records
+        case ExportTraceServiceResponse():
+            rejected = response.partial_success.rejected_spans
+    said = printable(response.partial_success.error_message, ANSWER_LENGTH)
+    return Reply("rejected" if rejected > 0 else "accepted", said, rejected=max(0, rejected))
+
+
+def _error_message(headers: Mapping[str, str], body: bytes) -> str:
+    """A collector's errors are google.rpc.Status messages; a proxy's are text."""
+    if "protobuf" not in headers.get("content-type", ""):
+        return _text(body)
+    status = Status()
+    try:
+        status.ParseFromString(body)
+    except DecodeError:
+        return _text(body)
+    return printable(status.message, ANSWER_LENGTH)
+
+
+def _text(body: bytes) -> str:
+    return printable(body.decode("utf-8", errors="replace"), ANSWER_LENGTH)
+
+
+def _phrase(status: int) -> str:
+    try:
+        return HTTPStatus(status).phrase
+    except ValueError:
+        return ""
+
+
+def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
+    """Seconds to wait; the header holds seconds or an HTTP date, and anything else is ignored."""
+    value = headers.get("retry-after", "").strip()
+    if value.isascii() and value.isdigit():
+        return float(value)
+    try:
+        at = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds())

@@ -1,0 +1,75 @@
+"""The report: reads the evaluated experiment and writes one HTML file that opens without any network."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from testbench import defaults
+from testbench.command import Outcome, gate_policy, main, option, phase
+
+if TYPE_CHECKING:
+    from testbench.schema.verdict import Verdict
+
+
+@phase("visualize")
+@click.argument("workflow_name")
+@click.argument("execution_id")
+@click.argument("execution_number", type=int)
+@option("--input", type=click.Path(path_type=Path), default=defaults.EVALUATED_FILE, help="What evaluate wrote.")
+@option("--output", type=click.Path(path_type=Path), default=defaults.REPORT_FILE, help="The report.")
+@option("--baseline", type=click.Path(path_type=Path), help="An earlier evaluated experiment to compare with.")
+@option("--trace-url", help="Link to a trace, with {trace_id} and, if wanted, {span_id}: https://…/{trace_id}.")
+@option("--verdict", type=click.Path(path_type=Path), help="What gate wrote, instead of the two rates.")
+@gate_policy
+def command(**options: Any) -> Outcome:
+    """Write one HTML file that a team lead reads, an engineer searches and an auditor prints.
+
+    The verdict on its top is the gate's; the exit code is not: a report on a bad agent is a good report.
+    """
+    from testbench.errors import ExitCode
+    from testbench.report.reading import no_cycle_collection
+    from testbench.schema.files import write_bytes
+
+    with no_cycle_collection():
+        content, verdict, samples = _report(options)
+    write_bytes(options["output"], content)
+    data = {"report": str(options["output"]), "bytes": len(content), "verdict": verdict.verdict}
+    sentence = f"{options['output']} ({len(content) / 1e6:.1f} MB) says {verdict.sentence}"
+    return Outcome(sentence, data, ExitCode.DONE if samples else ExitCode.NOTHING_TO_DO)
+
+
+def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
+    """The page, the verdict that it shows, and of how many steps it tells."""
+    from testbench.gating.verdict import reach_verdict
+    from testbench.report.embed import Packer
+    from testbench.report.reading import EvaluatedFile, light, read_baseline, read_verdict
+    from testbench.report.render import page
+    from testbench.report.rows import Links, details
+    from testbench.report.view import Labels, build_view
+    from testbench.schema.verdict import Policy
+
+    links = Links.to(options["trace_url"])
+    labels = Labels(options["workflow_name"], options["execution_id"], options["execution_number"])
+    baseline = read_baseline(options["baseline"]) if options["baseline"] else None
+    file, packer, scenarios = EvaluatedFile(options["input"]), Packer(), []
+    for scenario in file.scenarios():
+        for detail in details(scenario, baseline, links):
+            packer.add(detail)
+        scenarios.append(light(scenario))
+    experiment = file.frame(tuple(scenarios))
+    if options["verdict"]:
+        verdict = read_verdict(options["verdict"], experiment)
+    else:
+        policy = Policy(min_pass_rate=options["min_pass_rate"], max_error_rate=options["max_error_rate"])
+        verdict = reach_verdict(experiment, policy)
+    view = build_view(experiment, verdict, labels, baseline)
+    return page(view, packer), verdict, view.cards.steps
+
+
+if __name__ == "__main__":
+    sys.exit(main(command))

@@ -1,0 +1,120 @@
+"""Fixtures: one scripted part each, an environment without a developer's settings, and no way off this machine.
+
+`tests_e2e` takes the same fixtures from here by importing them in its own conftest.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.parts.loopback import nobody_listens
+from tests.parts.loopback_guard import only_loopback
+
+if TYPE_CHECKING:  # the parts are imported by the fixture that needs them: a test of pure code stays fast
+    from tests.parts.otlp_receiver import OtlpReceiver
+    from tests.parts.s3_store import S3Store
+    from tests.parts.scripted_agent import ScriptedAgent
+    from tests.parts.scripted_judge import ScriptedJudge
+    from tests.parts.static_files import StaticFiles
+
+os.environ["OTEL_INSTRUMENTATION_A2A_SDK_ENABLED"] = "false"  # read once, when a test module first imports a2a
+
+FOREIGN_PREFIXES = ("TESTBENCH_", "OPENAI_", "OTEL_", "AWS_", "DEEPEVAL_", "RAGAS_")
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
+DEFAULTS = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "RAGAS_DO_NOT_TRACK": "true",
+    "DEEPEVAL_TELEMETRY_OPT_OUT": "1",
+    "DEEPEVAL_DISABLE_DOTENV": "1",
+    "DEEPEVAL_FILE_SYSTEM": "READ_ONLY",
+    "OTEL_INSTRUMENTATION_A2A_SDK_ENABLED": "false",
+}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def loopback_guard() -> Iterator[list[str]]:
+    """Every socket of the test process stays on this machine."""
+    attempts: list[str] = []
+    with only_loopback(attempts):
+        yield attempts
+
+
+@pytest.fixture(autouse=True)
+def attempts_to_leave(loopback_guard: list[str]) -> Iterator[list[str]]:
+    """Fails a test that tried to leave this machine, even if the code under test swallowed the error."""
+    loopback_guard.clear()
+    yield loopback_guard
+    assert not loopback_guard, f"tried to reach {loopback_guard}"
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting of the developer's shell decides a test; child processes inherit the same."""
+    for name in list(os.environ):
+        if name.startswith(FOREIGN_PREFIXES) or name.upper() in PROXIES:
+            monkeypatch.delenv(name)
+    for name, value in DEFAULTS.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.fixture
+def agent() -> Iterator[ScriptedAgent]:
+    """An A2A 1.0 agent with a card, answering by magic input texts."""
+    from tests.parts.scripted_agent import ScriptedAgent
+
+    with ScriptedAgent() as part:
+        yield part
+
+
+@pytest.fixture
+def judge() -> Iterator[ScriptedJudge]:
+    """An OpenAI-compatible judge."""
+    from tests.parts.scripted_judge import ScriptedJudge
+
+    with ScriptedJudge() as part:
+        yield part
+
+
+@pytest.fixture
+def otlp() -> Iterator[OtlpReceiver]:
+    """An OTLP/HTTP collector."""
+    from tests.parts.otlp_receiver import OtlpReceiver
+
+    with OtlpReceiver() as part:
+        yield part
+
+
+@pytest.fixture
+def files() -> Iterator[StaticFiles]:
+    """An HTTP file server."""
+    from tests.parts.static_files import StaticFiles
+
+    with StaticFiles() as part:
+        yield part
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Store]:
+    """The session's S3 server; tests take `s3`."""
+    from tests.parts.s3_store import S3Store
+
+    with S3Store() as part:
+        yield part
+
+
+@pytest.fixture
+def s3(s3_server: S3Store) -> S3Store:
+    """An S3 store, empty at the beginning of the test."""
+    s3_server.clear()
+    return s3_server
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """A base URL at which every connection is refused."""
+    with nobody_listens() as url:
+        yield url
