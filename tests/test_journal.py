@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from testbench.errors import StoreError
-from testbench.execution.journal import Journal, journal_path, read_journal
-from testbench.execution.lock import locked
 from testbench.schema.clock import FakeClock
+from testbench.schema.journal import Journal, journal_path, read_journal
+from testbench.schema.lock import locked
 from testbench.schema.models import ExecutedScenario, ExecutedStep, Turn
 
 
@@ -27,21 +27,21 @@ def path(tmp_path: Path) -> Path:
 
 
 def write(path: Path, *names: str, identity: str = "run_1") -> None:
-    with Journal(path, identity, read_journal(path, identity), FakeClock()) as journal:
+    with Journal(path, identity, read_journal(path, identity, ExecutedScenario), FakeClock()) as journal:
         for name in names:
             journal.append(scenario(name))
 
 
 def names(path: Path, identity: str = "run_1") -> list[str] | None:
-    found = read_journal(path, identity)
+    found = read_journal(path, identity, ExecutedScenario)
     return None if found is None else [scenario.name for scenario in found.scenarios.values()]
 
 
 def test_what_was_appended_is_found_again_as_it_was(path: Path) -> None:
     hostile = 'line\nbreak \u2028 {"x": 1} \x00 ‮'
-    with Journal(path, "run_1", None, FakeClock()) as journal:
+    with Journal[ExecutedScenario](path, "run_1", None, FakeClock()) as journal:
         journal.append(scenario("a", hostile))
-    found = read_journal(path, "run_1")
+    found = read_journal(path, "run_1", ExecutedScenario)
     assert found is not None
     assert found.scenarios == {"scn_a": scenario("a", hostile)}
 
@@ -68,7 +68,7 @@ def test_cut_anywhere_the_whole_lines_survive_and_work_goes_on_after_them(path: 
 def test_a_journal_of_another_run_is_none(path: Path) -> None:
     write(path, "a")
     assert names(path, "run_2") is None
-    assert read_journal(path.with_name("other"), "run_1") is None
+    assert read_journal(path.with_name("other"), "run_1", ExecutedScenario) is None
     path.write_bytes(b"[]\n" * 3)
     assert names(path) is None
 
@@ -98,7 +98,7 @@ def test_a_full_disk_keeps_the_whole_lines(path: Path, monkeypatch: pytest.Monke
             raise OSError(errno.ENOSPC, "No space left on device")
         return real(descriptor, content)
 
-    with Journal(path, "run_1", None, FakeClock()) as journal:
+    with Journal[ExecutedScenario](path, "run_1", None, FakeClock()) as journal:
         journal.append(scenario("a"))
         monkeypatch.setattr(os, "write", fill)
         with pytest.raises(StoreError, match="No space left"):

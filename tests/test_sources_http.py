@@ -58,7 +58,7 @@ def test_credentials_in_the_url_are_sent_and_not_shown(files: StaticFiles) -> No
     url = files.url("none.csv", token="t0ken").replace("http://", "http://ann:s3cret@")
     error = refused(url)
     assert files.requests[-1].headers["authorization"].startswith("Basic ")
-    assert files.url("none.csv") + "?…" in error.message
+    assert files.url("none.csv") in error.message
     assert "s3cret" not in error.message
     assert "t0ken" not in error.message
 
@@ -100,7 +100,7 @@ def test_a_server_that_hangs_is_given_up(files: StaticFiles) -> None:
 def test_a_server_that_is_down_is_an_outage(nobody: str) -> None:
     error = refused(f"{nobody}/rows.csv?token=s3cret")
     assert type(error) is StoreError
-    assert f"{nobody}/rows.csv?…: cannot be reached" in error.message
+    assert f"{nobody}/rows.csv: cannot be reached" in error.message
 
 
 def test_a_host_without_an_address_is_an_outage() -> None:
@@ -131,4 +131,4 @@ def test_a_page_is_no_dataset(files: StaticFiles) -> None:
 def test_a_fault_in_a_row_names_the_url_without_its_secrets(files: StaticFiles) -> None:
     files.add("rows.csv", "user_input,own\na\n")
     error = refused(files.url("rows.csv", token="s3cret"))
-    assert error.message.startswith(f"{files.url('rows.csv')}?…: row 1 (line 2): has 1 cells")
+    assert error.message.startswith(f"{files.url('rows.csv')}: row 1 (line 2): has 1 cells")

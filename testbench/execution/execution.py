@@ -22,14 +22,14 @@ from pydantic import ValidationError
 from testbench import __version__, defaults
 from testbench.errors import NothingToDo, StoreError
 from testbench.execution.executor import A2AExecutor, OnStepError, StepRules, Surroundings
-from testbench.execution.journal import Found, Journal, journal_path, read_journal
-from testbench.execution.lock import locked
 from testbench.execution.retry import GaveUp, RetryPolicy, persist
 from testbench.execution.statistics import RunStatistics, Sending, run_statistics
 from testbench.redaction import shown_url
 from testbench.schema.agent import AgentClient, AgentDescription
 from testbench.schema.files import write_model
 from testbench.schema.identity import content_id, experiment_id, plan
+from testbench.schema.journal import Found, Journal, journal_path, read_journal
+from testbench.schema.lock import locked
 from testbench.schema.models import (
     ExecutedExperiment,
     ExecutedScenario,
@@ -87,7 +87,7 @@ class _Kept:
     """What need not be sent again: finished scenarios by id, and the journal that holds them."""
 
     scenarios: Mapping[str, ExecutedScenario] = field(default_factory=dict)
-    journal: Found | None = None
+    journal: Found[ExecutedScenario] | None = None
 
 
 async def execute(
@@ -110,7 +110,7 @@ async def execute(
     identity = run_identity(experiment, settings)
     with locked(settings.output):
         finished = None if settings.fresh else _finished_output(settings.output, identity)
-        found = None if settings.fresh else read_journal(journal_path(settings.output), identity)
+        found = None if settings.fresh else read_journal(journal_path(settings.output), identity, ExecutedScenario)
         if finished is not None and found is None and not (settings.retry_errors and _has_errors(finished)):
             return RunResult(finished, run_statistics(finished, Sending()), already_complete=True)
         kept = _kept(scenarios, finished, found, retry_errors=settings.retry_errors)
@@ -188,7 +188,11 @@ class _Run:
         return connected.value
 
     async def _send(
-        self, scenarios: Sequence[PlannedScenario], journal: Journal, sending: Sending, progress: Progress
+        self,
+        scenarios: Sequence[PlannedScenario],
+        journal: Journal[ExecutedScenario],
+        sending: Sending,
+        progress: Progress,
     ) -> Sequence[ExecutedScenario]:
         def step_done(step: ExecutedStep, attempts: int) -> None:
             sending.steps += attempts > 0
@@ -224,7 +228,7 @@ def _finished_output(output: Path, identity: str) -> ExecutedExperiment | None:
 def _kept(
     scenarios: Sequence[PlannedScenario],
     finished: ExecutedExperiment | None,
-    found: Found | None,
+    found: Found[ExecutedScenario] | None,
     *,
     retry_errors: bool,
 ) -> _Kept:
