@@ -102,9 +102,9 @@ def remember(experiment: EvaluatedExperiment) -> Baseline:
 
 
 def judge_of(experiment: EvaluatedExperiment) -> str | None:
-    """The judge that was asked, else the one that the experiment names."""
-    asked = experiment.evaluation.judge_model if experiment.evaluation else None
-    return asked or experiment.llm_as_a_judge_model
+    """The judge that was asked, None where no metric asked one; a file without a record is taken by its experiment."""
+    record = experiment.evaluation
+    return record.judge_model if record else experiment.llm_as_a_judge_model
 
 
 def gating_scores(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, float]:
