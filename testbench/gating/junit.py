@@ -7,7 +7,7 @@ run. A missed threshold is a `failure`; what could not be judged is an `error`, 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from xml.etree import ElementTree as ET  # nosec B405: writes XML, parses none
+from xml.etree import ElementTree as ET  # writes XML, parses none  # nosec B405
 
 from testbench.printable import printable
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Evaluation

@@ -22,8 +22,8 @@ PIECE_ROWS = 200
 STATIC_ROWS = 50
 """Rows that the page shows where no script runs."""
 
-VERDICT_CODES = {"pass": "p", "fail": "f", "error": "e", "unjudged": "u"}  # nosec B105
-RESULT_CODES = {"pass": "p", "fail": "f", "error": "e", "skipped": "s"}  # nosec B105
+VERDICT_CODES = {"pass": "p", "fail": "f", "error": "e", "unjudged": "u"}
+RESULT_CODES = {"pass": "p", "fail": "f", "error": "e", "skipped": "s"}
 CHANGE_CODES = {"better": "b", "worse": "w", "changed": "c", "same": "=", "new": "n"}
 NOT_ASKED = "-"
 

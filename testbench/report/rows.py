@@ -119,7 +119,7 @@ def rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> Iterator
         )
 
 
-SEVERITY: dict[ResultStatus, int] = {"pass": 0, "fail": 1, "skipped": 2, "error": 3}  # nosec B105
+SEVERITY: dict[ResultStatus, int] = {"pass": 0, "fail": 1, "skipped": 2, "error": 3}
 
 
 def _cells(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, Cell]:

@@ -6,7 +6,7 @@ The agent and the pipeline are processes of their own, as they would be for a us
 from __future__ import annotations
 
 import signal
-import subprocess  # nosec B404: starts this interpreter with fixed arguments
+import subprocess  # starts this interpreter with fixed arguments  # nosec B404
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -83,7 +83,7 @@ def parse_document(content: bytes, origin: str, *, as_yaml: bool) -> Any:
     """
     try:
         if as_yaml:
-            return yaml.load(content, Loader=_PlainLoader)  # noqa: S506  # nosec B506: a SafeLoader without timestamps
+            return yaml.load(content, Loader=_PlainLoader)  # noqa: S506  # a SafeLoader without timestamps  # nosec B506
         return json.loads(content)
     except yaml.YAMLError as error:
         fault = f"{origin}: no valid YAML: {_one_line(error)}"
