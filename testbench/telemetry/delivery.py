@@ -106,7 +106,7 @@ def describe(endpoint: Endpoint, reply: Reply) -> str:
 
 def _client(endpoint: Endpoint) -> httpx.AsyncClient:
     """Without a time limit of its own: the courier's bounds a request as a whole."""
-    return httpx.AsyncClient(verify=endpoint.tls_context(), timeout=None)  # noqa: S113
+    return httpx.AsyncClient(verify=endpoint.tls_context(), timeout=None)  # noqa: S113  # nosec B113
 
 
 class _Courier:
