@@ -93,7 +93,8 @@ async def test_judge_hangs_until_it_is_released_and_counts_what_is_in_flight(jud
     assert not any(task.done() for task in asked)
     judge.release()
     assert [reply.status_code for reply in await asyncio.gather(*asked)] == [200] * 4
-    assert (judge.max_in_flight, judge.in_flight) == (4, 0)
+    await asyncio.to_thread(judge.wait_for, lambda: judge.in_flight == 0)  # counted down after the answer is sent
+    assert judge.max_in_flight == 4
     judge.hang_next()
     hung = asyncio.create_task(asyncio.to_thread(chat, judge, "first"))
     await asyncio.to_thread(judge.wait_in_flight, 1)
