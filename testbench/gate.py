@@ -25,10 +25,12 @@ def command(**options: Any) -> Outcome:
     """
     from testbench.gating.junit import junit_xml
     from testbench.gating.verdict import reach_verdict
-    from testbench.schema.files import read_phase_file, write_bytes, write_model
+    from testbench.schema.files import read_phase_file, remove, write_bytes, write_model
     from testbench.schema.models import EvaluatedExperiment
     from testbench.schema.verdict import Policy
 
+    for of_an_earlier_run in (options["output"], options["junit"]):
+        remove(of_an_earlier_run)
     experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="testbench/evaluate.py")
     policy = Policy(min_pass_rate=options["min_pass_rate"], max_error_rate=options["max_error_rate"])
     verdict = reach_verdict(experiment, policy)

@@ -141,6 +141,20 @@ def write_bytes(path: Path, *content: bytes) -> None:
         ) from error
 
 
+def remove(path: Path) -> None:
+    """Take away what an earlier run left, so that nobody takes it for the result of this one.
+
+    Raises:
+        StoreError: it is there and cannot be removed.
+    """
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be removed: {error.strerror or error}", hint="Check permissions of the folder."
+        ) from error
+
+
 def _umask() -> int:
     current = os.umask(0)
     os.umask(current)
