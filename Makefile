@@ -48,7 +48,7 @@ clean: ## Remove what was installed and cached here
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 .venv/.installed: pyproject.toml uv.lock $(if $(findstring .tools,$(UV)),.tools/uv/bin/uv)
-	@$(UV) sync --locked --extra samples --quiet || { \
+	@$(UV) sync --locked --extra samples --extra arena --extra operator --quiet || { \
 	  echo "error: the dependencies could not be installed" >&2; \
 	  echo "hint: Python 3.11 or newer and a reachable package index are needed; $(UV) sync says more" >&2; exit 1; }
 	@touch $@

@@ -12,7 +12,9 @@ SOURCE = Path(__file__).parents[1] / "testbench"
 SCRIPTS = {"setup", "run", "evaluate", "publish", "visualize", "gate", "pipeline"}
 SHELL = {"command", "logs", "progress"}
 """What scripts share and packages do not know."""
-PACKAGES = {"sources", "execution", "metrics", "telemetry", "report", "gating", "samples"}
+PACKAGES = {"sources", "execution", "metrics", "telemetry", "report", "gating", "samples", "arena"}
+COMPOSING = {SOURCE / "arena" / "cli.py", SOURCE / "arena" / "execute"}
+"""Parts of a package that put others together, as scripts do; the rest of the package does not import them."""
 BOTTOM = {"errors", "defaults", "printable", "redaction"}
 FRAMEWORKS = {"ragas": "ragas", "deepeval": "deepeval"}
 """A framework, and the package below `testbench.metrics` that alone may import it."""
@@ -39,6 +41,10 @@ def files(*parts: str) -> list[Path]:
     return sorted(path for part in parts for path in SOURCE.joinpath(part).rglob("*.py"))
 
 
+def composes(path: Path) -> bool:
+    return bool(COMPOSING & {path, *path.parents})
+
+
 def test_every_module_has_a_layer() -> None:
     known = SCRIPTS | SHELL | PACKAGES | BOTTOM | {"schema", "__init__"}
     assert {path.stem for path in SOURCE.iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()} == known
@@ -52,7 +58,20 @@ def test_schema_knows_only_the_bottom(path: Path) -> None:
 @pytest.mark.parametrize("package", sorted(PACKAGES))
 def test_packages_know_only_themselves_and_what_is_below(package: str) -> None:
     below = BOTTOM | {"schema", package}
-    assert {path.name: ours(path) - below for path in files(package) if ours(path) - below} == {}
+    pure = [path for path in files(package) if not composes(path)]
+    assert {path.name: ours(path) - below for path in pure if ours(path) - below} == {}
+
+
+def test_nothing_pure_imports_what_composes() -> None:
+    composing = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts) for path in COMPOSING}
+    wrong = {
+        str(path): module
+        for path in files("arena")
+        if not composes(path)
+        for module in imported(path)
+        if any(module == name or module.startswith(f"{name}.") for name in composing)
+    }
+    assert wrong == {}
 
 
 @pytest.mark.parametrize("name", sorted(BOTTOM))

@@ -76,6 +76,7 @@ class Step(Model):
     reference: Reference | None = None
     custom_values: Values = {}
     metrics: Annotated[tuple[Metric, ...], OrEmpty] = ()
+    quarantine: bool = Field(default=False, description="True: it is run, judged and reported, and never counted.")
 
 
 class Scenario(Model):
@@ -84,6 +85,8 @@ class Scenario(Model):
     name: str = Field(min_length=1)
     steps: tuple[Step, ...]
     metrics: Annotated[tuple[Metric, ...], OrEmpty] = Field(default=(), description="Judge the whole conversation.")
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="How much it counts in the verdict.")
+    tags: Annotated[tuple[str, ...], OrEmpty] = Field(default=(), description="To select by, and to have verdicts for.")
 
 
 class Experiment(Model):
@@ -190,6 +193,10 @@ class ExecutedScenario(PlannedScenario):
 
     id: str = ""
     trace_id: str | None = None
+    repetition: int = Field(
+        default=1, ge=1, description="Which of several runs of the same scenario; ids stay the same."
+    )
+    provider: str | None = Field(default=None, description="Which of several systems under test answered.")
     steps: tuple[ExecutedStep, ...]
 
 

@@ -1,0 +1,256 @@
+"""The ArenaJob as a user writes it: `omnia.altairalabs.ai/v1alpha1`, every field with its default and its rule.
+
+Read by `testbench.arena.documents`; `testbench.arena.crd` makes the CustomResourceDefinition of these models. Fields
+marked as extensions come from later versions of the resource, so that a manifest of either dialect runs.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic.alias_generators import to_camel
+
+GROUP: Final = "omnia.altairalabs.ai"
+VERSION: Final = "v1alpha1"
+API_VERSION: Final = f"{GROUP}/{VERSION}"
+
+EXACTLY_ONE_ENTRY: Final = "exactly one of providerRef or agentRef must be set"
+JUDGE_GROUP: Final = "judge"
+"""Never under test: its first entry judges."""
+SELFPLAY_GROUP: Final = "selfplay"
+"""Plays the users; with no other group under test, each of its entries meets every other."""
+
+JobType = Literal["evaluation", "loadtest", "datagen"]
+OutputFormat = Literal["junit", "json", "csv"]
+DataFormat = Literal["json", "jsonl", "csv"]
+ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
+JobPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Cancelled"]
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
+DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+
+
+def seconds(duration: str) -> float:
+    """The seconds of a duration such as `90s`, `5m` or `1h30m`."""
+    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(duration))
+
+
+def _positive(duration: str) -> str:
+    if seconds(duration) <= 0:
+        raise ValueError("a duration above 0 is needed")
+    return duration
+
+
+Duration: TypeAlias = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
+PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_positive)]
+Count: TypeAlias = Annotated[int, Field(ge=1, le=2_147_483_647)]
+ResourceName: TypeAlias = Annotated[
+    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
+]
+
+
+class ManifestModel(BaseModel):
+    """Immutable, camelCase in the manifest; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class Metadata(ManifestModel):
+    """What of a resource's metadata matters here; the rest is kept."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", alias_generator=to_camel, populate_by_name=True)
+
+    name: ResourceName
+    namespace: ResourceName = "default"
+    uid: str | None = None
+    labels: Mapping[str, str] = {}
+    annotations: Mapping[str, str] = {}
+
+
+class NameRef(ManifestModel):
+    """A resource of the same namespace."""
+
+    name: ResourceName
+
+
+class NamespacedRef(ManifestModel):
+    """A resource, of the job's namespace unless it names another."""
+
+    name: ResourceName
+    namespace: ResourceName | None = None
+
+
+class ScenarioFilter(ManifestModel):
+    """Glob patterns over the scenarios' paths; without `include` all are in."""
+
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+
+
+class EvaluationSettings(ManifestModel):
+    """Settings of evaluation jobs."""
+
+    output_formats: tuple[OutputFormat, ...] = Field(default=(), description="Further formats beside the report.")
+
+
+class LoadThreshold(ManifestModel):
+    """A limit that the load test must keep; what cannot be measured is missed (an extension).
+
+    `value` is a number, or for latencies a duration such as `800ms`.
+    """
+
+    metric: Literal[
+        "latency_avg", "latency_p50", "latency_p90", "latency_p95", "latency_p99",
+        "ttft_avg", "ttft_p50", "ttft_p90", "ttft_p95", "ttft_p99",
+        "error_rate", "pass_rate", "total_cost", "rate_limit_rate",
+    ]  # fmt: skip
+    operator: Literal["<", ">", "<=", ">="]
+    value: str = Field(min_length=1, max_length=32)
+
+
+class LoadTestSettings(ManifestModel):
+    """Settings of load tests: requests arrive on schedule, whatever the answers do."""
+
+    ramp_up: Duration = Field(default="30s", description="Time in which the rate grows to the target.")
+    duration: PositiveDuration = Field(default="5m", description="The whole test, ramp included.")
+    target_rps: Count | None = Field(
+        default=None, alias="targetRPS", description="Requests a second; without it each worker keeps one in flight."
+    )
+    thresholds: tuple[LoadThreshold, ...] = Field(default=(), description="Limits that must hold (an extension).")
+    budget_limit: str | None = Field(
+        default=None, pattern=r"^[0-9]+(\.[0-9]+)?$", description="Cost in USD at which the test ends (an extension)."
+    )
+
+    @model_validator(mode="after")
+    def _ramp_fits_into_the_test(self) -> Self:
+        if seconds(self.ramp_up) > seconds(self.duration):
+            raise ValueError("rampUp is longer than duration")
+        return self
+
+
+class DataGenSettings(ManifestModel):
+    """Settings of data generation."""
+
+    count: Count = 100
+    format: DataFormat = "jsonl"
+
+
+class Workers(ManifestModel):
+    """How many pods work; with `maxReplicas` their number grows from `minReplicas`."""
+
+    replicas: Count = 1
+    min_replicas: Count | None = None
+    max_replicas: Count | None = None
+
+    @model_validator(mode="after")
+    def _at_least_is_at_most(self) -> Self:
+        if self.max_replicas is not None and (self.min_replicas or 1) > self.max_replicas:
+            raise ValueError("minReplicas is greater than maxReplicas")
+        return self
+
+    @property
+    def most(self) -> int:
+        """The most workers that ever run at once."""
+        return self.max_replicas or max(self.replicas, self.min_replicas or 1)
+
+    @property
+    def fewest(self) -> int:
+        """The workers to begin with."""
+        if self.max_replicas is None:
+            return self.most
+        return min(self.min_replicas or self.replicas, self.max_replicas)
+
+
+class ProviderEntry(ManifestModel):
+    """A model or an agent: exactly one of both."""
+
+    provider_ref: NamespacedRef | None = None
+    agent_ref: NameRef | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.provider_ref is None) == (self.agent_ref is None):
+            raise ValueError(EXACTLY_ONE_ENTRY)
+        return self
+
+    @property
+    def name(self) -> str:
+        """The name of the resource it refers to, with its namespace where it names one."""
+        if self.provider_ref is not None:
+            ref = self.provider_ref
+            return f"{ref.namespace}/{ref.name}" if ref.namespace else ref.name
+        return self.agent_ref.name if self.agent_ref is not None else ""
+
+
+class S3Output(ManifestModel):
+    """A bucket of any store that speaks S3."""
+
+    bucket: str = Field(min_length=1, max_length=255)
+    prefix: str = Field(default="", max_length=900)
+    region: str | None = None
+    endpoint: str | None = None
+    secret_ref: NameRef | None = Field(default=None, description="Keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
+
+
+class PvcOutput(ManifestModel):
+    """A PersistentVolumeClaim of the job's namespace."""
+
+    claim_name: ResourceName
+    sub_path: str = Field(default="", max_length=900)
+
+
+class Output(ManifestModel):
+    """Where results are kept."""
+
+    type: Literal["s3", "pvc"]
+    s3: S3Output | None = None
+    pvc: PvcOutput | None = None
+
+    @model_validator(mode="after")
+    def _settings_of_its_type(self) -> Self:
+        if (self.s3 is not None) != (self.type == "s3") or (self.pvc is not None) != (self.type == "pvc"):
+            raise ValueError(f"output.type {self.type!r} needs {self.type!r} and nothing else beside it")
+        return self
+
+
+class Schedule(ManifestModel):
+    """When to run again and again."""
+
+    cron: str = Field(min_length=9, max_length=128, description="Five fields: minute hour day month weekday.")
+    timezone: str = Field(default="UTC", min_length=1, max_length=64)
+    concurrency_policy: ConcurrencyPolicy = "Forbid"
+
+
+class ArenaJobSpec(ManifestModel):
+    """What to run, on whom, with how many workers, and where the results go."""
+
+    source_ref: NameRef
+    arena_file: str = Field(default="config.arena.yaml", max_length=512, description="In the bundle (an extension).")
+    type: JobType = "evaluation"
+    trials: Count = Field(default=1, description="Repetitions of every scenario (an extension).")
+    scenarios: ScenarioFilter | None = None
+    evaluation: EvaluationSettings | None = None
+    load_test: LoadTestSettings | None = None
+    data_gen: DataGenSettings | None = None
+    workers: Workers = Workers()
+    providers: Mapping[str, tuple[ProviderEntry, ...]] | None = Field(default=None, max_length=32)
+    tool_registries: tuple[NameRef, ...] = Field(default=(), max_length=64)
+    output: Output | None = None
+    schedule: Schedule | None = None
+    ttl_seconds_after_finished: int | None = Field(default=None, ge=0, le=2_147_483_647)
+    cancelled: bool = Field(default=False, description="True: stop, and keep what is done (an extension).")
+    verbose: bool = Field(default=False, description="More log lines (an extension).")
+
+
+class ArenaJob(ManifestModel):
+    """The whole resource as it is applied; `status` belongs to the operator and is not read from a manifest."""
+
+    api_version: Literal["omnia.altairalabs.ai/v1alpha1"]
+    kind: Literal["ArenaJob"]
+    metadata: Metadata
+    spec: ArenaJobSpec
+    status: Mapping[str, Any] | None = None
