@@ -10,9 +10,10 @@ import pytest
 
 from testbench.errors import InputError, StoreError, TestbenchError
 from testbench.schema.models import Experiment
+from testbench.schema.s3 import Credentials, StoreSettings, store_settings
 from testbench.sources.dataset import Choices, load_experiment
 from testbench.sources.location import ObjectLocation, parse_location
-from testbench.sources.object_store import Credentials, StoreSettings, download_object, store_settings
+from testbench.sources.object_store import download_object
 from tests.parts.s3_store import S3Store
 from tests.parts.static_files import StaticFiles
 from tests.setup_phase import parquet_of, steps_of

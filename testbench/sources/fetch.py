@@ -41,7 +41,8 @@ def _download_from(location: HttpLocation | ObjectLocation, environment: Mapping
         from testbench.sources.http_download import download_url
 
         return partial(download_url, location)
-    from testbench.sources.object_store import download_object, store_settings
+    from testbench.schema.s3 import store_settings
+    from testbench.sources.object_store import download_object
 
     return partial(download_object, location, store_settings(environment))
 
