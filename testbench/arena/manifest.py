@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from fractions import Fraction
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -18,6 +19,7 @@ VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 
 EXACTLY_ONE_ENTRY: Final = "exactly one of providerRef or agentRef must be set"
+ARENA_FILE: Final = "config.arena.yaml"
 JUDGE_GROUP: Final = "judge"
 """Never under test: its first entry judges."""
 SELFPLAY_GROUP: Final = "selfplay"
@@ -29,34 +31,57 @@ DataFormat = Literal["json", "jsonl", "csv"]
 ConcurrencyPolicy = Literal["Allow", "Forbid", "Replace"]
 JobPhase = Literal["Pending", "Running", "Succeeded", "Failed", "Cancelled"]
 
-_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+_UNITS: Final = {"ms": Fraction(1, 1000), "s": Fraction(1), "m": Fraction(60), "h": Fraction(3600)}
 _DURATION: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h)")
-DURATION_PATTERN: Final = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$"
+# so few digits that the API server's 64-bit nanoseconds hold every one of them, and none below a microsecond
+_DURATION_PART: Final = r"([0-9]{1,9}(\.[0-9]{1,3})?(ms|s)|[0-9]{1,5}(\.[0-9]{1,3})?(m|h))"
+DURATION_PATTERN: Final = rf"^{_DURATION_PART}{{1,4}}$"
+LIMIT_PATTERN: Final = rf"^([0-9]+(\.[0-9]+)?|{_DURATION_PART}{{1,4}})$"
+COST_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?$"
+NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
+INT32_MAX: Final = 2_147_483_647
+
+
+def _exact_seconds(duration: str) -> Fraction:
+    return sum((Fraction(number) * _UNITS[unit] for number, unit in _DURATION.findall(duration)), Fraction(0))
 
 
 def seconds(duration: str) -> float:
     """The seconds of a duration such as `90s`, `5m` or `1h30m`."""
-    return sum(float(number) * _UNITS[unit] for number, unit in _DURATION.findall(duration))
+    return float(_exact_seconds(duration))
 
 
 def _positive(duration: str) -> str:
-    if seconds(duration) <= 0:
+    if _exact_seconds(duration) <= 0:
         raise ValueError("a duration above 0 is needed")
     return duration
 
 
-Duration: TypeAlias = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=32)]
+Duration: TypeAlias = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=64)]
 PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_positive)]
-Count: TypeAlias = Annotated[int, Field(ge=1, le=2_147_483_647)]
-ResourceName: TypeAlias = Annotated[
-    str, Field(min_length=1, max_length=253, pattern=r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$")
-]
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=INT32_MAX)]
+Flag: TypeAlias = Annotated[bool, Field(strict=True)]
+ResourceName: TypeAlias = Annotated[str, Field(min_length=1, max_length=253, pattern=NAME_PATTERN)]
+ShortText: TypeAlias = Annotated[str, Field(max_length=1024)]
+Glob: TypeAlias = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
+    """The same rule as a model's validator, in CEL, for the API server; with the message that a user reads."""
+    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
 
 
 class ManifestModel(BaseModel):
-    """Immutable, camelCase in the manifest; an unknown key is an error."""
+    """Immutable, camelCase in the manifest; an unknown key is an error, and null the same as leaving a key out."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, data: Any) -> Any:
+        if isinstance(data, Mapping):
+            return {key: value for key, value in data.items() if value is not None}
+        return data
 
 
 class Metadata(ManifestModel):
@@ -87,14 +112,22 @@ class NamespacedRef(ManifestModel):
 class ScenarioFilter(ManifestModel):
     """Glob patterns over the scenarios' paths; without `include` all are in."""
 
-    include: tuple[str, ...] = ()
-    exclude: tuple[str, ...] = ()
+    include: tuple[Glob, ...] = Field(default=(), max_length=256)
+    exclude: tuple[Glob, ...] = Field(default=(), max_length=256)
 
 
 class EvaluationSettings(ManifestModel):
     """Settings of evaluation jobs."""
 
-    output_formats: tuple[OutputFormat, ...] = Field(default=(), description="Further formats beside the report.")
+    output_formats: tuple[OutputFormat, ...] = Field(
+        default=(), max_length=16, description="Further formats beside the report."
+    )
+
+
+LIMIT_OF_ITS_KIND: Final = "only latency and ttft thresholds are durations"
+_LIMIT_RULE: Final = (
+    "self.metric.startsWith('latency_') || self.metric.startsWith('ttft_') || !self.value.matches('[a-z]')"
+)
 
 
 class LoadThreshold(ManifestModel):
@@ -103,32 +136,63 @@ class LoadThreshold(ManifestModel):
     `value` is a number, or for latencies a duration such as `800ms`.
     """
 
+    model_config = ConfigDict(json_schema_extra=_rules((_LIMIT_RULE, LIMIT_OF_ITS_KIND)))
+
     metric: Literal[
         "latency_avg", "latency_p50", "latency_p90", "latency_p95", "latency_p99",
         "ttft_avg", "ttft_p50", "ttft_p90", "ttft_p95", "ttft_p99",
         "error_rate", "pass_rate", "total_cost", "rate_limit_rate",
     ]  # fmt: skip
     operator: Literal["<", ">", "<=", ">="]
-    value: str = Field(min_length=1, max_length=32)
+    value: str = Field(max_length=64, pattern=LIMIT_PATTERN)
+
+    @model_validator(mode="after")
+    def _durations_limit_durations(self) -> Self:
+        if not self.metric.startswith(("latency_", "ttft_")) and self.value[-1].isalpha():
+            raise ValueError(LIMIT_OF_ITS_KIND)
+        return self
+
+
+class LoadRamp(ManifestModel):
+    """How the number of virtual users grows and shrinks (an extension)."""
+
+    up: Duration | None = None
+    down: Duration | None = None
+
+
+RAMP_FITS: Final = "rampUp is longer than duration"
 
 
 class LoadTestSettings(ManifestModel):
     """Settings of load tests: requests arrive on schedule, whatever the answers do."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            ("duration(self.rampUp) <= duration(self.duration)", RAMP_FITS),
+            ("duration(self.duration) > duration('0s')", "duration must be above 0"),
+        )
+    )
 
     ramp_up: Duration = Field(default="30s", description="Time in which the rate grows to the target.")
     duration: PositiveDuration = Field(default="5m", description="The whole test, ramp included.")
     target_rps: Count | None = Field(
         default=None, alias="targetRPS", description="Requests a second; without it each worker keeps one in flight."
     )
-    thresholds: tuple[LoadThreshold, ...] = Field(default=(), description="Limits that must hold (an extension).")
-    budget_limit: str | None = Field(
-        default=None, pattern=r"^[0-9]+(\.[0-9]+)?$", description="Cost in USD at which the test ends (an extension)."
+    thresholds: tuple[LoadThreshold, ...] = Field(
+        default=(), max_length=64, description="Limits that must hold (an extension)."
     )
+    budget_limit: str | None = Field(
+        default=None, max_length=32, pattern=COST_PATTERN, description="Cost in USD that ends the test (an extension)."
+    )
+    budget_currency: Literal["USD"] = Field(default="USD", description="Of budgetLimit (an extension).")
+    concurrency: Count | None = Field(default=None, description="Requests in flight at most (an extension).")
+    vus_per_worker: Count | None = Field(default=None, description="Virtual users of each worker (an extension).")
+    ramp: LoadRamp | None = None
 
     @model_validator(mode="after")
     def _ramp_fits_into_the_test(self) -> Self:
-        if seconds(self.ramp_up) > seconds(self.duration):
-            raise ValueError("rampUp is longer than duration")
+        if _exact_seconds(self.ramp_up) > _exact_seconds(self.duration):
+            raise ValueError(RAMP_FITS)
         return self
 
 
@@ -139,8 +203,20 @@ class DataGenSettings(ManifestModel):
     format: DataFormat = "jsonl"
 
 
+MIN_ABOVE_MAX: Final = "minReplicas is greater than maxReplicas"
+
+
 class Workers(ManifestModel):
     """How many pods work; with `maxReplicas` their number grows from `minReplicas`."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(
+            (
+                "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
+                MIN_ABOVE_MAX,
+            )
+        )
+    )
 
     replicas: Count = 1
     min_replicas: Count | None = None
@@ -149,7 +225,7 @@ class Workers(ManifestModel):
     @model_validator(mode="after")
     def _at_least_is_at_most(self) -> Self:
         if self.max_replicas is not None and (self.min_replicas or 1) > self.max_replicas:
-            raise ValueError("minReplicas is greater than maxReplicas")
+            raise ValueError(MIN_ABOVE_MAX)
         return self
 
     @property
@@ -167,6 +243,10 @@ class Workers(ManifestModel):
 
 class ProviderEntry(ManifestModel):
     """A model or an agent: exactly one of both."""
+
+    model_config = ConfigDict(
+        json_schema_extra=_rules(("has(self.providerRef) != has(self.agentRef)", EXACTLY_ONE_ENTRY))
+    )
 
     provider_ref: NamespacedRef | None = None
     agent_ref: NameRef | None = None
@@ -191,8 +271,8 @@ class S3Output(ManifestModel):
 
     bucket: str = Field(min_length=1, max_length=255)
     prefix: str = Field(default="", max_length=900)
-    region: str | None = None
-    endpoint: str | None = None
+    region: ShortText | None = None
+    endpoint: ShortText | None = None
     secret_ref: NameRef | None = Field(default=None, description="Keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
 
 
@@ -203,8 +283,14 @@ class PvcOutput(ManifestModel):
     sub_path: str = Field(default="", max_length=900)
 
 
+OUTPUT_OF_ITS_TYPE: Final = "output.type needs the settings of its own type, s3 or pvc, and no others beside them"
+_OUTPUT_RULE: Final = "self.type == 's3' ? (has(self.s3) && !has(self.pvc)) : (has(self.pvc) && !has(self.s3))"
+
+
 class Output(ManifestModel):
     """Where results are kept."""
+
+    model_config = ConfigDict(json_schema_extra=_rules((_OUTPUT_RULE, OUTPUT_OF_ITS_TYPE)))
 
     type: Literal["s3", "pvc"]
     s3: S3Output | None = None
@@ -213,7 +299,7 @@ class Output(ManifestModel):
     @model_validator(mode="after")
     def _settings_of_its_type(self) -> Self:
         if (self.s3 is not None) != (self.type == "s3") or (self.pvc is not None) != (self.type == "pvc"):
-            raise ValueError(f"output.type {self.type!r} needs {self.type!r} and nothing else beside it")
+            raise ValueError(OUTPUT_OF_ITS_TYPE)
         return self
 
 
@@ -229,7 +315,9 @@ class ArenaJobSpec(ManifestModel):
     """What to run, on whom, with how many workers, and where the results go."""
 
     source_ref: NameRef
-    arena_file: str = Field(default="config.arena.yaml", max_length=512, description="In the bundle (an extension).")
+    arena_file: str = Field(
+        default=ARENA_FILE, min_length=1, max_length=512, description="In the bundle (an extension)."
+    )
     type: JobType = "evaluation"
     trials: Count = Field(default=1, description="Repetitions of every scenario (an extension).")
     scenarios: ScenarioFilter | None = None
@@ -237,13 +325,16 @@ class ArenaJobSpec(ManifestModel):
     load_test: LoadTestSettings | None = None
     data_gen: DataGenSettings | None = None
     workers: Workers = Workers()
-    providers: Mapping[str, tuple[ProviderEntry, ...]] | None = Field(default=None, max_length=32)
+    providers: Mapping[str, Annotated[tuple[ProviderEntry, ...], Field(max_length=64)]] | None = Field(
+        default=None, max_length=32, description="Groups of entries; `judge` and `selfplay` have roles of their own."
+    )
     tool_registries: tuple[NameRef, ...] = Field(default=(), max_length=64)
     output: Output | None = None
     schedule: Schedule | None = None
-    ttl_seconds_after_finished: int | None = Field(default=None, ge=0, le=2_147_483_647)
-    cancelled: bool = Field(default=False, description="True: stop, and keep what is done (an extension).")
-    verbose: bool = Field(default=False, description="More log lines (an extension).")
+    ttl_seconds_after_finished: Annotated[int, Field(strict=True, ge=0, le=INT32_MAX)] | None = None
+    cancelled: Flag = Field(default=False, description="True: stop, and keep what is done (an extension).")
+    verbose: Flag = Field(default=False, description="More log lines (an extension).")
+    session_recording: Flag = Field(default=False, description="Conversations are kept anyway (an extension).")
 
 
 class ArenaJob(ManifestModel):

@@ -1,0 +1,127 @@
+"""The status of a job from what is known of it: phase, progress and the four conditions.
+
+    Standing (what was found) + status so far + now -> JobStatus
+
+Pure, and the same for this machine and for the operator. A condition's time is that of its last change, so writing the
+same standing twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Final
+
+from testbench.arena.conclusion import Conclusion, Counts
+from testbench.arena.job_status import Condition, ConditionStatus, ConditionType, JobResult, JobStatus, Progress
+from testbench.arena.manifest import JobPhase
+
+ENDED: Final[frozenset[JobPhase]] = frozenset({"Succeeded", "Failed", "Cancelled"})
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a job stands.
+
+    `refusal` says why its configuration cannot be used (reason, message); `waiting` why it has not begun although it
+    can. `created` is set once its workers exist, `conclusion` once it has ended.
+    """
+
+    generation: int | None = None
+    refusal: tuple[str, str] | None = None
+    waiting: tuple[str, str] | None = None
+    created: bool = False
+    active_workers: int = 0
+    progress: Progress = field(default_factory=Progress)
+    conclusion: Conclusion | None = None
+    next_schedule_time: datetime | None = None
+    last_schedule_time: datetime | None = None
+
+
+def status_of(standing: Standing, before: JobStatus, now: datetime) -> JobStatus:
+    """The status to write. Once a job has ended it stays as it ended."""
+    if before.phase in ENDED:
+        return before
+    phase = _phase(standing)
+    ended = phase in ENDED
+    started = before.start_time or (now if standing.created or ended else None)
+    end = standing.conclusion
+    return JobStatus(
+        phase=phase,
+        observed_generation=standing.generation,
+        progress=progress_of(end.counts) if end else standing.progress,
+        result=JobResult(url=end.url, summary=end.summary) if end else before.result,
+        conditions=_conditions(_wanted(standing, phase), before.conditions, standing.generation, now),
+        active_workers=0 if ended else standing.active_workers,
+        start_time=started,
+        completion_time=now if ended else None,
+        last_schedule_time=standing.last_schedule_time or before.last_schedule_time,
+        next_schedule_time=standing.next_schedule_time,
+    )
+
+
+def progress_of(counts: Counts) -> Progress:
+    """Items with a verdict are completed; those that nobody could judge have failed, whatever the reason."""
+    completed = counts.passed + counts.failed
+    return Progress(total=counts.total, completed=completed, failed=counts.total - completed, pending=0)
+
+
+def _phase(standing: Standing) -> JobPhase:
+    if standing.conclusion is not None:
+        return standing.conclusion.phase
+    if standing.refusal is not None:
+        return "Failed"
+    return "Running" if standing.created else "Pending"
+
+
+def _wanted(standing: Standing, phase: JobPhase) -> list[tuple[ConditionType, ConditionStatus, str, str]]:
+    end = standing.conclusion
+    if standing.refusal is not None:
+        reason, message = standing.refusal
+        return [
+            ("ConfigValid", "False", reason, message),
+            ("JobCreated", "False", reason, "Nothing is started with this configuration."),
+            ("Progressing", "False", reason, message),
+            ("Ready", "False", reason, message),
+        ]
+    waiting = standing.waiting
+    config: tuple[ConditionType, ConditionStatus, str, str] = ("ConfigValid", "True", "Valid", "")
+    if waiting is not None and not standing.created and end is None:
+        config = ("ConfigValid", "Unknown", *waiting)
+    created: ConditionStatus = "True" if standing.created else "False"
+    reason, message = waiting or ("Pending", "")
+    if end is not None:
+        reason, message = end.reason, end.message
+    elif standing.created:
+        reason, message = "Working", f"{standing.active_workers} workers"
+    return [
+        config,
+        ("JobCreated", created, "Created" if standing.created else reason, ""),
+        ("Progressing", "True" if phase == "Running" else "False", reason, message),
+        ("Ready", "True" if phase == "Succeeded" else "False", reason, message),
+    ]
+
+
+def _conditions(
+    wanted: Sequence[tuple[ConditionType, ConditionStatus, str, str]],
+    before: Sequence[Condition],
+    generation: int | None,
+    now: datetime,
+) -> tuple[Condition, ...]:
+    known = {condition.type: condition for condition in before}
+    found = []
+    for kind, status, reason, message in wanted:
+        earlier = known.pop(kind, None)
+        since = earlier.last_transition_time if earlier is not None and earlier.status == status else now
+        found.append(
+            Condition(
+                type=kind,
+                status=status,
+                reason=reason,
+                message=message,
+                last_transition_time=since,
+                observed_generation=generation,
+            )
+        )
+    return (*found, *known.values())
