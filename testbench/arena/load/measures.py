@@ -1,0 +1,174 @@
+"""What a load test measured: exact percentiles over all workers, rates, errors by kind, and a series by the second.
+
+    samples -> Measures -> summary, report, limits
+
+A latency runs from the moment at which the turn was due to the end of the answer, so that waiting for a generator or a
+system that is behind counts. Percentiles are nearest-rank: always a value that was measured. Turns without an answer
+have no latency; they are in `error_rate`, and without any answer there is no latency at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final
+
+from pydantic import Field
+
+from testbench.arena.plan import PlanModel
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+PERCENTILES: Final = (50, 90, 95, 99)
+SLIP_LIMIT_MS: Final = 50.0
+SLIP_PART_OF_MEDIAN: Final = 0.1
+RATE_LIMITED: Final = "rate_limited"
+DROPPED: Final = "dropped"
+"""A turn that the generator did not send because too many were in flight."""
+
+
+class Distribution(PlanModel):
+    """Times in milliseconds; percentiles are values that were measured."""
+
+    count: int
+    avg: float
+    p50: float
+    p90: float
+    p95: float
+    p99: float
+    max: float
+
+
+class Second(PlanModel):
+    """One second of the test, by when its turns were due."""
+
+    second: int
+    due: int
+    answered: int
+    errors: int
+    p50_ms: float | None
+    p95_ms: float | None
+
+
+class Measures(PlanModel):
+    """A load test in numbers; rates are turns a second, or proportions where the name says so."""
+
+    turns: int
+    answered: int
+    errors: Mapping[str, int] = Field(description="Turns without an answer, by kind.")
+    rps_target: float | None
+    rps_achieved: float | None = Field(description="Turns sent a second, from the first to the last that was due.")
+    error_rate: float | None = Field(description="Proportion of turns without an answer; absent where none was sent.")
+    rate_limit_rate: float | None
+    latency_ms: Distribution | None
+    ttft_ms: Distribution | None = Field(description="Time to the first token, from when the turn was due.")
+    slip_ms: Distribution | None = Field(description="How late the generator itself sent.")
+    input_tokens: int | None
+    output_tokens: int | None
+    total_cost: float | None = Field(description="USD, absent where any answered turn has no known cost.")
+    by_contender: Mapping[str, Distribution | None] = Field(default={}, description="Latency of each system.")
+    series: tuple[Second, ...] = ()
+
+    @property
+    def generator_slipped(self) -> bool:
+        """Whether the generator was too late to be believed: p99 over 50 ms and over a tenth of the median latency."""
+        if self.slip_ms is None:
+            return False
+        median = self.latency_ms.p50 if self.latency_ms is not None else 0.0
+        return self.slip_ms.p99 > max(SLIP_LIMIT_MS, SLIP_PART_OF_MEDIAN * median)
+
+
+def measure(table: pa.Table, rps_target: float | None) -> Measures:
+    """The measures of a table of samples."""
+    import numpy as np
+
+    columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
+    due, sent, ended = columns["intended_s"], columns["sent_s"], columns["ended_s"]
+    answered = np.array(table["error"].is_null().to_numpy(zero_copy_only=False), dtype=bool)
+    latency, first = (ended - due) * 1000, (columns["first_token_s"] - due) * 1000
+    turns, errors = len(table), _errors(table)
+    span = float(due.max() - due.min()) if turns else 0.0
+    return Measures(
+        turns=turns,
+        answered=int(answered.sum()),
+        errors=errors,
+        rps_target=rps_target,
+        rps_achieved=round((turns - errors.get(DROPPED, 0)) / span, 3) if span else None,
+        error_rate=sum(errors.values()) / turns if turns else None,
+        rate_limit_rate=errors.get(RATE_LIMITED, 0) / turns if turns else None,
+        latency_ms=distribution(latency[answered]),
+        ttft_ms=distribution(first[answered & ~np.isnan(first)]),
+        slip_ms=distribution((sent - due)[columns["turn"] == 0] * 1000),
+        input_tokens=_total(table, "input_tokens"),
+        output_tokens=_total(table, "output_tokens"),
+        total_cost=_cost(table),
+        by_contender={
+            name: distribution(latency[answered & (columns["contender"] == name)])
+            for name in sorted(set(columns["contender"]))
+        },
+        series=_series(due, latency, answered),
+    )
+
+
+def distribution(milliseconds: NDArray[np.float64]) -> Distribution | None:
+    """The distribution of some times, or None where there are none."""
+    import numpy as np
+
+    if not len(milliseconds):
+        return None
+    p50, p90, p95, p99 = np.percentile(milliseconds, PERCENTILES, method="inverted_cdf")
+    values = {"avg": milliseconds.mean(), "p50": p50, "p90": p90, "p95": p95, "p99": p99, "max": milliseconds.max()}
+    return Distribution(count=len(milliseconds), **{name: round(float(value), 3) for name, value in values.items()})
+
+
+def _errors(table: pa.Table) -> dict[str, int]:
+    import pyarrow.compute as pc
+
+    counted = pc.value_counts(table["error"].drop_null().combine_chunks()).to_pylist()
+    return {entry["values"]: entry["counts"] for entry in sorted(counted, key=lambda entry: str(entry["values"]))}
+
+
+def _total(table: pa.Table, column: str) -> int | None:
+    import pyarrow.compute as pc
+
+    total = pc.sum(table[column]).as_py()
+    return None if total is None else int(total)
+
+
+def _cost(table: pa.Table) -> float | None:
+    """The sum, if every answered turn has one: a sum over some would look like a bargain."""
+    import pyarrow.compute as pc
+
+    answered = table.filter(pc.is_null(table["error"]))
+    if not len(answered) or answered["cost_usd"].null_count:
+        return None
+    total = pc.sum(table["cost_usd"]).as_py()
+    return None if total is None else round(float(total), 9)
+
+
+def _series(due: NDArray[np.float64], latency: NDArray[np.float64], answered: NDArray[np.bool_]) -> tuple[Second, ...]:
+    import numpy as np
+
+    if not len(due):
+        return ()
+    order = np.argsort(due, kind="stable")
+    seconds = np.floor(due[order]).astype(int)
+    borders = np.searchsorted(seconds, np.arange(seconds[0], seconds[-1] + 2))
+    found = []
+    for offset, (start, end) in enumerate(pairwise(borders)):
+        rows = order[start:end]
+        of_answers = distribution(latency[rows][answered[rows]])
+        found.append(
+            Second(
+                second=int(seconds[0]) + offset,
+                due=len(rows),
+                answered=int(answered[rows].sum()),
+                errors=int((~answered[rows]).sum()),
+                p50_ms=of_answers.p50 if of_answers else None,
+                p95_ms=of_answers.p95 if of_answers else None,
+            )
+        )
+    return tuple(found)
