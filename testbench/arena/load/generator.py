@@ -1,0 +1,194 @@
+"""Sends conversations when they are due, however many are still waiting for their answers.
+
+    arrivals x draws -> conversations in flight -> samples (and, of a few, the conversation itself)
+
+I/O through `AgentClient` and the clock only. Called by the load worker of the executors. Nothing is sent again: a retry
+would be a request that the plan does not have. A conversation that finds too many others in flight is not sent and is
+recorded as dropped, so that it counts as an error and never as fast.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+from testbench.arena.load.measures import DROPPED
+from testbench.arena.load.samples import Sample
+from testbench.errors import AgentError
+from testbench.schema.agent import AgentClient, AgentReply, Conversation
+from testbench.schema.clock import Clock
+
+Stopped = Literal["duration", "budget", "cancelled"]
+MOST_IN_FLIGHT: Final = 10_000
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What an arrival does: the inputs of one scenario to one contender."""
+
+    scenario: str
+    contender: str
+    inputs: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class LoadShare:
+    """One worker's share of a load test.
+
+    `arrivals` are numbers and times in seconds from the common start, which is `start` on the clock's steady count.
+    Arrival k does `draws[k mod n]`. `budget_usd` is this worker's part of the budget.
+    """
+
+    worker: int
+    arrivals: Iterable[tuple[int, float]]
+    draws: Sequence[Draw]
+    start: float
+    most_in_flight: int = MOST_IN_FLIGHT
+    budget_usd: float | None = None
+    kept: Callable[[int], bool] = field(default=lambda number: False)
+    """Which arrivals hand on their whole conversation, to be judged."""
+
+
+@dataclass(frozen=True)
+class KeptConversation:
+    """A conversation as it went: a reply for each input, or the error that ended it."""
+
+    arrival: int
+    due_s: float
+    draw: Draw
+    replies: tuple[AgentReply | AgentError, ...]
+
+
+OnSample = Callable[[Sample], None]
+OnConversation = Callable[[KeptConversation], None]
+
+
+class LoadGenerator:
+    """Drives one worker's share; made inside the event loop, used once."""
+
+    def __init__(
+        self,
+        share: LoadShare,
+        clients: Mapping[str, AgentClient],
+        clock: Clock,
+        on_sample: OnSample,
+        on_conversation: OnConversation = lambda _: None,
+    ) -> None:
+        """`clients` by the label of the contender; they are not closed."""
+        self._share = share
+        self._clients = clients
+        self._clock = clock
+        self._on_sample = on_sample
+        self._on_conversation = on_conversation
+        self._in_flight: set[asyncio.Task[None]] = set()
+        self._spent = 0.0
+        self._stopped: Stopped = "duration"
+
+    def cancel(self) -> None:
+        """Send nothing new; what is in flight is still waited for."""
+        self._stopped = "cancelled"
+
+    async def run(self) -> Stopped:
+        """Send every arrival when it is due and wait for all answers; what ended it."""
+        try:
+            for number, due_s in self._share.arrivals:
+                wait = due_s - self._elapsed()
+                if wait > 0:
+                    await self._clock.sleep(wait)
+                if self._stopped != "duration":
+                    break
+                self._begin(number, due_s)
+            await self._settle()
+        finally:
+            for task in self._in_flight:
+                task.cancel()
+        return self._stopped
+
+    async def hold(self, duration_s: float) -> Stopped:
+        """Keep one conversation in flight for so long: the closed loop of a test without a rate."""
+        number = self._share.worker
+        while self._elapsed() < duration_s and self._stopped == "duration":
+            await self._converse(number, self._elapsed())
+            number += 1
+        return self._stopped
+
+    def _begin(self, number: int, due_s: float) -> None:
+        if len(self._in_flight) >= self._share.most_in_flight:
+            draw, now = self._draw(number), self._elapsed()
+            self._record(number, draw, 0, (due_s, now, now), DROPPED)
+            return
+        task = asyncio.create_task(self._converse(number, due_s))
+        self._in_flight.add(task)
+        task.add_done_callback(self._in_flight.discard)
+
+    async def _settle(self) -> None:
+        while self._in_flight:
+            done, _ = await asyncio.wait(tuple(self._in_flight), return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+
+    async def _converse(self, number: int, due_s: float) -> None:
+        """All turns of one conversation; a later turn is due when the one before it was answered."""
+        draw = self._draw(number)
+        client, conversation = self._clients[draw.contender], Conversation()
+        replies: list[AgentReply | AgentError] = []
+        for turn, text in enumerate(draw.inputs):
+            sent_s = self._elapsed()
+            try:
+                reply = await client.send_step(text, conversation)
+            except AgentError as error:
+                replies.append(error)
+                self._record(number, draw, turn, (due_s, sent_s, self._elapsed()), error.kind)
+                break
+            ended_s = self._elapsed()
+            replies.append(reply)
+            self._record(number, draw, turn, (due_s, sent_s, ended_s), None, reply)
+            due_s = ended_s
+        if self._share.kept(number):
+            self._on_conversation(KeptConversation(number, due_s, draw, tuple(replies)))
+
+    def _record(
+        self,
+        number: int,
+        draw: Draw,
+        turn: int,
+        times: tuple[float, float, float],
+        error: str | None,
+        reply: AgentReply | None = None,
+    ) -> None:
+        due_s, sent_s, ended_s = times
+        usage = reply.usage if reply is not None else None
+        ttft_ms = reply.time_to_first_token_ms if reply is not None else None
+        cost = usage.cost_usd if usage is not None else None
+        self._on_sample(
+            Sample(
+                arrival=number,
+                worker=self._share.worker,
+                scenario=draw.scenario,
+                contender=draw.contender,
+                turn=turn,
+                intended_s=due_s,
+                sent_s=sent_s,
+                first_token_s=None if ttft_ms is None else sent_s + ttft_ms / 1000,
+                ended_s=ended_s,
+                error=error,
+                input_tokens=usage.input_tokens if usage is not None else None,
+                output_tokens=usage.output_tokens if usage is not None else None,
+                cost_usd=cost,
+            )
+        )
+        self._spend(cost)
+
+    def _spend(self, cost: float | None) -> None:
+        self._spent += cost or 0.0
+        budget = self._share.budget_usd
+        if budget is not None and self._spent >= budget and self._stopped == "duration":
+            self._stopped = "budget"
+
+    def _draw(self, number: int) -> Draw:
+        return self._share.draws[number % len(self._share.draws)]
+
+    def _elapsed(self) -> float:
+        return self._clock.monotonic() - self._share.start
