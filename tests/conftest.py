@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from tests.parts.loopback import nobody_listens
 from tests.parts.loopback_guard import only_loopback
@@ -22,6 +23,10 @@ if TYPE_CHECKING:  # the parts are imported by the fixture that needs them: a te
     from tests.parts.static_files import StaticFiles
 
 os.environ["OTEL_INSTRUMENTATION_A2A_SDK_ENABLED"] = "false"  # read once, when a test module first imports a2a
+
+# a busy machine is no broken law
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 FOREIGN_PREFIXES = ("TESTBENCH_", "OPENAI_", "OTEL_", "AWS_", "DEEPEVAL_", "RAGAS_")
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
