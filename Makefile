@@ -9,10 +9,10 @@ PHASE ?= pipeline.py --help
 export UV_COMPILE_BYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check unit e2e format schema build run clean
+.PHONY: help install demo test check unit e2e manifests format schema build run image-test clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z_-]*:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z_-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/.installed ## Install the locked dependencies into .venv
 
@@ -29,20 +29,34 @@ unit: .venv/.installed ## Only the unit tests
 e2e: .venv/.installed ## Only the end-to-end tests
 	@.venv/bin/poe test_e2e
 
+manifests: .venv/.installed ## Render and check the Kubernetes manifests, the workflows and the Tiltfile
+	@command -v kubectl >/dev/null || command -v kustomize >/dev/null || { \
+	  echo "error: neither kubectl nor kustomize is installed, so nothing can be rendered" >&2; \
+	  echo "hint: install one of them, e.g. go install sigs.k8s.io/kustomize/kustomize/v5@latest" >&2; exit 1; }
+	@.venv/bin/pytest -q tests/test_manifests.py tests/test_templates.py tests/test_workflows.py tests/test_tiltfile.py
+
 format: .venv/.installed ## Format the code and mend what can be mended
 	@.venv/bin/poe ruff
 
-schema: .venv/.installed ## Write docs/*.schema.json anew from the models
+schema: .venv/.installed ## Write docs/*.schema.json and the CRDs anew from the models
 	@.venv/bin/python -m testbench.schema.json_schema docs
+	@.venv/bin/python -m testbench.arena.crd deploy/base/arena/crds
 
 build: ## Build the container image
-	$(DOCKER) build --tag $(IMAGE) .
+	$(DOCKER) build --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag $(IMAGE) .
+
+# Only the names go on the command line: docker takes the values from its environment, and no key is seen in `ps`.
+PASSED_ON = $(sort $(filter OPENAI_% OTEL_% TESTBENCH_% AWS_% MINIO_%,$(.VARIABLES)))
 
 run: ## Run a phase in the image on ./data, e.g. make run PHASE="run.py http://host.docker.internal:11010"
 	@mkdir -p data
-	$(DOCKER) run --rm --user "$$(id -u):$$(id -g)" --add-host host.docker.internal:host-gateway \
-	  --volume "$(CURDIR)/data:/app/data" $(foreach name,$(filter OPENAI_% OTEL_% TESTBENCH_% AWS_% MINIO_%,$(.VARIABLES)),--env $(name)) \
-	  $(IMAGE) $(PHASE)
+	$(DOCKER) run --rm --read-only --tmpfs /tmp --user "$$(id -u):$$(id -g)" \
+	  --add-host host.docker.internal:host-gateway --volume "$(CURDIR)/data:/app/data" \
+	  $(PASSED_ON:%=--env %) $(IMAGE) $(PHASE)
+
+image-test: .venv/.installed ## Build the image and run every phase in it; with docker, or as root with buildah
+	@.venv/bin/python -m tests_e2e.image.build
+	@IMAGE_TEST=1 .venv/bin/pytest tests_e2e/image
 
 clean: ## Remove what was installed and cached here
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
