@@ -17,7 +17,7 @@ import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -25,6 +25,9 @@ from testbench import __version__, defaults, logs
 from testbench.errors import ExitCode, InputError, Interrupted, TestbenchError
 from testbench.printable import printable
 from testbench.redaction import shown_arguments
+
+if TYPE_CHECKING:
+    from testbench.schema.verdict import Policy
 
 T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -52,35 +55,124 @@ class Outcome:
 option = partial(click.option, show_default=True, show_envvar=True)
 """An option that shows its default and its environment variable in `--help`."""
 
+AUTO = "auto"
+
+
+class Concurrency(click.IntRange):
+    """How much at once: a number, or `auto` where that is found out (`testbench.schema.pacing`)."""
+
+    name = "concurrency"
+
+    def __init__(self) -> None:
+        super().__init__(1, 1000)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return AUTO if str(value).strip().lower() == AUTO else super().convert(value, param, ctx)
+
+
+POLICY_OPTIONS = (
+    "min_pass_rate", "max_error_rate", "min_coverage", "threshold", "only", "baseline", "tolerance", "alpha",
+)  # fmt: skip
+"""What `gate_policy` adds."""
+
 
 def gate_policy(function: FunctionT) -> FunctionT:
     """The options of whoever needs the verdict: the gate itself, and the report that must agree with it."""
-    for add in (
+    proportion = click.FloatRange(0, 1)
+    options = (
+        option(
+            "--min-pass-rate",
+            type=proportion,
+            default=defaults.MIN_PASS_RATE,
+            help="Proportion that must pass; what could not be judged has not passed.",
+        ),
         option(
             "--max-error-rate",
-            type=click.FloatRange(0, 1),
+            type=proportion,
             default=defaults.MAX_ERROR_RATE,
             help="Proportion that may stay unjudged; more is no verdict.",
         ),
         option(
-            "--min-pass-rate",
-            type=click.FloatRange(0, 1),
-            default=defaults.MIN_PASS_RATE,
-            help="Proportion that must pass; what could not be judged has not passed.",
+            "--min-coverage",
+            type=proportion,
+            default=defaults.MIN_COVERAGE,
+            help="Proportion of all steps that must be judged, also of those without a gating metric.",
         ),
-    ):
+        option("--threshold", multiple=True, metavar="METRIC=VALUE", help="Instead of the file's; again for more."),
+        option("--only", multiple=True, metavar="TAG", help="Only scenarios with this tag; again for more."),
+        option("--baseline", metavar="FILE", help="An earlier evaluated experiment, also s3://…: no worse than that."),
+        option(
+            "--tolerance",
+            type=proportion,
+            default=defaults.TOLERANCE,
+            help="How much worse than the baseline is good enough.",
+        ),
+        option(
+            "--alpha",
+            type=click.FloatRange(0, 1, min_open=True, max_open=True),
+            default=defaults.ALPHA,
+            help="How often an unchanged agent may be called worse.",
+        ),
+    )
+    for add in reversed(options):
         function = add(function)
     return function
 
 
-def phase(name: str) -> Callable[[Callable[..., Outcome]], click.Command]:
+def policy_of(options: Mapping[str, Any]) -> Policy:
+    """What the options of `gate_policy` ask for.
+
+    Raises:
+        InputError: a threshold is not METRIC=VALUE.
+    """
+    from testbench.schema.verdict import Policy
+
+    names = ("min_pass_rate", "max_error_rate", "min_coverage", "only", "tolerance", "alpha")
+    thresholds = dict(map(_threshold, options["threshold"]))
+    return Policy(**{name: options[name] for name in names}, thresholds=thresholds)
+
+
+def _threshold(text: str) -> tuple[str, float]:
+    name, _, value = text.rpartition("=")
+    try:
+        threshold = float(value)
+    except ValueError:
+        threshold = -1.0
+    if not (name and 0 <= threshold <= 1):
+        raise InputError(
+            f"--threshold {text!r} is not METRIC=VALUE with a value from 0 to 1",
+            hint="For example --threshold builtin.similarity=0.7",
+        )
+    return name, threshold
+
+
+class PhaseGroup(click.Group):
+    """Several commands behind one script; `script` is its path, as users call it."""
+
+    def __init__(self, name: str, *, script: str, description: str) -> None:
+        super().__init__(name, help=description, context_settings={"max_content_width": 110})
+        self.script = script
+
+    def phase(self, name: str) -> Callable[[Callable[..., Outcome]], click.Command]:
+        """Make a function a command of the group; its options are `TESTBENCH_<GROUP>_<NAME>_<OPTION>` too."""
+
+        def decorate(function: Callable[..., Outcome]) -> click.Command:
+            made = phase(name, within=self.name)(function)
+            self.add_command(made)
+            return made
+
+        return decorate
+
+
+def phase(name: str, *, within: str | None = None) -> Callable[[Callable[..., Outcome]], click.Command]:
     """Make a function that returns an `Outcome` the command of a phase.
 
     Every option can also be given as `TESTBENCH_<NAME>_<OPTION>`.
     """
+    prefix = f"TESTBENCH_{name if within is None else f'{within}_{name}'}".upper()
 
     def decorate(function: Callable[..., Outcome]) -> click.Command:
-        settings = {"auto_envvar_prefix": f"TESTBENCH_{name.upper()}", "max_content_width": 110}
+        settings = {"auto_envvar_prefix": prefix, "max_content_width": 110}
         for shared in (
             click.version_option(__version__, prog_name="testbench"),
             click.option("--debug", is_flag=True, help="Show the traceback of an error."),
@@ -173,7 +265,7 @@ def _terminate(number: int, frame: object) -> None:
 
 
 def _program(command: click.Command) -> str:
-    return f"testbench/{command.name}.py"
+    return command.script if isinstance(command, PhaseGroup) else f"testbench/{command.name}.py"
 
 
 def _again(command: click.Command, arguments: Sequence[str]) -> str:

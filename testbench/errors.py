@@ -57,9 +57,13 @@ class AgentError(WorkError):
     """The agent under test gave no answer to a message.
 
     `kind` is a stable word for files and summaries: `unreachable`, `timeout`, `http_error`, `rate_limited`, `protocol`,
-    `failed`, `rejected`, `canceled`, `auth_required`, `no_answer`.
+    `failed`, `rejected`, `canceled`, `auth_required`, `no_answer`; of models also `truncated`, `content_filter`; and
+    `tool_unavailable`, `user_simulation` where somebody else than the agent failed.
     `retry_after` is the wait in seconds that the agent asked for, `delivered` whether the message may have reached it.
+    `overloaded` is set where it asked for less (HTTP 429 or 503).
     """
+
+    overloaded = False
 
     def __init__(
         self,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic.alias_generators import to_camel
 
 GROUP: Final = "omnia.altairalabs.ai"
@@ -57,9 +57,15 @@ def _positive(duration: str) -> str:
     return duration
 
 
+def _whole(value: Any) -> Any:
+    """5.0 is a whole number to an API server too; a text or a truth value is none."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 Duration: TypeAlias = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=64)]
 PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_positive)]
-Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=INT32_MAX)]
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=INT32_MAX), BeforeValidator(_whole)]
+CountOrZero: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=INT32_MAX), BeforeValidator(_whole)]
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 ResourceName: TypeAlias = Annotated[str, Field(min_length=1, max_length=253, pattern=NAME_PATTERN)]
 ShortText: TypeAlias = Annotated[str, Field(max_length=1024)]
@@ -79,9 +85,10 @@ class ManifestModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, data: Any) -> Any:
-        if isinstance(data, Mapping):
-            return {key: value for key, value in data.items() if value is not None}
-        return data
+        if not isinstance(data, Mapping):
+            return data
+        known = {name for key, field in cls.model_fields.items() for name in (key, field.alias)}
+        return {key: value for key, value in data.items() if not (value is None and key in known)}
 
 
 class Metadata(ManifestModel):
@@ -331,7 +338,7 @@ class ArenaJobSpec(ManifestModel):
     tool_registries: tuple[NameRef, ...] = Field(default=(), max_length=64)
     output: Output | None = None
     schedule: Schedule | None = None
-    ttl_seconds_after_finished: Annotated[int, Field(strict=True, ge=0, le=INT32_MAX)] | None = None
+    ttl_seconds_after_finished: CountOrZero | None = None
     cancelled: Flag = Field(default=False, description="True: stop, and keep what is done (an extension).")
     verbose: Flag = Field(default=False, description="More log lines (an extension).")
     session_recording: Flag = Field(default=False, description="Conversations are kept anyway (an extension).")

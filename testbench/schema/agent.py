@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 from testbench.schema.models import Turn, Usage
 
@@ -34,6 +34,8 @@ class Conversation:
     """Ids of messages and artifacts that an earlier step already reported."""
     outstanding: Outstanding | None = None
     """Set after a failed send: sending again means this same message, unless it is set to None before."""
+    memory: Any = None
+    """What a client has to remember where the agent itself does not; nobody else looks at it."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class AgentReply:
     task_id: str | None = None
     usage: Usage | None = None
     attempts: int = 1
+    seconds: float | None = None
+    """From the first request until the last reply was read, without our own work before and after; None if unknown."""
     time_to_first_token_ms: float | None = None
 
 

@@ -1,0 +1,252 @@
+"""A bundle: the files of a source, all inside one folder or archive, read once and never executed.
+
+    folder | git checkout | mounted ConfigMap | .tar.gz | .zip -> Bundle(files, revision)
+
+Called by `testbench.arena.cli` and by workers, which have to come to the same revision. The first module of the arena
+that reads the disk: everything behind it works on the files that are here in memory. Whoever wrote a bundle is not
+trusted, so nothing in it can name a place outside: links, `..`, absolute paths and devices are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Final
+
+from testbench.arena.resources import ConfigMap
+from testbench.errors import InputError, StoreError
+from testbench.printable import printable
+
+MAX_FILES: Final = 10_000
+MAX_FILE_BYTES: Final = 16 * 1024 * 1024
+MAX_BYTES: Final = 256 * 1024 * 1024
+MAX_DEPTH: Final = 32
+
+CONFIG_MAP_DATA: Final = "..data"
+"""The link that Kubernetes swings to a new folder when a mounted ConfigMap changes."""
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Files by their path in the bundle (`/` between folders), in the order of their paths.
+
+    `revision` is made of paths and contents alone: the same on every machine, whatever the bundle came in.
+    `commit` is what a git checkout calls itself; what is not committed changes the revision, and not the commit.
+    """
+
+    origin: str
+    files: Mapping[str, bytes]
+    revision: str
+    commit: str | None = None
+
+
+class BundleFiles:
+    """Takes files one by one, and refuses what is too much or leads outside."""
+
+    def __init__(self, origin: str) -> None:
+        self.origin = origin
+        self._files: dict[str, bytes] = {}
+        self._bytes = 0
+
+    def room(self) -> int:
+        """How many bytes the next file may have."""
+        return min(MAX_FILE_BYTES, MAX_BYTES - self._bytes)
+
+    def add(self, path: str, content: bytes) -> None:
+        """Take a file. Hidden files and folders are no part of a bundle, and are left out.
+
+        Raises:
+            InputError: its path leads outside or is there twice, or the bundle becomes too large.
+        """
+        inside = safe_path(path, self.origin)
+        if is_hidden(inside):
+            return
+        if inside in self._files:
+            raise refused(self.origin, path, "is there twice", hint="One path can only be one file.")
+        if len(content) > self.room() or len(self._files) >= MAX_FILES:
+            raise too_large(self.origin, path)
+        self._bytes += len(content)
+        self._files[inside] = content
+
+    def bundle(self, commit: str | None = None) -> Bundle:
+        """What was taken.
+
+        Raises:
+            InputError: nothing was.
+        """
+        if not self._files:
+            raise InputError(f"{self.origin}: no file in this bundle", hint="Give a folder or archive with scenarios.")
+        files = {path: self._files[path] for path in sorted(self._files)}
+        return Bundle(self.origin, files, _revision(files), commit)
+
+
+def _revision(files: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for path, content in files.items():
+        digest.update(f"{hashlib.sha256(content).hexdigest()} {len(path.encode())} {path}\n".encode())
+    return f"sha256:{digest.hexdigest()}"
+
+
+def load_bundle(path: Path) -> Bundle:
+    """The bundle in a folder or an archive (`.tar.gz`, `.tgz`, `.tar`, `.zip`).
+
+    Raises:
+        InputError: it is not there, holds something that a bundle cannot hold, or is too large.
+        StoreError: it cannot be read.
+    """
+    from testbench.arena.bundle_archive import is_archive, read_archive
+    from testbench.arena.bundle_git import commit_of
+
+    try:
+        if path.is_dir():
+            return _read_folder(path).bundle(commit_of(path))
+        if path.is_file() and is_archive(path):
+            return read_archive(path).bundle()
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}", hint="Check its permissions.") from error
+    if path.exists():
+        hint = "A bundle is a folder, or an archive: .tar.gz, .tgz, .tar or .zip."
+        raise InputError(f"{path}: neither a folder nor an archive", hint=hint)
+    raise InputError(f"{path}: no such folder or archive", hint="Say with --source where the scenarios are.")
+
+
+def bundle_of_config_map(config_map: ConfigMap) -> Bundle:
+    """The bundle in a ConfigMap that came with the manifest; `__` in a key stands for `/`, which a key cannot have.
+
+    Raises:
+        InputError: a key is no path inside the bundle, or binary data is no base64.
+    """
+    files = BundleFiles(f"ConfigMap {config_map.metadata.name}")
+    for key, text in config_map.data.items():
+        files.add(key.replace("__", "/"), text.encode())
+    for key, encoded in config_map.binary_data.items():
+        try:
+            content = base64.b64decode(encoded, validate=True)
+        except binascii.Error as error:
+            raise refused(files.origin, key, "is no base64", hint="binaryData holds base64.") from error
+        files.add(key.replace("__", "/"), content)
+    return files.bundle()
+
+
+# --- folders --------------------------------------------------------------------------------------------------------
+
+
+def _read_folder(folder: Path) -> BundleFiles:
+    files = BundleFiles(str(folder))
+    for path, content in _walk(_root(folder.resolve()), files):
+        files.add(path, content)
+    return files
+
+
+def _root(folder: Path) -> Path:
+    """The folder itself, or the one that a mounted ConfigMap's `..data` stands for now."""
+    data = folder / CONFIG_MAP_DATA
+    if not data.is_symlink():
+        return folder
+    name = data.readlink()
+    target = folder / name
+    if len(name.parts) != 1 or not name.name.startswith("..") or name.name == ".." or target.is_symlink():
+        raise refused(
+            str(folder), CONFIG_MAP_DATA, "leads outside", hint="This is no ConfigMap that Kubernetes mounted."
+        )
+    return target
+
+
+def _walk(root: Path, files: BundleFiles) -> Iterator[tuple[str, bytes]]:
+    """Every file below, opened by its folder's descriptor: no link is followed, not even one put there meanwhile."""
+    for here, folders, names, descriptor in os.fwalk(root, follow_symlinks=False, onerror=_unreadable):
+        inside = PurePosixPath(Path(here).relative_to(root).as_posix())
+        if len(inside.parts) > MAX_DEPTH:
+            raise too_large(files.origin, str(inside))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted([*names, *folders]):
+            mode = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
+            path = str(inside / name)
+            if name.startswith(".") or stat.S_ISDIR(mode):
+                continue
+            if stat.S_ISLNK(mode):
+                hint = "A bundle is copied to workers, where a link leads nowhere: put the file itself there."
+                raise refused(files.origin, path, "is a link", hint=hint)
+            if not stat.S_ISREG(mode):
+                raise refused(files.origin, path, "is a device, pipe or socket", hint="Only files can be in a bundle.")
+            yield path, _read(name, descriptor, path, files)
+
+
+def _unreadable(error: OSError) -> None:
+    raise error  # a folder that is left out would be scenarios that are left out
+
+
+def _read(name: str, folder: int, path: str, files: BundleFiles) -> bytes:
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise refused(files.origin, path, "is no file", hint="Only files can be in a bundle.")
+        content = file.read(files.room() + 1)
+    if len(content) > files.room():
+        raise too_large(files.origin, path)
+    return content
+
+
+# --- paths ----------------------------------------------------------------------------------------------------------
+
+
+def safe_path(path: str, origin: str) -> str:
+    """A path inside the bundle, as it is written there.
+
+    Raises:
+        InputError: it is absolute, empty, goes up, or has a character that means something elsewhere.
+    """
+    parts = path.split("/")
+    odd = "\\" in path or "\0" in path or ":" in parts[0] or not path.isprintable()
+    if not path or path.startswith("/") or odd or any(part in ("", ".", "..") for part in parts):
+        raise refused(origin, path, "is no path inside the bundle", hint="Use plain names, and / between folders.")
+    return path
+
+
+def is_hidden(path: str) -> bool:
+    """Whether a file, or a folder that it is in, is hidden: `.git`, `.DS_Store` and the like."""
+    return any(part.startswith(".") for part in path.split("/"))
+
+
+def refused(origin: str, path: str, why: str, *, hint: str) -> InputError:
+    """The error of a member that a bundle cannot have."""
+    return InputError(f"{origin}: {printable(path, 200)!r} {why}", hint=hint)
+
+
+def too_large(origin: str, path: str) -> InputError:
+    """The error of a bundle that exceeds a limit, at the member where it did."""
+    limits = (
+        f"{MAX_FILES} files, {MAX_FILE_BYTES >> 20} MiB each, {MAX_BYTES >> 20} MiB in all, {MAX_DEPTH} folders deep"
+    )
+    return InputError(f"{origin}: too large at {printable(path, 200)!r}", hint=f"A bundle has at most {limits}.")
+
+
+def resolve(base: str, reference: str, bundle: Bundle) -> str:
+    """The path that a file's reference means, which is relative to the folder of the file that holds it.
+
+    Raises:
+        InputError: it leaves the bundle.
+    """
+    parts: list[str] = list(PurePosixPath(base).parent.parts)
+    for part in reference.split("/"):
+        if part == ".." and parts:
+            parts.pop()
+        elif part == ".." or reference.startswith("/"):
+            hint = "Refer to files of the bundle, relative to the file that names them."
+            raise refused(bundle.origin, reference, "leaves the bundle", hint=hint)
+        elif part not in ("", "."):
+            parts.append(part)
+    return safe_path("/".join(parts), bundle.origin)
+
+
+def named(paths: Iterable[str], limit: int = 10) -> str:
+    """A few paths for a message."""
+    shown = [printable(path, 120) for path in paths]
+    more = len(shown) - limit
+    return ", ".join(shown[:limit]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,18 @@
+"""ArenaJobs in a cluster: Kubernetes' own Jobs do the work, this keeps them and the status in step with the manifest.
+
+    observe (reads) -> reconcile (pure) -> actions, status -> shell (writes), again and again
+
+    kinds, names, settings       what things are called
+    observed, messages           what is known of an ArenaJob, its Jobs and what their pods said
+    references                   from a job's references to everything that its pods need, or why not
+    pods, jobs                   the Jobs that are made of it
+    reconcile, schedules, scaling, events
+                                 what to do next
+    cluster, access, http_cluster
+                                 the API server: the protocol, who asks, the requests
+    observe, shell, __main__     the process
+
+The package needs no Kubernetes library: the shell is a list-and-watch loop over httpx. A framework would bring watches
+that end the process on a handful of everyday faults, and a finalizer that keeps an ArenaJob from being deleted while
+the operator is down; what is left of it without both is this loop.
+"""

@@ -1,0 +1,70 @@
+"""What the pods of a run say at their end, in the 4,096 bytes that Kubernetes keeps of each.
+
+    plan-run         {"digest", "items", "scenarios", "contenders"}, or {"reason", "message"} where it refuses
+    reduce, run-all  a Conclusion, or {"next": "again", "message"} where a further round of data generation is needed;
+                     run-all may refuse as plan-run does
+
+A pod is a stranger here: whatever is not exactly one of these is no word at all, and never a success.
+"""
+
+from __future__ import annotations
+
+from typing import Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from testbench.arena.conclusion import MESSAGE_LENGTH, TERMINATION_BYTES, Conclusion
+from testbench.printable import printable
+
+REASON_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9]{0,63}$"
+
+
+class Message(BaseModel):
+    """Immutable; what a newer pod says beside is left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Planned(Message):
+    """The plan is made and lies in the store."""
+
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    items: int = Field(ge=0, strict=True)
+    scenarios: int = Field(default=0, ge=0)
+    contenders: int = Field(default=0, ge=0)
+
+
+class Refusal(Message):
+    """This job cannot be run as it is: the reason is one word, the message for people."""
+
+    reason: str = Field(pattern=REASON_PATTERN)
+    message: str
+
+
+class Again(Message):
+    """Another round is needed."""
+
+    next: Literal["again"]
+    message: str = ""
+
+
+Word: TypeAlias = Planned | Refusal | Conclusion | Again
+
+
+def parse(text: str | None) -> Word | None:
+    """What a pod said; None where it said nothing, or nothing that can be relied on."""
+    if not text or len(text.encode()) > TERMINATION_BYTES:
+        return None
+    for model in (Conclusion, Planned, Again, Refusal):
+        try:
+            return _plain(model.model_validate_json(text))  # type: ignore[arg-type]  # each of them is a Word
+        except ValidationError:
+            continue
+    return None
+
+
+def _plain(word: Word) -> Word:
+    """Without control characters: it is shown on terminals."""
+    if isinstance(word, Planned):
+        return word
+    return word.model_copy(update={"message": printable(word.message, MESSAGE_LENGTH)})

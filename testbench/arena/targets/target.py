@@ -1,0 +1,171 @@
+"""What is needed to talk to a system under test: plain values, made of Provider, AgentRuntime and ToolRegistry.
+
+Every target carries its own credentials; none is ever taken from the environment, where two targets of one kind would
+share them. Addresses, keys and header values are secrets: no repr shows them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+from urllib.parse import parse_qsl, urlsplit
+
+from testbench import defaults
+from testbench.redaction import NOT_SHOWN, shown_url
+from testbench.schema.models import Usage
+
+Headers: TypeAlias = tuple[tuple[str, str], ...]
+
+MAX_TOOL_ROUNDS: Final = 8
+TOOL_TIMEOUT_S: Final = 30.0
+MAX_RESULT_BYTES: Final = 64 * 1024
+MAX_FRAME_BYTES: Final = 1024 * 1024
+SHORTEST_SECRET: Final = 6
+"""Characters from which on a header's value is taken for a secret wherever it appears."""
+
+
+@dataclass(frozen=True)
+class Prices:
+    """US dollars for 1,000 tokens, as a Provider states them."""
+
+    input_per_1k: float
+    output_per_1k: float
+
+    def of(self, usage: Usage) -> float | None:
+        """The cost of these tokens; None where either number is unknown."""
+        if usage.input_tokens is None or usage.output_tokens is None:
+            return None
+        return (usage.input_tokens * self.input_per_1k + usage.output_tokens * self.output_per_1k) / 1000
+
+
+@dataclass(frozen=True)
+class ChatTarget:
+    """A model behind an OpenAI-compatible gateway. What is None is left to the gateway."""
+
+    model: str
+    base_url: str = field(repr=False)
+    """Up to and without `/chat/completions`; a user, a password and a query are sent and shown nowhere."""
+    api_key: str | None = field(default=None, repr=False)
+    headers: Headers = field(default=(), repr=False)
+    system_prompt: str = ""
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stream: bool = True
+    """Only a streamed answer has a time to first token."""
+    timeout_s: float = defaults.AGENT_TIMEOUT_S
+    """Seconds that one request may take, of which a step with tool calls needs several."""
+    max_tool_rounds: int = MAX_TOOL_ROUNDS
+    """How often the model may call tools before it has to answer."""
+    prices: Prices | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no error may repeat, whoever says it."""
+        return secrets_of(self.base_url, self.headers, self.api_key)
+
+
+@dataclass(frozen=True)
+class A2ATarget:
+    """An agent that speaks A2A."""
+
+    url: str = field(repr=False)
+    headers: Headers = field(default=(), repr=False)
+    timeout_s: float = defaults.AGENT_TIMEOUT_S
+
+
+@dataclass(frozen=True)
+class WebSocketTarget:
+    """An agent behind the reference system's WebSocket."""
+
+    url: str = field(repr=False)
+    headers: Headers = field(default=(), repr=False)
+    timeout_s: float = defaults.AGENT_TIMEOUT_S
+    """Seconds without a frame after which an answer is given up."""
+    max_frame_bytes: int = MAX_FRAME_BYTES
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no error may repeat, whoever says it."""
+        return secrets_of(self.url, self.headers)
+
+
+Target: TypeAlias = ChatTarget | A2ATarget | WebSocketTarget
+
+
+@dataclass(frozen=True)
+class HttpHandler:
+    """A tool that answers a POST of its arguments, a JSON object, with JSON or text."""
+
+    url: str = field(repr=False)
+    headers: Headers = field(default=(), repr=False)
+    timeout_s: float = TOOL_TIMEOUT_S
+    max_result_bytes: int = MAX_RESULT_BYTES
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no error may repeat, whoever says it."""
+        return secrets_of(self.url, self.headers)
+
+
+@dataclass(frozen=True)
+class McpHandler:
+    """A tool of an MCP server that is reached over streamable HTTP; `tool` is its name there, if that differs."""
+
+    url: str = field(repr=False)
+    headers: Headers = field(default=(), repr=False)
+    tool: str = ""
+    timeout_s: float = TOOL_TIMEOUT_S
+    max_result_bytes: int = MAX_RESULT_BYTES
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What no error may repeat, whoever says it."""
+        return secrets_of(self.url, self.headers)
+
+
+@dataclass(frozen=True)
+class MockHandler:
+    """A tool that always gives the same result, or the same error of its own."""
+
+    result: Any = None
+    error: str | None = None
+
+
+Handler: TypeAlias = HttpHandler | McpHandler | MockHandler
+
+ANY_OBJECT: Final[Mapping[str, Any]] = {"type": "object"}
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A tool that a model is offered, and who executes its calls."""
+
+    name: str
+    handler: Handler
+    description: str = ""
+    input_schema: Mapping[str, Any] = field(default_factory=lambda: ANY_OBJECT)
+    """JSON Schema of the arguments."""
+
+
+def secrets_of(url: str, headers: Headers, api_key: str | None = None) -> tuple[str, ...]:
+    """What to hide, longest first: the key, every header's value, and password and query of the address."""
+    parts = urlsplit(url)
+    values = {part for _, value in headers for part in (value, *value.split())}
+    values |= {api_key or "", parts.netloc.rpartition("@")[0].partition(":")[2], parts.query}
+    values |= {value for _, value in parse_qsl(parts.query)}
+    return tuple(sorted((value for value in values if len(value) >= SHORTEST_SECRET), key=len, reverse=True))
+
+
+def hide(secrets: tuple[str, ...], text: str) -> str:
+    """`text` without the secrets: gateways like to repeat the key that they refuse."""
+    for secret in secrets:
+        text = text.replace(secret, NOT_SHOWN)
+    return text
+
+
+def place(url: str) -> str:
+    """The address as it may be shown."""
+    return shown_url(url)

@@ -1,0 +1,208 @@
+"""Tools for chat targets: what is offered, and how a call is executed: over HTTP, by an MCP server, or mocked.
+
+A tool's own error (bad arguments, nothing found, `isError`) is an answer: the model is told, and what it makes of that
+is its own doing. A tool that is down is none: it ends the step with the error kind `tool_unavailable`, because a model
+that cannot look anything up must not be taken for one that knows nothing.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+from testbench.arena.targets.gateway import Endpoint, HttpFaultError, Instrument, TooLongError, as_it_is, read
+from testbench.arena.targets.target import HttpHandler, MockHandler, Tool, hide, place
+from testbench.errors import AgentError, InputError
+from testbench.printable import printable
+from testbench.schema.models import ToolCall
+
+Json: TypeAlias = dict[str, Any]
+
+OWN_ERRORS: Final = frozenset({400, 409, 422})
+"""Statuses with which a tool says that it does not like the arguments. A 404 also comes from a wrong address, and
+so is no answer: a tool that found nothing says so with 200."""
+MAX_ARGUMENT_CHARS: Final = 64 * 1024
+ERROR_CHARS: Final = 500
+UNPARSED: Final = "unparsed_arguments"
+"""Under this name a call is recorded whose arguments are no JSON object: it equals no expected call."""
+HINT: Final = "Check the tool's endpoint in the ToolRegistry, its credentials and its own log."
+
+
+@dataclass(frozen=True)
+class ArgumentFault:
+    """Why the arguments of a call cannot be used, as the model is told."""
+
+    message: str
+
+
+class ToolBox:
+    """The tools of a target; calls of all its conversations go through it."""
+
+    def __init__(self, tools: Sequence[Tool], instrument: Instrument = as_it_is) -> None:
+        """
+        Raises:
+            InputError: two tools have one name, or a schema of arguments is none.
+        """
+        self._tools = {tool.name: tool for tool in tools}
+        if len(self._tools) < len(tools):
+            names = [tool.name for tool in tools]
+            twice = sorted({name for name in names if names.count(name) > 1})
+            message = f"several tools are called {', '.join(twice)}"
+            raise InputError(message, hint="Leave one of the ToolRegistries out, or rename the tool in it.")
+        self._checks = {tool.name: _argument_check(tool) for tool in tools}
+        self._instrument = instrument
+        self._endpoints: dict[str, Endpoint] = {}
+
+    @property
+    def offered(self) -> list[Json]:
+        """The tools as a chat request names them."""
+        return [
+            {
+                "type": "function",
+                "function": {
+                    "name": tool.name,
+                    "description": tool.description,
+                    "parameters": dict(tool.input_schema),
+                },
+            }
+            for tool in self._tools.values()
+        ]
+
+    async def call(self, name: str, arguments: str | Json) -> str:
+        """What the tool answers, or what is wrong with the call, as the model is told.
+
+        Raises:
+            AgentError: `tool_unavailable`; retryable where the call cannot have arrived.
+        """
+        tool = self._tools.get(name)
+        if tool is None:
+            names = ", ".join(self._tools) or "none"
+            return error_result(f"there is no tool {name!r:.100}; there are: {names}")
+        known = read_arguments(arguments)
+        if isinstance(known, ArgumentFault):
+            return error_result(known.message)
+        if fault := next(self._checks[name](known), None):
+            return error_result(f"the arguments do not fit the tool's schema: {fault}")
+        return await self._execute(tool, known)
+
+    async def close(self) -> None:
+        for endpoint in self._endpoints.values():
+            await endpoint.close()
+        self._endpoints.clear()
+
+    async def _execute(self, tool: Tool, arguments: Json) -> str:
+        handler = tool.handler
+        if isinstance(handler, MockHandler):
+            return _as_text(handler.result) if handler.error is None else error_result(handler.error)
+        if isinstance(handler, HttpHandler):
+            return await self._post(tool.name, handler, arguments)
+        from testbench.arena.targets.mcp_tools import call_mcp
+
+        return await call_mcp(tool.name, handler, arguments)
+
+    async def _post(self, name: str, handler: HttpHandler, arguments: Json) -> str:
+        if name not in self._endpoints:
+            self._endpoints[name] = Endpoint(handler.url, handler.headers, self._instrument)
+        try:
+            content = json.dumps(arguments, ensure_ascii=False).encode(errors="replace")
+            async with self._endpoints[name].post(content, handler.timeout_s) as response:
+                body = await read(response, handler.max_result_bytes)
+        except HttpFaultError as fault:
+            raise unavailable(name, f"{place(handler.url)}: {fault}", retryable=not fault.sent) from fault
+        except TooLongError as error:
+            raise unavailable(name, f"its result has {error}") from error
+        text = body.decode(errors="replace")
+        if response.is_success:
+            return text
+        if response.status_code in OWN_ERRORS:
+            return error_result(hide(handler.secrets, text) or f"HTTP {response.status_code}")
+        said = printable(hide(handler.secrets, text), ERROR_CHARS)
+        refused = response.status_code in (429, 503)
+        raise unavailable(name, f"HTTP {response.status_code}: {said}", retryable=refused)
+
+
+def recorded(name: str, arguments: str | Json) -> ToolCall:
+    """The call as metrics see it."""
+    known = read_arguments(arguments)
+    if isinstance(known, ArgumentFault):
+        return ToolCall(name=name, args={UNPARSED: str(arguments)[:ERROR_CHARS]})
+    return ToolCall(name=name, args=known)
+
+
+def read_arguments(arguments: str | Json) -> Json | ArgumentFault:
+    """The arguments of a call; none at all are an empty object."""
+    if isinstance(arguments, dict):
+        return arguments
+    if len(arguments) > MAX_ARGUMENT_CHARS:
+        return ArgumentFault(f"the arguments are longer than {MAX_ARGUMENT_CHARS} characters")
+    try:
+        value = json.loads(arguments, parse_constant=_no_number) if arguments.strip() else {}
+    except (ValueError, RecursionError) as error:
+        return ArgumentFault(f"the arguments are no JSON: {error}")
+    return value if isinstance(value, dict) else ArgumentFault("the arguments are no JSON object")
+
+
+def unavailable(name: str, why: str, *, retryable: bool = False) -> AgentError:
+    """The error of a step whose tool is down."""
+    message = printable(f"the tool {name!r} is unavailable: {why}", ERROR_CHARS)
+    return AgentError(message, kind="tool_unavailable", retryable=retryable, hint=HINT)
+
+
+def error_result(message: str) -> str:
+    """A tool's own error as the model is told of it."""
+    return json.dumps({"error": message}, ensure_ascii=False)
+
+
+def _as_text(result: Any) -> str:
+    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+
+
+def _no_number(constant: str) -> None:
+    raise ValueError(f"{constant} is no number of JSON")
+
+
+Check: TypeAlias = Callable[[Json], Iterator[str]]
+
+
+def _argument_check(tool: Tool) -> Check:
+    """What is wrong with arguments by the tool's schema.
+
+    Regular expressions in it are left to the tool: on a model's text they may take for ever. References are followed
+    inside the schema only: one that names an address must not make this process call it.
+    """
+    from jsonschema import SchemaError
+    from jsonschema.exceptions import best_match
+    from jsonschema.validators import extend, validator_for
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+
+    schema = dict(tool.input_schema)
+    base = validator_for(schema)
+    hint = "Write inputSchema as a JSON Schema of an object."
+    try:
+        base.check_schema(schema)
+    except SchemaError as error:
+        raise InputError(f"the tool {tool.name!r} has no valid input schema: {error.message}", hint=hint) from error
+    closed = base.VALIDATORS["additionalProperties"]
+
+    def additional(validator: Any, allowed: Any, value: Any, below: Mapping[str, Any]) -> Iterable[Any]:
+        return () if "patternProperties" in below else closed(validator, allowed, value, below)
+
+    def ignored(validator: Any, pattern: Any, value: Any, below: Any) -> Iterable[Any]:
+        return ()
+
+    keywords = {"pattern": ignored, "patternProperties": ignored, "additionalProperties": additional}
+    bounded = extend(base, keywords)  # type: ignore[no-untyped-call]  # its stubs lack types here
+    validator = bounded(schema, registry=Registry())
+
+    def check(arguments: Json) -> Iterator[str]:
+        try:
+            error = best_match(validator.iter_errors(arguments))
+        except (Unresolvable, RecursionError) as fault:
+            raise InputError(f"the input schema of {tool.name!r} cannot be followed: {fault}", hint=hint) from fault
+        if error is not None:
+            yield f"{error.json_path}: {error.message:.300}"
+
+    return check
