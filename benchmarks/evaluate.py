@@ -189,10 +189,11 @@ def main(evaluations: int) -> None:
     print(f"\n{'the whole script':<52} {'wall s':>7} {'CPU s':>6} {'peak MiB':>9}")
     two = ["Faithfulness", "AnswerAccuracy"]
     for title, number, metrics, arguments in (
-        ("200 steps, two metrics, 10 in flight", 400, two, ("--no-cache",)),
-        ("200 steps, two metrics, --concurrency auto", 400, two, ("--no-cache", "--concurrency", "auto")),
+        ("200 steps, two metrics", 400, two, ("--no-cache",)),
+        ("200 steps, two metrics, --concurrency 10", 400, two, ("--no-cache", "--concurrency", "10")),
         ("1,000 evaluations, cold cache, 64 in flight", 1000, ["Faithfulness"], ("--concurrency", "64")),
-        ("1,000 evaluations, warm cache", 1000, ["Faithfulness"], ("--concurrency", "64")),
+        ("1,000 evaluations, warm cache", 1000, ["Faithfulness"], ("--concurrency", "64", "--fresh")),
+        ("1,000 evaluations, already complete (cache)", 1000, ["Faithfulness"], ("--concurrency", "64")),
         ("1 evaluation from the cache: the imports", 1, ["Faithfulness"], ()),
         ("1,000 builtin evaluations", 1000, ["builtin.similarity"], ()),
     ):

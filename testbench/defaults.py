@@ -31,7 +31,9 @@ BACKOFF_BASE_S: Final = 1.0
 BACKOFF_CAP_S: Final = 30.0
 
 JUDGE_CONCURRENCY: Final = 10
-"""Judge requests in flight."""
+"""Judge requests in flight, for programs that do not say; the command's default is below."""
+JUDGE_PACE: Final = "auto"
+"""Begins with fewer requests than a fixed number would, takes what the gateway gives, and makes way when it says no."""
 JUDGE_TIMEOUT_S: Final = 60.0
 JUDGE_RETRIES: Final = 5
 JUDGE_MAX_TOKENS: Final = 4096
@@ -66,3 +68,8 @@ USER_INPUT_TRUNCATED: Final = 50
 
 MIN_PASS_RATE: Final = 1.0
 MAX_ERROR_RATE: Final = 0.0
+MIN_COVERAGE: Final = 0.0
+TOLERANCE: Final = 0.0
+"""How much worse than the baseline is still good enough, as a proportion."""
+ALPHA: Final = 0.05
+"""How often an unchanged agent may be called worse than its baseline."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.command import Outcome, main, option, phase, run_async
+from testbench.command import AUTO, Concurrency, Outcome, main, option, phase, run_async
 from testbench.printable import printable
 
 if TYPE_CHECKING:
@@ -19,21 +19,6 @@ if TYPE_CHECKING:
     from testbench.metrics.conclusion import Conclusion
     from testbench.metrics.evaluation import EvaluationSettings, Surroundings, Tracing
     from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment
-
-AUTO = "auto"
-AUTO_CEILING = 64
-
-
-class Concurrency(click.IntRange):
-    """A number of requests, or `auto`."""
-
-    name = "concurrency"
-
-    def __init__(self) -> None:
-        super().__init__(1, 1000)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return AUTO if str(value).strip().lower() == AUTO else super().convert(value, param, ctx)
 
 
 @phase("evaluate")
@@ -54,9 +39,9 @@ class Concurrency(click.IntRange):
 @option(
     "--concurrency",
     type=Concurrency(),
-    default=defaults.JUDGE_CONCURRENCY,
+    default=defaults.JUDGE_PACE,
     metavar="N|auto",
-    help="Requests to the judge in flight; auto: up to 64, and fewer while it answers 429 or 503.",
+    help="Requests to the judge in flight; auto: 8 at first, up to 64, fewer after a 429, a 503 or a timeout.",
 )
 @option(
     "--timeout",
@@ -75,7 +60,8 @@ class Concurrency(click.IntRange):
     help="Stop asking before this is exceeded; the rest is skipped. Needs --prices.",
 )
 @click.option("--dry-run", is_flag=True, help="Show calls, tokens and the most that they can cost; ask nobody.")
-@option("--fresh", is_flag=True, help="Do not go on where the same evaluation was interrupted.")
+@option("--fresh", is_flag=True, help="Judge all anew, whatever an earlier evaluation has left.")
+@option("--retry-errors", is_flag=True, help="Judge the scenarios again that have errors, keep the others.")
 @option("--fail-on-error", metavar="N|P", help="Exit 3 with more errors than this: a count, or a part as 0.05 or 5%.")
 @option("--input", type=click.Path(path_type=Path), default=defaults.EXECUTED_FILE, help="What run wrote.")
 @option("--output", type=click.Path(path_type=Path), default=defaults.EVALUATED_FILE, help="To write.")
@@ -86,7 +72,7 @@ def command(**options: Any) -> Outcome:
     Metrics that need a judge ask the OpenAI-compatible endpoint that OPENAI_API_BASE (or OPENAI_BASE_URL) names, with
     the key in OPENAI_API_KEY. What could not be judged is an error in the file and never a score.
 
-    Stopped or killed, the same command goes on where it was.
+    Stopped or killed, the same command goes on where it was; with nothing left to do it does not judge again.
     """
     if options["list_metrics"]:
         return _list_metrics(as_json=options["as_json"])
@@ -100,20 +86,21 @@ def command(**options: Any) -> Outcome:
     experiment = read_phase_file(options["input"], ExecutedExperiment, made_by="testbench/run.py")
     if options["dry_run"]:
         return _dry_run(experiment, settings, as_json=options["as_json"])
-    evaluated = _evaluate(experiment, settings, options)
+    evaluated, complete = _evaluate(experiment, settings, options)
     conclusion = conclude(evaluated, budget.covers if budget else lambda errors, of: True)
-    return _told(conclusion, options["output"], as_json=options["as_json"])
+    return _told(conclusion, options["output"], complete=complete, as_json=options["as_json"])
 
 
 def _settings(options: dict[str, Any]) -> EvaluationSettings:
     from testbench.metrics.evaluation import EvaluationSettings
     from testbench.metrics.prices import PriceList
+    from testbench.schema.pacing import CEILING
 
     adaptive = options["concurrency"] == AUTO
     return EvaluationSettings(
         model=options["model"],
         embedding_model=options["embedding_model"],
-        concurrency=AUTO_CEILING if adaptive else options["concurrency"],
+        concurrency=CEILING if adaptive else options["concurrency"],
         adaptive=adaptive,
         timeout_s=options["timeout"],
         cache=defaults.JUDGE_CACHE if options["cache"] else None,
@@ -126,16 +113,27 @@ def _settings(options: dict[str, Any]) -> EvaluationSettings:
 
 def _evaluate(
     experiment: ExecutedExperiment, settings: EvaluationSettings, options: dict[str, Any]
-) -> EvaluatedExperiment:
-    """Judge what an interrupted evaluation has not judged yet, and write the output."""
+) -> tuple[EvaluatedExperiment, bool]:
+    """Judge what was not judged yet, and write the output; or find that it is there already, which is the second."""
     from testbench.metrics.conclusion import has_errors
     from testbench.metrics.evaluation import evaluate
+    from testbench.metrics.judge import BASE_URLS
     from testbench.metrics.resume import resuming
     from testbench.progress import open_progress
     from testbench.schema.files import write_model
     from testbench.schema.models import EvaluatedScenario
 
-    with resuming(experiment, settings, options["output"], fresh=options["fresh"]) as finished:
+    earlier = resuming(
+        experiment,
+        settings,
+        options["output"],
+        fresh=options["fresh"],
+        retry_errors=options["retry_errors"],
+        base_url=next((url for name in BASE_URLS if (url := os.environ.get(name))), ""),
+    )
+    with earlier as finished:
+        if finished.complete is not None:
+            return finished.complete, True
 
         async def with_progress() -> EvaluatedExperiment:
             total, kept = len(experiment.scenarios), len(finished.done)
@@ -151,12 +149,13 @@ def _evaluate(
                     _surroundings(experiment),
                     on_scenario_done=scenario_done,
                     done=finished.done,
+                    identity=finished.identity,
                 )
 
         evaluated = run_async(with_progress())
         write_model(options["output"], evaluated)
         finished.discard()
-        return evaluated
+        return evaluated, False
 
 
 def _surroundings(experiment: ExecutedExperiment) -> Surroundings:
@@ -185,7 +184,7 @@ def _dry_run(experiment: ExecutedExperiment, settings: EvaluationSettings, *, as
     return Outcome(f"dry run: {calls} calls would be made, none was", estimate_data(found))
 
 
-def _told(conclusion: Conclusion, output: Path, *, as_json: bool) -> Outcome:
+def _told(conclusion: Conclusion, output: Path, *, complete: bool, as_json: bool) -> Outcome:
     from testbench.metrics.screen import metric_data, table
 
     if not as_json:
@@ -195,12 +194,14 @@ def _told(conclusion: Conclusion, output: Path, *, as_json: bool) -> Outcome:
         click.echo(f"hint: {conclusion.hint}", err=True)
     data = {
         "output": str(output),
+        "already_complete": complete,
         "fault": conclusion.fault,
         "evaluations": vars(conclusion.summary.evaluations),
         "metrics": [metric_data(metric) for metric in conclusion.summary.metrics],
         "judge_usage": conclusion.summary.judge_usage.model_dump(exclude_none=True),
     }
-    return Outcome(f"{conclusion.sentence} -> {output}", data, conclusion.exit_code)
+    sentence = f"{'already complete: ' if complete else ''}{conclusion.sentence} -> {output}"
+    return Outcome(sentence, data, conclusion.exit_code)
 
 
 def _list_metrics(*, as_json: bool) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.command import Outcome, main, option, phase, run_async
+from testbench.command import AUTO, Concurrency, Outcome, main, option, phase, run_async
 from testbench.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
@@ -54,7 +55,15 @@ class Seconds(click.FloatRange):
 @phase("run")
 @click.argument("agent_url")
 @click.argument("workflow_name", default=defaults.WORKFLOW_NAME)
-@option("--concurrency", type=click.IntRange(1, 1000), default=defaults.AGENT_CONCURRENCY, help="Scenarios in flight.")
+@option(
+    "--concurrency",
+    type=Concurrency(),
+    default=defaults.AGENT_CONCURRENCY,
+    metavar="N|auto",
+    help="Scenarios in flight; auto: up to 64, and fewer while the agent answers 429 or 503.",
+)
+@option("--repeats", type=click.IntRange(1, 1000), default=1, help="How often every scenario is run.")
+@option("--shard", metavar="I/N", help="Run the I-th of N parts, e.g. 1/4; testbench/merge.py puts them together.")
 @option(
     "--timeout",
     type=Seconds(),
@@ -99,18 +108,24 @@ def command(**options: Any) -> Outcome:
     """
     from testbench.execution.execution import RunSettings
     from testbench.execution.retry import RetryPolicy
+    from testbench.execution.trials import Shard
     from testbench.schema.error_budget import ErrorBudget
     from testbench.schema.files import read_phase_file
     from testbench.schema.models import Experiment
+    from testbench.schema.pacing import CEILING
 
+    adaptive = options["concurrency"] == AUTO
     budget = ErrorBudget.parse(options["fail_on_error"]) if options["fail_on_error"] else None
     settings = RunSettings(
         agent_url=_checked_url(options["agent_url"]),
         output=options["output"],
         workflow_name=options["workflow_name"],
         headers=options["header"],
-        concurrency=options["concurrency"],
-        retry=RetryPolicy(retries=options["retries"], deadline_s=options["step_deadline"]),
+        concurrency=CEILING if adaptive else options["concurrency"],
+        adaptive=adaptive,
+        repeats=options["repeats"],
+        shard=Shard.parse(options["shard"]) if options["shard"] else None,
+        retry=RetryPolicy(retries=options["retries"], deadline_s=options["step_deadline"], patient=adaptive),
         on_step_error=options["on_step_error"],
         fresh=options["fresh"],
         retry_errors=options["retry_errors"],
@@ -127,6 +142,8 @@ async def _execute(experiment: Experiment, settings: RunSettings, timeout_s: flo
     from testbench.schema.a2a_client import A2AStepClient, ClientSettings
     from testbench.telemetry.tracing import open_tracing
 
+    gc.freeze()  # what was imported is no garbage: looking through it over and over took a fifth of the CPU
+    gc.set_threshold(50_000, 20, 100)
     with open_tracing(workflow_name=settings.workflow_name, agent_url=settings.agent_url) as tracing:
         target = ClientSettings(settings.agent_url, settings.headers, timeout_s, settings.concurrency)
         agent = A2AStepClient(target, instrument=tracing.instrument)
@@ -150,10 +167,15 @@ def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | No
     if not as_json:
         click.echo("\n".join(summary_lines(statistics)))
     sentence = f"{statistics.answered} of {statistics.steps} steps answered -> {settings.output}"
+    if not statistics.steps:
+        sentence = f"shard {settings.shard} has no step to send -> {settings.output}"
     if result.already_complete:
         sentence = f"already complete: {sentence}"
+    repeats = result.executed.run.repeats if result.executed.run else settings.repeats
+    if repeats > settings.repeats:
+        sentence += f" (with all {repeats} repetitions that were there)"
     fault = None
-    if not statistics.answered:
+    if statistics.steps and not statistics.answered:
         fault = "the agent answered not a single step"
     elif budget is not None and not budget.covers(statistics.unanswered, statistics.steps):
         fault = f"{statistics.unanswered} of {statistics.steps} steps unanswered, more than --fail-on-error allows"
@@ -166,6 +188,8 @@ def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | No
         "output": str(settings.output),
         "already_complete": result.already_complete,
         "scenarios": statistics.scenarios,
+        "repeats": repeats,
+        "shard": str(settings.shard) if settings.shard else None,
         "steps": statistics.steps,
         "answered": statistics.answered,
         "skipped": statistics.skipped,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from a2a.types import AgentCard, AgentInterface
 
+from testbench.errors import AgentError
 from testbench.schema.a2a_card import describe, endpoint, usable_cards
 
 BASE = "http://agent:8000"
@@ -56,7 +57,13 @@ def test_a_card_is_followed_by_the_other_generation() -> None:
 def test_without_a_card_or_with_one_that_offers_nothing_both_generations_are_tried() -> None:
     both = [[(BASE, "JSONRPC", "1.0")], [(BASE, "JSONRPC", "0.3")]]
     assert offered(*usable_cards(None, BASE)) == both
-    assert offered(*usable_cards(card(("agent:9", "GRPC", "1.0")), BASE)) == both
+    assert offered(*usable_cards(card(), BASE)) == both
+
+
+def test_a_card_with_only_transports_that_we_do_not_speak_is_an_error_that_names_them() -> None:
+    with pytest.raises(AgentError, match="offers only CARRIER, GRPC") as caught:
+        usable_cards(card(("agent:9", "GRPC", "1.0"), ("agent:8", "CARRIER", "1.0")), BASE)
+    assert (caught.value.kind, caught.value.retryable) == ("protocol", False)
 
 
 def test_rest_is_spoken_where_the_card_offers_nothing_else() -> None:

@@ -22,6 +22,7 @@ from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.metrics.screen import table
 from testbench.schema.clock import Clock, FakeClock
 from testbench.schema.error_budget import ErrorBudget
+from testbench.schema.identity import key_of
 from testbench.schema.models import (
     EvaluatedExperiment,
     ExecutedExperiment,
@@ -146,7 +147,7 @@ async def test_what_was_judged_before_is_not_judged_again() -> None:
     first = await evaluated(executed)
     marked = first.scenarios[0].model_copy(update={"name": "kept"})
     around = Surroundings({}, registry=GenericMetricsRegistry({"builtin": BuiltinAdapter}), clock=FakeClock())
-    again = await evaluate(executed, EvaluationSettings(cache=None), around, done={marked.id: marked})
+    again = await evaluate(executed, EvaluationSettings(cache=None), around, done={key_of(marked): marked})
     assert [one.name for one in again.scenarios] == ["kept", "b"]
 
 

@@ -93,12 +93,54 @@ def test_a_second_evaluation_asks_nothing(with_judge: ScriptedJudge) -> None:
     executed = experiment(scenario(step(metrics=(FAITHFUL,), custom_values=CONTEXTS)))
     assert evaluate(executed, "--model", "m") == 0
     assert len(with_judge.chats) == 2
-    assert evaluate(executed, "--model", "m") == 0
+    assert evaluate(executed, "--model", "m", "--fresh") == 0
     assert len(with_judge.chats) == 2
     [item] = evaluations(written())
     assert (item.evaluation.result.cached, item.evaluation.result.usage) == (True, None)
-    assert evaluate(executed, "--model", "m", "--no-cache") == 0
+    assert evaluate(executed, "--model", "m", "--no-cache", "--fresh") == 0
     assert len(with_judge.chats) == 4
+
+
+def test_a_finished_evaluation_is_not_made_again(with_judge: ScriptedJudge, capsys: pytest.CaptureFixture[str]) -> None:
+    executed = experiment(scenario(step(metrics=(FAITHFUL,), custom_values=CONTEXTS)))
+    assert evaluate(executed, "--model", "m", "--no-cache") == 0
+    before = Path("out.json").read_bytes()
+    assert evaluate(executed, "--model", "m", "--no-cache") == 0
+    assert len(with_judge.chats) == 2
+    assert Path("out.json").read_bytes() == before
+    assert "done (exit 0): already complete: 1 of 1" in last_line(capsys.readouterr().out)
+    assert evaluate(executed, "--model", "other", "--no-cache") == 0
+    assert len(with_judge.chats) == 4
+    assert Path("out.json.previous").read_bytes() == before
+
+
+def test_another_gateway_is_another_evaluation(with_judge: ScriptedJudge, monkeypatch: pytest.MonkeyPatch) -> None:
+    executed = experiment(scenario(step(metrics=(FAITHFUL,), custom_values=CONTEXTS)))
+    assert evaluate(executed, "--model", "m") == 0
+    monkeypatch.setenv("OPENAI_API_BASE", f"{with_judge.base_url}/")
+    assert evaluate(executed, "--model", "m", "--json") == 0
+    assert Path("out.json.previous").exists()
+
+
+def test_errors_are_judged_again_only_where_that_is_asked_for(
+    with_judge: ScriptedJudge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    steps = [step(f"It is sunny {n}.", metrics=(FAITHFUL,), custom_values=CONTEXTS) for n in range(2)]
+    executed = experiment(*(scenario(one, name=f"s{n}") for n, one in enumerate(steps)))
+    arguments = ("--model", "m", "--no-cache", "--concurrency", "1")
+    with_judge.fail_next(1, status=400)
+    assert evaluate(executed, *arguments, "--fail-on-error", "0") == 3
+    assert "--retry-errors" in capsys.readouterr().err
+    asked = len(with_judge.chats)
+    assert evaluate(executed, *arguments) == 0
+    assert len(with_judge.chats) == asked
+    kept = [item.evaluation for item in evaluations(written()) if item.status == "pass"]
+    assert evaluate(executed, *arguments, "--retry-errors") == 0
+    assert len(with_judge.chats) == asked + 2
+    assert [item.status for item in evaluations(written())] == ["pass", "pass"]
+    assert kept[0] in [item.evaluation for item in evaluations(written())]
+    assert evaluate(executed, *arguments, "--retry-errors") == 0
+    assert len(with_judge.chats) == asked + 2
 
 
 def test_a_judge_that_is_down_is_not_done_and_the_file_is_there(

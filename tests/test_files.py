@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from testbench.errors import InputError, StoreError
-from testbench.schema.files import read_experiment, read_phase_file, write_bytes
+from testbench.schema.files import read_experiment, read_phase_file, write_bytes, write_model
 from testbench.schema.models import ExecutedExperiment, Experiment
 
 
@@ -93,3 +93,12 @@ def test_what_is_no_document_is_an_input_error(tmp_path: Path, name: str, conten
     (tmp_path / name).write_text(content)
     with pytest.raises(InputError, match=message):
         read_experiment(tmp_path / name)
+
+
+def test_an_experiment_written_scenario_by_scenario_reads_as_if_written_whole(tmp_path: Path) -> None:
+    steps = [{"input": 'a\n  "scenarios": []', "custom_values": {"scenarios": []}}, {"input": "b"}]
+    for scenarios in ([], [{"name": '\n  "scenarios": []', "steps": steps}, {"name": "b", "steps": steps}]):
+        experiment = Experiment.model_validate({"scenarios": scenarios})
+        write_model(tmp_path / "out.json", experiment)
+        whole = experiment.model_dump_json(indent=2, exclude_none=True)
+        assert (tmp_path / "out.json").read_text() == f"{whole}\n"

@@ -10,7 +10,8 @@ import pytest
 
 from testbench.errors import StoreError
 from testbench.schema.clock import FakeClock
-from testbench.schema.journal import Journal, journal_path, read_journal
+from testbench.schema.identity import ScenarioKey
+from testbench.schema.journal import Journal, Session, journal_path, read_journal
 from testbench.schema.lock import locked
 from testbench.schema.models import ExecutedScenario, ExecutedStep, Turn
 
@@ -43,7 +44,7 @@ def test_what_was_appended_is_found_again_as_it_was(path: Path) -> None:
         journal.append(scenario("a", hostile))
     found = read_journal(path, "run_1", ExecutedScenario)
     assert found is not None
-    assert found.scenarios == {"scn_a": scenario("a", hostile)}
+    assert found.scenarios == {ScenarioKey("scn_a"): scenario("a", hostile)}
 
 
 def test_a_later_process_goes_on_where_the_first_one_stopped(path: Path) -> None:
@@ -63,6 +64,35 @@ def test_cut_anywhere_the_whole_lines_survive_and_work_goes_on_after_them(path: 
         assert names(path) == (["a", "b"][: whole - 1] if whole else None), cut
         write(path, "c")
         assert (names(path) or [])[-1] == "c", cut
+
+
+async def test_each_process_is_a_session_of_which_the_last_note_counts(path: Path) -> None:
+    clock = FakeClock()
+    for name, seconds in (("a", 5.0), ("b", 7.0)):
+        found = read_journal(path, "run_1", ExecutedScenario)
+        with Journal(path, "run_1", found, clock) as journal:
+            journal.begin(Session(started_at=clock.now(), agent_name=name))
+            await clock.sleep(seconds)
+            journal.append(scenario(name))
+            await clock.sleep(0.5)
+    found = read_journal(path, "run_1", ExecutedScenario)
+    assert found is not None
+    assert [(session.agent_name, session.seconds) for session in found.sessions] == [("a", 5.5), ("b", 7.5)]
+    assert names(path) == ["a", "b"]
+
+
+async def test_after_a_kill_the_time_until_the_last_note_is_known(path: Path) -> None:
+    clock = FakeClock()
+    journal = Journal[ExecutedScenario](path, "run_1", None, clock)
+    journal.begin(Session(started_at=clock.now()))
+    await clock.sleep(9.0)
+    journal.append(scenario("a"))
+    await clock.sleep(0.5)
+    journal.append(scenario("b"))
+    found = read_journal(path, "run_1", ExecutedScenario)
+    assert found is not None
+    assert [session.seconds for session in found.sessions] == [9.0]
+    journal.close()
 
 
 def test_a_journal_of_another_run_is_none(path: Path) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from testbench.errors import InputError, JudgeError
 from testbench.metrics import spending
 from testbench.metrics.judge import JudgeSettings, Question, gateway_of
-from testbench.metrics.openai_judge import OpenAIJudge
+from testbench.metrics.openai_judge import OpenAIJudge, _proxy_of
 from testbench.schema.clock import FakeClock
 from testbench.schema.models import Usage
 from tests.parts.scripted_judge import ScriptedJudge, prompt_tokens, tokens
@@ -61,7 +61,8 @@ async def test_a_question_goes_out_with_its_schema_and_comes_back_as_a_model(
 ) -> None:
     assert await connect().ask(QUESTION) == Verdict(**GOOD)
     body = judge.chats[0].json()
-    assert (body["model"], body["temperature"], body["response_format"]) == ("judge-a", 0, {"type": "json_object"})
+    assert (body["model"], body["temperature"], body["response_format"]["type"]) == ("judge-a", 0, "json_schema")
+    assert body["response_format"]["json_schema"]["strict"] is True
     assert "JSON Schema" in body["messages"][0]["content"]
     assert body["messages"][-1] == {"role": "user", "content": "Is it so?"}
     assert judge.chats[0].headers["authorization"] == "Bearer key"
@@ -245,7 +246,8 @@ def refusal(option: str) -> str:
 
 
 async def test_options_that_a_gateway_refuses_are_left_out_from_then_on(judge: ScriptedJudge, connect: Connect) -> None:
-    for option in ("response_format", "temperature", "max_tokens"):
+    judge.refuse_formats("json_schema", "json_object")
+    for option in ("temperature", "max_tokens"):
         judge.fail_next(1, status=400, body=refusal(option))
     client = connect(max_tokens=77)
     await client.ask(QUESTION)
@@ -253,7 +255,51 @@ async def test_options_that_a_gateway_refuses_are_left_out_from_then_on(judge: S
     body = judge.chats[-1].json()
     assert not {"response_format", "temperature", "max_tokens"} & body.keys()
     assert body["max_completion_tokens"] == 77
-    assert len(judge.chats) == 5
+    assert len(judge.chats) == 6
+
+
+class Free(BaseModel):
+    """Has keys that no strict schema can name."""
+
+    found: dict[str, int]
+
+
+@pytest.mark.parametrize(
+    ("refused", "forms"),
+    [
+        ((), ["json_schema", "json_object", "json_schema"]),
+        (("json_schema",), ["json_object", "json_object", "json_object"]),
+        (("json_object",), ["json_schema", None, "json_schema"]),
+        (("json_schema", "json_object"), [None, None, None]),
+    ],
+)
+async def test_an_answers_form_is_asked_for_as_strictly_as_the_gateway_allows(
+    judge: ScriptedJudge, connect: Connect, refused: tuple[str, ...], forms: list[str | None]
+) -> None:
+    judge.refuse_formats(*refused)
+    judge.answer("Free", {"found": {"a": 1}})
+    client = connect()
+    accepted = []
+    for answer in (Verdict, Free, Verdict):
+        await client.ask(Question[Any]("Is it so?", answer))
+        accepted.append(judge.chats[-1].json())
+    assert [body.get("response_format", {}).get("type") for body in accepted] == forms
+    assert len(judge.chats) <= 3 + len(refused)
+
+
+async def test_requests_that_are_refused_at_the_same_time_all_go_on(judge: ScriptedJudge, connect: Connect) -> None:
+    judge.refuse_formats("json_schema", "json_object")
+    client = connect(concurrency=8)
+    answers = await asyncio.gather(*(client.ask(Question(f"{n}?", Verdict)) for n in range(20)))
+    assert answers == [Verdict(**GOOD)] * 20
+    before = len(judge.chats)
+    await client.ask(QUESTION)
+    assert len(judge.chats) == before + 1
+
+
+async def test_a_422_about_the_form_is_understood_too(judge: ScriptedJudge, connect: Connect) -> None:
+    judge.fail_next(1, status=422, body=refusal("response_format.json_schema"))
+    assert await connect().ask(QUESTION) == Verdict(**GOOD)
 
 
 async def test_embeddings(judge: ScriptedJudge, connect: Connect) -> None:
@@ -318,6 +364,27 @@ async def test_a_pushback_halves_the_pace_and_a_fault_does_not(
     client = connect(concurrency=64, adaptive=True)
     await client.ask(QUESTION)
     assert client._pacer.pace.places == places
+
+
+async def test_a_server_that_queues_too_much_gets_fewer_requests(judge: ScriptedJudge, connect: Connect) -> None:
+    judge.hang_next(1)
+    client = connect(concurrency=64, adaptive=True, timeout_s=0.3)
+    await client.ask(QUESTION)
+    judge.release()
+    assert client._pacer.pace.places <= 4  # a busy machine may run out of time more than once
+
+
+async def test_the_judge_is_asked_through_the_proxy_of_the_environment(
+    judge: ScriptedJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = JudgeSettings(base_url="http://judge.example/v1", api_key="k", model="m")
+    monkeypatch.setenv("http_proxy", judge.origin)
+    client = OpenAIJudge(settings)
+    await failing(client)  # this proxy knows no other servers
+    await client.close()
+    assert judge.requests[0].headers["host"] == "judge.example"
+    monkeypatch.setenv("no_proxy", "judge.example")
+    assert _proxy_of(settings.base_url) is None
 
 
 async def test_the_temperature_is_the_users(judge: ScriptedJudge, connect: Connect) -> None:

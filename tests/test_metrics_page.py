@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from pathlib import Path
+from typing import Any
 
 from testbench.metrics.catalogue import table, updated
 from testbench.metrics.protocol import MetricSpec, Parameter
 from testbench.metrics.registry import GenericMetricsRegistry
+from tests.metric_samples import metric, sample
 
 PAGE = Path(__file__).parents[1] / "docs" / "metrics.md"
 
@@ -21,3 +25,14 @@ def test_a_table_cannot_be_broken_by_a_spec() -> None:
     row = table([spec]).splitlines()[2]
     assert row.replace("\\|", "").count("|") == 6
     assert "<script" not in row
+
+
+async def test_the_pages_own_framework_works() -> None:
+    _, _, code = PAGE.read_text().partition("    from testbench.metrics.adapter import")
+    block = re.split(r"\n\n(?=\S)", f"    from testbench.metrics.adapter import{code}")[0]
+    found: dict[str, Any] = {}
+    exec(textwrap.dedent(block), found)
+    registry = GenericMetricsRegistry({"mine": found["MyAdapter"]})
+    ready = registry.ready(metric("mine.Calm", limit=0), None)
+    assert (await ready.call(sample("Is it?"))).score == 0.0
+    assert (await ready.call(sample("It is."))).score == 1.0

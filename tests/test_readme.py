@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
-PHASES = ("setup", "run", "evaluate", "publish", "visualize", "gate", "pipeline")
+PHASES = ("setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline")
 
 
 @pytest.mark.parametrize("name", PHASES)

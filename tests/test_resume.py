@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,11 +62,15 @@ def sent(agent: ScriptedAgent) -> Counter[str]:
 def test_killed_it_goes_on_and_sends_only_what_was_in_flight(desk: Desk, agent: ScriptedAgent) -> None:
     stopped_with_two_in_flight(desk, agent, signal.SIGKILL)
     assert not (desk.folder / OUTPUT).exists()
+    noted = json.loads((desk.folder / JOURNAL).read_bytes().splitlines()[1])["session"]
     assert desk.run(agent.url, "w", "--concurrency", "2", "--header", "Authorization: another") == 0
     assert sent(agent) == Counter({f"question {number}": 1 for number in range(5)} | {"!slow one": 2, "!slow two": 2})
     answers = [step.answer for step in desk.steps()]
     assert answers == [*(f"answer to: question {number}" for number in range(5)), "one", "two"]
     assert desk.left() == {Path(OUTPUT).name}
+    run = desk.executed().run
+    assert run is not None
+    assert run.started_at == datetime.fromisoformat(noted["started_at"]), "the work began with the first process"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -79,7 +84,7 @@ def test_a_signal_keeps_what_is_done_and_tells_how_to_go_on(
     assert "hidden" not in hint
     assert "--fresh" not in hint
     assert f"(exit {code})" in last
-    assert len((desk.folder / JOURNAL).read_bytes().splitlines()) == 1 + 5
+    assert (desk.folder / JOURNAL).read_bytes().count(b'\n{"name":') == 5
     assert not (desk.folder / OUTPUT).exists()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = ("setup", "run", "evaluate", "publish", "visualize", "gate", "pipeline")
+SCRIPTS = ("setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline")
 HEAVY = {"pandas", "pyarrow", "ragas", "langchain_core", "a2a", "openai", "obstore", "jinja2", "httpx"}
 
 

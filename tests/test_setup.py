@@ -22,7 +22,7 @@ from tests.parts.static_files import StaticFiles
 from tests.setup_phase import file_of, json_of, steps_of
 
 ROOT = Path(__file__).parents[1]
-CSV = "user_input,scenario,metrics\nfirst,a,\nsecond,,Own=0.5\nthird,a,\n"
+CSV = "user_input,scenario,metrics\nfirst,a,\nsecond,,Faithfulness=0.5\nthird,a,\n"
 
 
 @pytest.fixture(autouse=True)
@@ -37,7 +37,18 @@ def written(path: str = "data/datasets/experiment.json") -> Experiment:
 def test_a_dataset_becomes_an_experiment(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file_of(tmp_path, "rows.csv", CSV)
     code = main(
-        command, ["rows.csv", "--metric", "A=0.7", "--metric", "B", "--model", "judge", "--default-threshold", "0.6"]
+        command,
+        [
+            "rows.csv",
+            "--metric",
+            "ExactMatch=0.7",
+            "--metric",
+            "AnswerRelevancy",
+            "--model",
+            "judge",
+            "--default-threshold",
+            "0.6",
+        ],
     )
     said = capsys.readouterr()
     assert (code, said.out) == (
@@ -52,8 +63,8 @@ def test_a_dataset_becomes_an_experiment(tmp_path: Path, capsys: pytest.CaptureF
         ("second", ["second"]),
     ]
     first, _, second = steps_of(experiment)
-    assert first.metrics == (Metric(metric_name="A", threshold=0.7), Metric(metric_name="B"))
-    assert second.metrics == (Metric(metric_name="Own", threshold=0.5),)
+    assert first.metrics == (Metric(metric_name="ExactMatch", threshold=0.7), Metric(metric_name="AnswerRelevancy"))
+    assert second.metrics == (Metric(metric_name="Faithfulness", threshold=0.5),)
 
 
 def test_json_says_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +75,7 @@ def test_json_says_what_was_written(tmp_path: Path, capsys: pytest.CaptureFixtur
         "exit_code": 0,
         "scenarios": 2,
         "steps": 2,
-        "metrics": ["Own"],
+        "metrics": ["Faithfulness"],
         "output": "out/e.json",
     }
     assert len(steps_of(written("out/e.json"))) == 2
@@ -85,12 +96,17 @@ def test_the_same_dataset_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_settings_come_from_the_environment_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file_of(tmp_path, "rows.csv", CSV.replace("scenario", "thread"))
-    file_of(tmp_path, "m.yaml", "- FromFile")
-    for name, value in {"METRIC": "A B=0.5", "METRICS": "m.yaml", "SCENARIO_COLUMN": "thread", "LIMIT": "1"}.items():
+    file_of(tmp_path, "m.yaml", "- StringPresence")
+    for name, value in {
+        "METRIC": "ExactMatch AnswerRelevancy=0.5",
+        "METRICS": "m.yaml",
+        "SCENARIO_COLUMN": "thread",
+        "LIMIT": "1",
+    }.items():
         monkeypatch.setenv(f"TESTBENCH_SETUP_{name}", value)
     assert main(command, ["rows.csv"]) == 0
     (only,) = steps_of(written())
-    assert [metric.metric_name for metric in only.metrics] == ["A", "B", "FromFile"]
+    assert [metric.metric_name for metric in only.metrics] == ["ExactMatch", "AnswerRelevancy", "StringPresence"]
     assert written().scenarios[0].name == "a"
 
 
@@ -129,11 +145,15 @@ def test_steps_without_a_metric_are_counted(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_metrics_of_a_whole_scenario_are_metrics(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    scenario = {"name": "x", "steps": [{"input": "a"}], "metrics": [{"metric_name": "Whole"}]}
+    scenario = {
+        "name": "x",
+        "steps": [{"input": "a"}],
+        "metrics": [{"metric_name": "AgentGoalAccuracyWithoutReference"}],
+    }
     json_of(tmp_path, {"scenarios": [scenario]}, "e.json")
     assert main(command, ["e.json", "--json"]) == 0
     said = capsys.readouterr()
-    assert json.loads(said.out)["metrics"] == ["Whole"]
+    assert json.loads(said.out)["metrics"] == ["AgentGoalAccuracyWithoutReference"]
     assert "1 of 1 steps name no metric" in said.err
 
 

@@ -42,8 +42,7 @@ def collector(otlp: OtlpReceiver, monkeypatch: pytest.MonkeyPatch) -> OtlpReceiv
 
 async def run_scenario(tracing: Tracing, web: Agent, name: str, steps: int = 1) -> str:
     """A scenario whose steps each send one request; returns the trace id."""
-    async with httpx.AsyncClient() as client:
-        tracing.instrument(client)
+    async with httpx.AsyncClient(transport=tracing.instrument(httpx.AsyncHTTPTransport())) as client:
         scenario = tracing.start_scenario(name, {"scenario_id": f"scn_{name}"})
         for position in range(steps):
             with tracing.step(scenario, position, {"user_input": f"question {position}", "message_count": 1}) as step:
@@ -83,6 +82,32 @@ async def test_the_agent_gets_the_trace_below_the_step(collector: OtlpReceiver, 
     assert post.parent_id == collector.span("step 1").span_id
     assert not any("s3cret" in str(value) for value in post.attributes.values())
     assert f"{web.origin}/one" in post.attributes.values()
+
+
+async def test_a_request_that_fails_says_so_in_its_span(collector: OtlpReceiver, web: Agent, nobody: str) -> None:
+    with open_tracing(workflow_name="w", agent_url="http://agent") as tracing:
+        async with httpx.AsyncClient(transport=tracing.instrument(httpx.AsyncHTTPTransport())) as client:
+            scenario = tracing.start_scenario("one", {})
+            with tracing.step(scenario, 0, {}):
+                web.fail_next(status=503)
+                await client.post(web.origin)
+                with pytest.raises(httpx.ConnectError):
+                    await client.post(f"{nobody}/x?key=s3cret")
+            scenario.end()
+    refused, unreachable = (span for span in collector.spans if span.kind == "CLIENT")
+    assert (refused.status, refused.attributes["error.type"]) == ("ERROR", "503")
+    assert refused.attributes["http.response.status_code"] == 503
+    assert (unreachable.status, unreachable.attributes["error.type"]) == ("ERROR", "ConnectError")
+    assert unreachable.attributes["url.full"] == f"{nobody}/x"
+    assert f"{unreachable.attributes['server.address']}:{unreachable.attributes['server.port']}" in nobody
+
+
+async def test_a_request_outside_of_a_step_is_left_alone(collector: OtlpReceiver, web: Agent) -> None:
+    with open_tracing(workflow_name="w", agent_url="http://agent") as tracing:
+        async with httpx.AsyncClient(transport=tracing.instrument(httpx.AsyncHTTPTransport())) as client:
+            await client.get(web.origin)
+    assert collector.spans == []
+    assert "traceparent" not in web.requests[0].headers
 
 
 async def test_scenarios_in_flight_together_do_not_mix(collector: OtlpReceiver, web: Agent) -> None:

@@ -186,13 +186,15 @@ class AgentRuntime(Resource):
     status: AgentRuntimeStatus | None = None
 
     def endpoint(self) -> AgentEndpoint | None:
-        """The best way to it: the A2A address of its status, else a valid A2A facade, else its service.
+        """The best way to it: the A2A address (or card) of its status, else a valid facade, else its service.
 
         The service speaks A2A unless the spec asks for WebSocket alone. None where the status names no address.
         """
         status = self.status or AgentRuntimeStatus()
         if status.a2a is not None and status.a2a.endpoint:
             return AgentEndpoint("a2a", status.a2a.endpoint)
+        if status.a2a is not None and status.a2a.agent_card_url:
+            return AgentEndpoint("a2a", status.a2a.agent_card_url.partition("/.well-known/")[0])
         offered = [endpoint for endpoint in (status.facade or Facade()).endpoints if endpoint.valid]
         for protocol in ("a2a", "websocket"):
             for endpoint in offered:

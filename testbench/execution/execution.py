@@ -1,6 +1,6 @@
 """Phase run as a whole: what is already done is kept, the rest is sent, and the output is written when it is complete.
 
-    experiment -> plan (ids) -> minus journal or finished output -> runtime and executor -> journal -> output
+    experiment -> plan (ids) -> trials -> minus what earlier processes did -> runtime and executor -> journal -> output
 
 Called by `testbench/run.py`. The lock, the journal and the output belong together: all are named after the output.
 """
@@ -9,35 +9,36 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Protocol
 from urllib.parse import urlsplit
 
-from pydantic import ValidationError
-
 from testbench import __version__, defaults
-from testbench.errors import NothingToDo, StoreError
+from testbench.errors import NothingToDo
+from testbench.execution.earlier import Earlier, find_earlier, journal_identity
 from testbench.execution.executor import A2AExecutor, OnStepError, StepRules, Surroundings
 from testbench.execution.retry import GaveUp, RetryPolicy, persist
 from testbench.execution.statistics import RunStatistics, Sending, run_statistics
+from testbench.execution.trials import Shard, Trial, in_file_order, trials
 from testbench.redaction import shown_url
-from testbench.schema.agent import AgentClient, AgentDescription
-from testbench.schema.files import write_model
-from testbench.schema.identity import content_id, experiment_id, plan
-from testbench.schema.journal import Found, Journal, journal_path, read_journal
+from testbench.schema.agent import AgentClient
+from testbench.schema.files import set_aside, write_model
+from testbench.schema.identity import ScenarioKey, content_id, experiment_id, key_of, plan
+from testbench.schema.journal import Journal, Session, journal_path
 from testbench.schema.lock import locked
 from testbench.schema.models import (
     ExecutedExperiment,
     ExecutedScenario,
     ExecutedStep,
     Experiment,
-    PlannedScenario,
     RunRecord,
 )
+from testbench.schema.pacing import Pacer, automatic, fixed
 from testbench.schema.runtime import ExperimentRuntime
 
 CONNECTING: Final = RetryPolicy(retries=2, deadline_s=20.0, base_s=0.5, cap_s=2.0)
@@ -50,13 +51,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What the command line decides about a run."""
+    """What the command line decides about a run; `adaptive` makes `concurrency` a ceiling."""
 
     agent_url: str
     output: Path
     workflow_name: str = defaults.WORKFLOW_NAME
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     concurrency: int = defaults.AGENT_CONCURRENCY
+    adaptive: bool = False
+    repeats: int = 1
+    shard: Shard | None = None
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     on_step_error: OnStepError = "skip"
     fresh: bool = False
@@ -82,14 +86,6 @@ class RunResult:
     already_complete: bool = False
 
 
-@dataclass(frozen=True)
-class _Kept:
-    """What need not be sent again: finished scenarios by id, and the journal that holds them."""
-
-    scenarios: Mapping[str, ExecutedScenario] = field(default_factory=dict)
-    journal: Found[ExecutedScenario] | None = None
-
-
 async def execute(
     experiment: Experiment,
     settings: RunSettings,
@@ -97,10 +93,13 @@ async def execute(
     surroundings: Surroundings,
     show_progress: ShowProgress,
 ) -> RunResult:
-    """Run an experiment and write the output.
+    """Run an experiment, or a shard of it, and write the output.
+
+    A finished output never shrinks: with fewer repeats than it holds, all of it is what was asked for. A shard for
+    which no scenario is left asks nobody and writes an empty output, with which every later phase has nothing to do.
 
     Raises:
-        NothingToDo: there is no step.
+        NothingToDo: the experiment has no step.
         AgentError: the agent is not there; nothing was sent and nothing written.
         StoreError: another run writes the same output, or it cannot be written.
     """
@@ -108,22 +107,27 @@ async def execute(
     if not any(scenario.steps for scenario in scenarios):
         raise NothingToDo("the experiment has no step", hint="Check the dataset, or --limit of testbench/setup.py.")
     identity = run_identity(experiment, settings)
+    shard = str(settings.shard) if settings.shard else None
     with locked(settings.output):
-        finished = None if settings.fresh else _finished_output(settings.output, identity)
-        found = None if settings.fresh else read_journal(journal_path(settings.output), identity, ExecutedScenario)
-        if finished is not None and found is None and not (settings.retry_errors and _has_errors(finished)):
-            return RunResult(finished, run_statistics(finished, Sending()), already_complete=True)
-        kept = _kept(scenarios, finished, found, retry_errors=settings.retry_errors)
-        if finished is None:
-            _set_aside(settings.output)
-        if found is None:
-            _set_aside(journal_path(settings.output))
-        run = _Run(experiment, settings, identity, agent, surroundings)
-        return await run.execute(scenarios, kept, show_progress)
+        if settings.fresh:
+            set_aside(settings.output, "is of an earlier run")
+            set_aside(journal_path(settings.output), "is of an earlier run")
+        earlier = find_earlier(settings.output, identity, shard)
+        repeats = max(settings.repeats, earlier.repeats)
+        wanted = trials(scenarios, repeats, settings.shard)
+        kept = earlier.kept([trial.key for trial in wanted], retry_errors=settings.retry_errors)
+        if earlier.output is not None and earlier.journal is None and len(kept) == len(wanted):
+            return RunResult(earlier.output, run_statistics(earlier.output, Sending()), already_complete=True)
+        run = _Run(experiment, replace(settings, repeats=repeats), identity, agent, surroundings)
+        return await run.execute(in_file_order(wanted, scenarios), kept, earlier, show_progress)
 
 
 def run_identity(experiment: Experiment, settings: RunSettings) -> str:
-    """The digest of all that decides the answers: input, target, and the settings that change what is sent."""
+    """The digest of all that decides an answer: input, target, and the settings that change what is sent.
+
+    How often a scenario is run, and by which shard, is no part of it: a run with more repeats keeps what is there, and
+    shards are put together because they agree in it.
+    """
     headers = sorted(
         (name.lower(), "" if SECRET.search(name) else hashlib.sha256(value.encode()).hexdigest())
         for name, value in settings.headers
@@ -145,117 +149,99 @@ class _Run:
     surroundings: Surroundings
 
     async def execute(
-        self, scenarios: Sequence[PlannedScenario], kept: _Kept, show_progress: ShowProgress
+        self,
+        wanted: Sequence[Trial],
+        kept: Mapping[ScenarioKey, ExecutedScenario],
+        earlier: Earlier,
+        show_progress: ShowProgress,
     ) -> RunResult:
+        """`wanted` in the order of the output."""
         clock = self.surroundings.clock
-        started_at, started = clock.now(), clock.monotonic()
-        remaining = [scenario for scenario in scenarios if scenario.id not in kept.scenarios]
-        sending = Sending(scenarios_taken_over=len(kept.scenarios))
-        description = AgentDescription()
-        done = dict(kept.scenarios)
+        left = sorted((trial for trial in wanted if trial.key not in kept), key=lambda trial: trial.repetition)
+        sending = Sending(scenarios_taken_over=len(kept))
+        started = clock.monotonic()
+        session = await self._connect(earlier) if left else None
+        done = dict(kept)
         path = journal_path(self.settings.output)
-        if remaining:
-            description = await self._connect()
-        with Journal(path, self.identity, kept.journal, clock) as journal:
-            if kept.journal is None:
-                for scenario in kept.scenarios.values():
-                    journal.append(scenario)
-            steps_kept = sum(len(scenario.steps) for scenario in kept.scenarios.values())
-            with show_progress(sum(len(scenario.steps) for scenario in scenarios), steps_kept) as progress:
-                for scenario in await self._send(remaining, journal, sending, progress):
-                    done[scenario.id] = scenario
+        with Journal(path, journal_identity(self.identity, self._shard), earlier.journal, clock) as journal:
+            if session is not None:
+                journal.begin(session)
+            steps_kept = sum(len(scenario.steps) for scenario in kept.values())
+            with show_progress(sum(len(trial.steps) for trial in wanted), steps_kept) as progress:
+                done |= {key_of(scenario): scenario for scenario in await self._send(left, journal, sending, progress)}
             sending.seconds = clock.monotonic() - started
-            record = RunRecord(
-                agent_url=shown_url(self.settings.agent_url),
-                agent_name=description.name,
-                agent_version=description.version,
-                protocol_version=description.protocol_version,
-                workflow_name=self.settings.workflow_name,
-                testbench_version=__version__,
-                started_at=started_at,
-                wall_seconds=sending.seconds,
-                identity=self.identity,
-            )
-            executed = _executed(self.experiment, [done[scenario.id] for scenario in scenarios], record)
+            now = [session.model_copy(update={"seconds": sending.seconds})] if session is not None else []
+            record = self._record([*earlier.sessions, *now])
+            executed = _executed(self.experiment, [done[trial.key] for trial in wanted], record)
             write_model(self.settings.output, executed)
-            journal.discard()
+            if earlier.known.keys() <= done.keys():
+                journal.discard()
+            else:
+                set_aside(path, "holds repetitions that were not asked for")
         return RunResult(executed, run_statistics(executed, sending))
 
-    async def _connect(self) -> AgentDescription:
+    @property
+    def _shard(self) -> str | None:
+        return str(self.settings.shard) if self.settings.shard else None
+
+    def _record(self, sessions: Sequence[Session]) -> RunRecord:
+        """Whose answers these are: the agent as it was seen last, the time as all processes needed it together."""
+        seen = next((session for session in reversed(sessions) if session.agent_name or session.protocol_version), None)
+        return RunRecord(
+            agent_url=shown_url(self.settings.agent_url),
+            agent_name=seen.agent_name if seen else None,
+            agent_version=seen.agent_version if seen else None,
+            protocol_version=seen.protocol_version if seen else None,
+            workflow_name=self.settings.workflow_name,
+            testbench_version=__version__,
+            started_at=sessions[0].started_at if sessions else self.surroundings.clock.now(),
+            wall_seconds=math.fsum(session.seconds for session in sessions),
+            identity=self.identity,
+            repeats=self.settings.repeats,
+            shard=self._shard,
+        )
+
+    async def _connect(self, earlier: Earlier) -> Session:
+        """This process at its work, once the agent is there."""
+        started_at = self.surroundings.clock.now()
         connected = await persist(self.agent.connect, CONNECTING, self.surroundings.clock, self.surroundings.chance)
         if isinstance(connected, GaveUp):
             raise connected.error
-        return connected.value
+        agent = connected.value
+        versions = [session.agent_version for session in earlier.sessions if session.agent_version]
+        if versions and agent.version and agent.version != versions[-1]:
+            log.warning(
+                "the agent was version %s when this run began and is %s now: --fresh asks one version everything",
+                versions[-1],
+                agent.version,
+            )
+        return Session(
+            started_at=started_at,
+            agent_name=agent.name,
+            agent_version=agent.version,
+            protocol_version=agent.protocol_version,
+        )
 
     async def _send(
-        self,
-        scenarios: Sequence[PlannedScenario],
-        journal: Journal[ExecutedScenario],
-        sending: Sending,
-        progress: Progress,
+        self, left: Sequence[Trial], journal: Journal[ExecutedScenario], sending: Sending, progress: Progress
     ) -> Sequence[ExecutedScenario]:
         def step_done(step: ExecutedStep, attempts: int) -> None:
             sending.steps += attempts > 0
             sending.retries += max(0, attempts - 1)
             progress.advance(failed=step.status != "ok")
 
-        rules = StepRules(self.settings.retry, self.settings.on_step_error)
+        settings = self.settings
+        pacer = Pacer(automatic(settings.concurrency) if settings.adaptive else fixed(settings.concurrency))
+        rules = StepRules(settings.retry, settings.on_step_error)
         runtime = ExperimentRuntime(
-            A2AExecutor(self.agent, rules, self.surroundings, step_done),
-            concurrency=self.settings.concurrency,
+            A2AExecutor(self.agent, rules, self.surroundings, pacer, step_done),
+            concurrency=settings.concurrency,
             on_scenario_done=journal.append,
         )
-        return await runtime.run(scenarios)
+        return await runtime.run(left)
 
 
 def _executed(experiment: Experiment, scenarios: Sequence[ExecutedScenario], run: RunRecord) -> ExecutedExperiment:
     return ExecutedExperiment.model_validate(
         dict(experiment) | {"id": experiment_id(experiment), "run": run, "scenarios": tuple(scenarios)}
     )
-
-
-def _finished_output(output: Path, identity: str) -> ExecutedExperiment | None:
-    """The output if this very run has written it before."""
-    try:
-        executed = ExecutedExperiment.model_validate_json(output.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    except OSError as error:
-        raise StoreError(f"{output}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
-    return executed if executed.run is not None and executed.run.identity == identity else None
-
-
-def _kept(
-    scenarios: Sequence[PlannedScenario],
-    finished: ExecutedExperiment | None,
-    found: Found[ExecutedScenario] | None,
-    *,
-    retry_errors: bool,
-) -> _Kept:
-    """What an interrupted run, or with `retry_errors` a finished one, has that need not be sent again."""
-    known = {scenario.id: scenario for scenario in finished.scenarios} if finished is not None else {}
-    if found is not None:
-        known = dict(found.scenarios)
-    wanted = {scenario.id for scenario in scenarios}
-    kept = {
-        name: scenario
-        for name, scenario in known.items()
-        if name in wanted and not (retry_errors and any(step.status != "ok" for step in scenario.steps))
-    }
-    return _Kept(kept, found)
-
-
-def _has_errors(executed: ExecutedExperiment) -> bool:
-    return any(step.status != "ok" for scenario in executed.scenarios for step in scenario.steps)
-
-
-def _set_aside(path: Path) -> None:
-    """Keep the answers of another run from being taken for this one's, whatever happens to this one."""
-    previous = path.with_name(f"{path.name}.previous")
-    try:
-        path.replace(previous)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise StoreError(f"{path}: cannot be renamed: {error.strerror}", hint="Check the folder.") from error
-    log.warning("%s is of an earlier run; it is now %s", path, previous.name)

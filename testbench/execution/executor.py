@@ -12,10 +12,13 @@ from typing import Final, Literal
 
 from testbench.errors import AgentError
 from testbench.execution.retry import GaveUp, RetryPolicy, Succeeded, persist
+from testbench.execution.trials import Trial
 from testbench.printable import printable
 from testbench.schema.agent import AgentClient, AgentReply, Conversation
 from testbench.schema.clock import Clock, SystemClock
-from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, PlannedScenario, PlannedStep, Turn
+from testbench.schema.identity import fields_given
+from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, PlannedStep, Turn
+from testbench.schema.pacing import Pacer
 from testbench.schema.runtime import ExperimentHooks
 from testbench.schema.tracing import Span, Tracer, Untraced
 
@@ -55,22 +58,25 @@ class ScenarioInFlight:
     turns: int = 0
 
 
-class A2AExecutor(ExperimentHooks[PlannedScenario, PlannedStep, ScenarioInFlight, ExecutedStep, ExecutedScenario]):
-    """Sends steps and keeps nothing of any scenario."""
+class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, ExecutedStep, ExecutedScenario]):
+    """Sends steps and keeps nothing of any scenario. Every try waits for its turn under the pace."""
 
     def __init__(
-        self, agent: AgentClient, rules: StepRules, surroundings: Surroundings, on_step_done: StepDone
+        self, agent: AgentClient, rules: StepRules, surroundings: Surroundings, pacer: Pacer, on_step_done: StepDone
     ) -> None:
         self._agent = agent
         self._rules = rules
         self._tracer = surroundings.tracer
         self._clock = surroundings.clock
         self._chance = surroundings.chance
+        self._pacer = pacer
         self._on_step_done = on_step_done
 
-    async def before_scenario(self, scenario: PlannedScenario) -> ScenarioInFlight:
-        span = self._tracer.start_scenario(scenario.name, {"scenario_id": scenario.id})
-        return ScenarioInFlight(span, Conversation())
+    async def before_scenario(self, trial: Trial) -> ScenarioInFlight:
+        about: dict[str, str | int] = {"scenario_id": trial.scenario.id}
+        if trial.repeats > 1:
+            about["repetition"] = trial.repetition
+        return ScenarioInFlight(self._tracer.start_scenario(trial.scenario.name, about), Conversation())
 
     async def on_step(self, step: PlannedStep, state: ScenarioInFlight) -> ExecutedStep:
         if state.failure is not None and self._rules.on_step_error == "skip":
@@ -84,15 +90,16 @@ class A2AExecutor(ExperimentHooks[PlannedScenario, PlannedStep, ScenarioInFlight
         return executed
 
     async def after_scenario(
-        self, scenario: PlannedScenario, steps: Sequence[ExecutedStep], state: ScenarioInFlight
+        self, trial: Trial, steps: Sequence[ExecutedStep], state: ScenarioInFlight
     ) -> ExecutedScenario:
         state.span.set({"message_count": state.turns, "context_id": state.conversation.context_id or ""})
         if state.failure is not None:
             state.span.fail(state.failure.kind, state.failure.message)
         state.span.end()
-        return ExecutedScenario.model_validate(
-            dict(scenario) | {"steps": tuple(steps), "trace_id": state.span.trace_id}
-        )
+        happened: dict[str, object] = {"steps": tuple(steps), "trace_id": state.span.trace_id}
+        if trial.repetition > 1:
+            happened["repetition"] = trial.repetition
+        return ExecutedScenario.model_validate(fields_given(trial.scenario) | happened)
 
     async def _send(self, step: PlannedStep, state: ScenarioInFlight) -> tuple[ExecutedStep, int]:
         """The step as it went, and the number of tries."""
@@ -103,6 +110,7 @@ class A2AExecutor(ExperimentHooks[PlannedScenario, PlannedStep, ScenarioInFlight
                 self._rules.retry,
                 self._clock,
                 self._chance,
+                lambda again: self._pacer.turn(ahead=again or state.position > 0),
             )
             state.conversation.outstanding = None
             human = Turn(type="human", content=step.input, timestamp=started_at)
@@ -128,7 +136,8 @@ def _span_attributes(step: PlannedStep, state: ScenarioInFlight) -> dict[str, st
 
 
 def _executed(step: PlannedStep, **outcome: object) -> ExecutedStep:
-    return ExecutedStep.model_validate(dict(step) | outcome)
+    known = {name: value for name, value in outcome.items() if value is not None}
+    return ExecutedStep.model_validate(fields_given(step) | known)
 
 
 def _answered(human: Turn, sent: Succeeded[AgentReply]) -> dict[str, object]:
@@ -137,7 +146,7 @@ def _answered(human: Turn, sent: Succeeded[AgentReply]) -> dict[str, object]:
         "status": "ok",
         "turns": (human, *reply.turns),
         "task_id": reply.task_id,
-        "latency_ms": round(sent.seconds * 1000, 3),
+        "latency_ms": round(1000 * (sent.seconds if reply.seconds is None else reply.seconds), 3),
         "time_to_first_token_ms": reply.time_to_first_token_ms,
         "usage": reply.usage,
     }

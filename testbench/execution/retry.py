@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from testbench import defaults
 from testbench.errors import AgentError
 from testbench.schema.clock import Clock
+from testbench.schema.pacing import Turn
 
 T = TypeVar("T")
 
@@ -21,6 +23,14 @@ SAME_ERROR_LIMIT: Final = 3
 """The same error so many times in a row will not go away."""
 RATE_LIMITED_PATIENCE: Final = 3
 """How many times more tries a rate limit gets than a fault: the agent is well, it asks for time."""
+
+TakeTurn = Callable[[bool], AbstractAsyncContextManager[Turn]]
+"""Waits until a try may go out; told whether there was one before."""
+
+
+def at_once(again: bool) -> AbstractAsyncContextManager[Turn]:
+    """A turn for which nobody waits."""
+    return nullcontext(Turn(epoch=0))
 
 
 @dataclass(frozen=True)
@@ -32,6 +42,8 @@ class RetryPolicy:
     """Seconds that all tries together may take."""
     base_s: float = defaults.BACKOFF_BASE_S
     cap_s: float = defaults.BACKOFF_CAP_S
+    patient: bool = False
+    """A rate limit uses up no tries, only the deadline: for a pace that finds out what the agent can take."""
 
     def wait_after(self, errors: Sequence[AgentError], elapsed_s: float, chance: float) -> float | None:
         """Seconds until the next try after these errors, or None to give up. `chance` is from 0 to 1."""
@@ -42,13 +54,18 @@ class RetryPolicy:
         return wait if elapsed_s + wait < self.deadline_s else None
 
     def _exhausted(self, errors: Sequence[AgentError]) -> bool:
-        faults = [error for error in errors if error.kind != "rate_limited"]
-        limited = len(errors) - len(faults)
+        faults = [error for error in errors if not _asks_for_time(error)]
+        limited = 0 if self.patient else len(errors) - len(faults)
         if len(faults) > self.retries or limited > self.retries * RATE_LIMITED_PATIENCE:
             return True
         recent = [(error.kind, error.message) for error in errors[-SAME_ERROR_LIMIT:]]
         repeated = len(recent) == SAME_ERROR_LIMIT and len(set(recent)) == 1
-        return repeated and errors[-1].kind != "rate_limited"
+        return repeated and not _asks_for_time(errors[-1])
+
+
+def _asks_for_time(error: AgentError) -> bool:
+    """429, or 503 with a time to come back; without one it may as well be a gateway with nobody behind it."""
+    return error.kind == "rate_limited" or (error.overloaded and error.retry_after is not None)
 
 
 @dataclass(frozen=True)
@@ -69,23 +86,35 @@ class GaveUp:
 
 
 async def persist(
-    call: Callable[[], Awaitable[T]], policy: RetryPolicy, clock: Clock, chance: Callable[[], float]
+    call: Callable[[], Awaitable[T]],
+    policy: RetryPolicy,
+    clock: Clock,
+    chance: Callable[[], float],
+    take_turn: TakeTurn = at_once,
 ) -> Succeeded[T] | GaveUp:
-    """Call until it succeeds or the policy gives up; the deadline also cuts a call short."""
-    started = clock.monotonic()
+    """Call until it succeeds or the policy gives up; the deadline also cuts a call short.
+
+    The wait for a turn is ours and not the agent's: it counts neither for the deadline nor as its latency.
+    """
     errors: list[AgentError] = []
+    spent = 0.0
     while True:
-        tried = clock.monotonic()
-        try:
-            async with asyncio.timeout(policy.deadline_s - (tried - started)):
-                value = await call()
-        except AgentError as error:
-            errors.append(error)
-        except TimeoutError:
-            errors.append(AgentError(f"no answer within {policy.deadline_s:g} s, retries included", kind="timeout"))
-        else:
-            return Succeeded(value, len(errors) + 1, clock.monotonic() - tried)
-        wait = policy.wait_after(errors, clock.monotonic() - started, chance())
+        async with take_turn(bool(errors)) as turn:
+            tried = clock.monotonic()
+            try:
+                async with asyncio.timeout(policy.deadline_s - spent):
+                    value = await call()
+            except AgentError as error:
+                turn.outcome = "pushback" if error.overloaded else "failed"
+                errors.append(error)
+            except TimeoutError:
+                errors.append(AgentError(f"no answer within {policy.deadline_s:g} s, retries included", kind="timeout"))
+            else:
+                turn.outcome = "done"
+                return Succeeded(value, len(errors) + 1, clock.monotonic() - tried)
+            spent += clock.monotonic() - tried
+        wait = policy.wait_after(errors, spent, chance())
         if wait is None:
             return GaveUp(errors[-1], len(errors))
         await clock.sleep(wait)
+        spent += wait

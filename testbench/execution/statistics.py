@@ -25,9 +25,13 @@ class Sending:
 
 @dataclass(frozen=True)
 class RunStatistics:
-    """Steps by outcome, errors by kind, latencies of answered steps in milliseconds."""
+    """Steps by outcome, errors by kind, latencies of answered steps in milliseconds.
+
+    `conversations` counts every repetition of a scenario, `scenarios` each scenario once.
+    """
 
     scenarios: int
+    conversations: int
     steps: int
     answered: int
     errors: Mapping[str, int]
@@ -51,7 +55,8 @@ def run_statistics(executed: ExecutedExperiment, sending: Sending) -> RunStatist
     errors = Counter(step.error.kind for step in steps if step.error is not None)
     latencies = sorted(step.latency_ms for step in steps if step.status == "ok" and step.latency_ms is not None)
     return RunStatistics(
-        scenarios=len(executed.scenarios),
+        scenarios=len({scenario.id for scenario in executed.scenarios}),
+        conversations=len(executed.scenarios),
         steps=len(steps),
         answered=sum(step.status == "ok" for step in steps),
         errors=dict(errors.most_common()),
@@ -70,8 +75,11 @@ def percentile(ordered: Sequence[float], proportion: float) -> float | None:
 def summary_lines(statistics: RunStatistics) -> list[str]:
     """The summary for people."""
     sending = statistics.sending
+    where = f"{statistics.scenarios} scenarios"
+    if statistics.conversations != statistics.scenarios:
+        where = f"{statistics.conversations} repetitions of {where}"
     lines = [
-        f"steps     {statistics.steps} in {statistics.scenarios} scenarios: {statistics.answered} answered, "
+        f"steps     {statistics.steps} in {where}: {statistics.answered} answered, "
         f"{statistics.failed} failed, {statistics.skipped} skipped"
     ]
     if statistics.errors:

@@ -13,6 +13,7 @@ from testbench.schema.summary import Summary, evaluations, summarize
 
 OUTAGES = frozenset({"unreachable", "auth", "timeout", "rate_limited", "http_error"})
 """Kinds of a judge's failure that say nothing about the question."""
+AGAIN = "The same command with --retry-errors judges what failed once more."
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def conclude(experiment: EvaluatedExperiment, allowed_errors: Callable[[int, int
     parts += [f"{left_out} of these by --max-cost"] if left_out else []
     end = partial(Conclusion, summary, ", ".join(parts))
     if outage := judge_outage(experiment):
-        hint = "Check OPENAI_API_BASE (or OPENAI_BASE_URL), OPENAI_API_KEY and the model's name, and evaluate again."
+        hint = f"Check OPENAI_API_BASE (or OPENAI_BASE_URL), OPENAI_API_KEY and the model's name. {AGAIN}"
         return end(ExitCode.NOT_DONE, f"the judge answered nothing: {outage}", hint)
     if not counts.judged:
         code = ExitCode.NOT_DONE if counts.errors else ExitCode.NOTHING_TO_DO
@@ -49,7 +50,7 @@ def conclude(experiment: EvaluatedExperiment, allowed_errors: Callable[[int, int
         return end(code, f"not one evaluation has a score, e.g.: {_first_reason(experiment)}", hint)
     if not allowed_errors(counts.errors, counts.total):
         fault = f"{counts.errors} of {counts.total} evaluations are errors, more than --fail-on-error allows"
-        return end(ExitCode.NOT_DONE, fault, "The file says why, evaluation by evaluation; evaluate again to retry.")
+        return end(ExitCode.NOT_DONE, fault, f"The file says why, evaluation by evaluation. {AGAIN}")
     return end()
 
 

@@ -18,6 +18,7 @@ from testbench.errors import JudgeError
 from testbench.metrics.judge import AnswerT, JudgeSettings, Question
 from testbench.metrics.judge_answer import messages_of
 from testbench.metrics.judge_cache import AnswerStore
+from testbench.metrics.judge_options import format_text
 from testbench.metrics.prices import likely_tokens, most_tokens
 
 ITEMS: Final = 2
@@ -65,7 +66,7 @@ class DryJudge:
         Raises:
             JudgeError: the shape is one that cannot be made up; what would follow is not counted.
         """
-        texts = [message["content"] for message in messages_of(question)]
+        texts = [*(message["content"] for message in messages_of(question)), format_text(question.answer)]
         asked, answer = most_tokens(texts), self._settings.max_tokens
         price = self._settings.prices.of(self._settings.model)
         most = None if price is None else price.of(2 * asked + answer + REPAIR_TOKENS, 2 * answer)

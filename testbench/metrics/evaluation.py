@@ -21,16 +21,17 @@ from testbench.metrics.estimate import DryJudge, Estimate, ReadOnlyStore
 from testbench.metrics.evaluator import Limits, MetricEvaluator, metrics_of
 from testbench.metrics.judge import BASE_URLS, Judge, JudgeSettings, gateway_of
 from testbench.metrics.judge_cache import AnswerStore, CachedJudge, DiskStore
+from testbench.metrics.naming import place_of
 from testbench.metrics.prices import PriceList
 from testbench.metrics.protocol import MetricSpec
 from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.schema.clock import Clock, SystemClock
+from testbench.schema.identity import ScenarioKey, key_of
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedScenario,
     EvaluationRecord,
     ExecutedExperiment,
-    Metric,
 )
 from testbench.schema.runtime import ExperimentRuntime
 from testbench.schema.tracing import Tracer, Untraced
@@ -65,15 +66,15 @@ class EvaluationSettings:
 class Tracing(Tracer, Protocol):
     """A tracer that also sees the requests of an HTTP client."""
 
-    def instrument(self, client: Any) -> None:
-        """From now on every request of this `httpx.AsyncClient` is a span."""
+    def instrument(self, transport: Any) -> Any:
+        """A transport over the given one (`httpx.AsyncBaseTransport`): every request through it is a span."""
 
 
 class NoTracing(Untraced):
     """Where nobody looks."""
 
-    def instrument(self, client: Any) -> None:
-        return None
+    def instrument(self, transport: Any) -> Any:
+        return transport
 
 
 @contextmanager
@@ -111,11 +112,12 @@ async def evaluate(
     around: Surroundings,
     *,
     on_scenario_done: Callable[[EvaluatedScenario], None] = lambda _: None,
-    done: Mapping[str, EvaluatedScenario] | None = None,
+    done: Mapping[ScenarioKey, EvaluatedScenario] | None = None,
+    identity: str | None = None,
 ) -> EvaluatedExperiment:
     """Judge every step and scenario; what fails is an `error` in the result, not an exception.
 
-    `done` are scenarios by id that an interrupted evaluation has judged already.
+    `done` are scenarios by key that were judged already, `identity` names this evaluation in its output.
 
     Raises:
         NothingToDo: no scenario, or no metric.
@@ -138,17 +140,21 @@ async def evaluate(
         )
         runtime = ExperimentRuntime(evaluator, concurrency=2 * settings.concurrency, on_scenario_done=on_scenario_done)
         try:
-            left = [scenario for scenario in experiment.scenarios if scenario.id not in found]
+            left = [scenario for scenario in experiment.scenarios if key_of(scenario) not in found]
             judged = iter(await runtime.run(left))
         finally:
             if judge is not None:
                 await judge.close()
-    scenarios = tuple(found[scenario.id] if scenario.id in found else next(judged) for scenario in experiment.scenarios)
-    record = EvaluationRecord(
-        judge_model=model if judge is not None else None,
-        testbench_version=__version__,
-        started_at=started,
-        wall_seconds=max(0.0, around.clock.monotonic() - begun),
+    keys = map(key_of, experiment.scenarios)
+    scenarios = tuple(found[key] if key in found else next(judged) for key in keys)
+    record = EvaluationRecord.model_validate(
+        {
+            "judge_model": model if judge is not None else None,
+            "testbench_version": __version__,
+            "started_at": started,
+            "wall_seconds": max(0.0, around.clock.monotonic() - begun),
+        }
+        | ({"identity": identity} if identity else {})
     )
     return EvaluatedExperiment.model_validate(dict(experiment) | {"scenarios": scenarios, "evaluation": record})
 
@@ -199,7 +205,7 @@ def checked_specs(experiment: ExecutedExperiment, registry: GenericMetricsRegist
             try:
                 specs[key] = registry.check(metric)
             except InputError as error:
-                error.message = f"{_place(experiment, metric)}: {error.message}"
+                error.message = f"{place_of(experiment, metric)}: {error.message}"
                 raise
     return tuple(specs.values())
 
@@ -253,14 +259,3 @@ def _check_prices(settings: EvaluationSettings, model: str | None, specs: Sequen
                 f"--max-cost needs the price of {name!r}",
                 hint=f"Give --prices FILE with a line such as {name}: {{input: 2.50, output: 10.00}}",
             )
-
-
-def _place(experiment: ExecutedExperiment, metric: Metric) -> str:
-    """Where a metric stands first, e.g. `scenario 'Paris', step 2`."""
-    for scenario in experiment.scenarios:
-        for position, step in enumerate(scenario.steps, start=1):
-            if metric in step.metrics:
-                return f"scenario {scenario.name!r}, step {position}"
-        if metric in scenario.metrics:
-            return f"scenario {scenario.name!r}"
-    return "the experiment"

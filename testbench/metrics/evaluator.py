@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from testbench.errors import JudgeError
 from testbench.metrics import purse, spending
 from testbench.metrics.echo_guard import judging
+from testbench.metrics.effort import TooLongError
 from testbench.metrics.judge import Judge
 from testbench.metrics.protocol import MetricResult, MetricSpec, Sample
 from testbench.metrics.registry import GenericMetricsRegistry, ReadyMetric
@@ -32,6 +34,9 @@ from testbench.schema.models import (
 )
 from testbench.schema.runtime import ExperimentHooks
 from testbench.schema.tracing import Tracer, Untraced
+
+COMPUTING: Final = 8
+"""Evaluations without a judge that are in flight at once: so few that none is out of time because others compute."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         self._limits = limits
         self._asked_of = asked_of
         self._judging = asyncio.Semaphore(limits.evaluations)
+        self._computing = asyncio.Semaphore(COMPUTING)
 
     async def before_run(self, scenarios: Sequence[ExecutedScenario]) -> None:
         """Make every metric ready, so that none is found out to be unusable after others were paid for.
@@ -148,7 +154,8 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         if missing := missing_fields(work.sample, ready.spec.required):
             return Result(result="skipped", reason=f"the sample has no {', no '.join(missing)}")
         if not ready.spec.needs_judge:
-            return self._with_verdict(work.metric, await self._outcome(ready, work.sample))
+            async with self._computing:
+                return self._with_verdict(work.metric, await self._outcome(ready, work.sample))
         async with self._judging:
             return await self._judged(ready, work, work.sample)
 
@@ -180,6 +187,8 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         except TimeoutError:
             message = f"not judged within {patience:g} s"
             return MetricResult(error=Failure(kind="timeout", message=message, retryable=True))
+        except TooLongError as error:
+            return MetricResult(error=Failure(kind="too_long", message=str(error)))
         except Exception as error:  # noqa: BLE001  # the one guard: frameworks raise anything, and one sample is not the run
             message = f"{ready.spec.full_name} failed: {type(error).__name__}: {error}"
             return MetricResult(error=Failure(kind="metric_failed", message=message))

@@ -27,8 +27,8 @@ from testbench.metrics.spending import record_cached
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 1
-"""Part of every key: answers that an older Testbench kept in another form are not found."""
+FORMAT = 2
+"""Part of every key: answers that an older Testbench kept, or asked for, in another form are not found."""
 _VECTOR = TypeAdapter(list[FiniteFloat])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import httpx
 import openai
@@ -17,12 +17,6 @@ from testbench.redaction import shown_url
 
 RETRYABLE: Final = frozenset({408, 409, 425, 429})
 """Client errors that pass; those of the server (5xx) pass too."""
-_UNSUPPORTED: Final[Mapping[str, str | None]] = {
-    "response_format": None,
-    "temperature": None,
-    "max_tokens": "max_completion_tokens",
-}
-"""Options that some models refuse, and what to send instead."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +31,7 @@ def explain(error: Exception, settings: JudgeSettings, now: datetime) -> Failed:
     """What the failure of a request means."""
     if isinstance(error, openai.APIStatusError):
         return _explain_status(error, now)
-    if isinstance(error, TimeoutError | openai.APITimeoutError | httpx.TimeoutException):
+    if is_timeout(error):
         message = f"the judge gave no answer within {settings.timeout_s:g} s"
         return Failed(JudgeError(message, kind="timeout", retryable=True))
     if isinstance(error, openai.APIConnectionError | httpx.HTTPError):
@@ -52,20 +46,20 @@ def is_pushback(error: Exception) -> bool:
     return isinstance(error, openai.APIStatusError) and error.status_code in (429, 503)
 
 
+def is_timeout(error: Exception) -> bool:
+    """Whether there was no answer in time; of a server that queues what it cannot do, the only sign of too much."""
+    return isinstance(error, TimeoutError | openai.APITimeoutError | httpx.TimeoutException)
+
+
 def is_free_of_charge(error: Exception) -> bool:
     """Whether nothing can have been charged: it was refused, or never arrived. After a timeout nobody knows."""
     never_arrived = isinstance(error.__cause__ or error, httpx.ConnectError | httpx.ConnectTimeout)
     return never_arrived or isinstance(error, openai.APIStatusError)
 
 
-def without_unsupported(options: dict[str, Any], error: openai.BadRequestError) -> dict[str, Any] | None:
-    """The options without the one that a 400 complains of, or None where it complains of something else."""
-    named = str(error.param or "") + " " + _said(error)
-    for option, instead in _UNSUPPORTED.items():
-        if option in options and option in named:
-            rest = {name: value for name, value in options.items() if name != option}
-            return rest | ({instead: options[option]} if instead else {})
-    return None
+def complaint_of(error: openai.APIStatusError) -> str:
+    """What a refused request is refused for, in the gateway's words."""
+    return f"{error.param or ''} {_said(error)}"
 
 
 def _explain_status(error: openai.APIStatusError, now: datetime) -> Failed:

@@ -15,6 +15,8 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any, Final, TypeAlias, TypeVar, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 import openai
@@ -23,7 +25,8 @@ from pydantic import BaseModel, Field, ValidationError
 from testbench.errors import JudgeError
 from testbench.metrics.judge import AnswerT, JudgeSettings, Question
 from testbench.metrics.judge_answer import Message, UnfitAnswerError, messages_of, read_answer
-from testbench.metrics.judge_failures import Failed, explain, is_free_of_charge, is_pushback, without_unsupported
+from testbench.metrics.judge_failures import Failed, complaint_of, explain, is_free_of_charge, is_pushback, is_timeout
+from testbench.metrics.judge_options import RequestOptions, format_text
 from testbench.metrics.prices import most_tokens
 from testbench.metrics.purse import Payment, Purse
 from testbench.metrics.retrying import wait_before
@@ -39,7 +42,7 @@ T = TypeVar("T")
 Paid: TypeAlias = tuple[T, Usage]
 """A reply and what it cost."""
 Request: TypeAlias = Callable[[openai.AsyncOpenAI], Awaitable[Paid[T]]]
-Instrument: TypeAlias = Callable[[httpx.AsyncClient], None]
+Instrument: TypeAlias = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 
 COST_HEADER: Final = "x-litellm-response-cost"
 SLOTS_OF_A_CLIENT: Final = 8
@@ -87,20 +90,16 @@ class OpenAIJudge:
     """Asks a chat model at `settings.base_url`; one for a run, made inside its event loop."""
 
     def __init__(
-        self, settings: JudgeSettings, clock: Clock | None = None, instrument: Instrument = lambda _: None
+        self, settings: JudgeSettings, clock: Clock | None = None, instrument: Instrument = lambda transport: transport
     ) -> None:
-        """`instrument` is called with each HTTP client, e.g. to trace it."""
+        """`instrument` puts something around each HTTP transport, e.g. a trace."""
         self._settings = settings
         self._clock = clock or SystemClock()
         # spreads retries and hides nothing
         self._draw = random.Random()  # noqa: S311  # nosec B311
         self._answered = 0
         self._down: JudgeError | None = None
-        self._options: dict[str, Any] = {
-            "temperature": settings.temperature,
-            "max_tokens": settings.max_tokens,
-            "response_format": {"type": "json_object"},
-        }
+        self._options = RequestOptions(settings.max_tokens, settings.temperature)
         self._purse = None if settings.max_cost is None else Purse(settings.max_cost)
         self._clients = _clients(settings, instrument)
         # one free connection for each request that the pace allows; the one used last is the warmest
@@ -110,14 +109,13 @@ class OpenAIJudge:
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
         """See `Judge.ask`; an answer that does not fit is asked for once more, with what was wrong with it."""
         messages = messages_of(question)
-        said = await self._chat(messages)
+        said = await self._chat(messages, question.answer)
         try:
             return read_answer(said, question)
         except UnfitAnswerError as error:
             repair = f"Your answer could not be used: {error}. Answer again, with one JSON object and nothing else."
-        said = await self._chat(
-            [*messages, {"role": "assistant", "content": said}, {"role": "user", "content": repair}]
-        )
+        messages += [{"role": "assistant", "content": said}, {"role": "user", "content": repair}]
+        said = await self._chat(messages, question.answer)
         try:
             return read_answer(said, question)
         except UnfitAnswerError as error:
@@ -148,14 +146,15 @@ class OpenAIJudge:
         for client in self._clients:
             await client.close()
 
-    async def _chat(self, messages: list[Message]) -> str:
+    async def _chat(self, messages: list[Message], answer: type[BaseModel]) -> str:
         """What the judge says to these messages.
 
         Raises:
             JudgeError: also where it was cut short or filtered.
         """
-        most = self._most(self._settings.model, [message["content"] for message in messages], self._settings.max_tokens)
-        reply = await self._patiently(lambda client: self._request_chat(client, messages), most)
+        texts = [*(message["content"] for message in messages), format_text(answer)]
+        most = self._most(self._settings.model, texts, self._settings.max_tokens)
+        reply = await self._patiently(lambda client: self._request_chat(client, messages, answer), most)
         choice = reply.choices[0]
         said = choice.message.content or ""
         if choice.finish_reason == "length":
@@ -167,20 +166,23 @@ class OpenAIJudge:
             raise JudgeError("the judge's answer was filtered", kind="content_filter", raw=said[:RAW_LIMIT])
         return said
 
-    async def _request_chat(self, client: openai.AsyncOpenAI, messages: list[Message]) -> Paid[_Chat]:
+    async def _request_chat(
+        self, client: openai.AsyncOpenAI, messages: list[Message], answer: type[BaseModel]
+    ) -> Paid[_Chat]:
         """One request; what the gateway does not understand is left out from then on."""
         options = self._options
         try:
             raw = await client.chat.completions.with_raw_response.create(
-                model=self._settings.model or "", messages=cast("Any", messages), **options
+                model=self._settings.model or "", messages=cast("Any", messages), **options.parts(answer)
             )
-        except openai.BadRequestError as error:
-            simpler = without_unsupported(options, error)
+        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
+            simpler = options.without(complaint_of(error), answer)
             if simpler is None:
                 raise
-            logger.info("the judge's gateway does not know an option; going on with %s", ", ".join(simpler))
-            self._options = simpler
-            return await self._request_chat(client, messages)
+            if self._options is options:  # otherwise another request was faster
+                self._options = simpler
+                logger.info("the judge's gateway refuses an option (%s): going on without it", complaint_of(error))
+            return await self._request_chat(client, messages, answer)
         reply = _read(raw.http_response.content, _Chat)
         return reply, self._record(self._settings.model, reply.usage, raw.headers)
 
@@ -230,7 +232,7 @@ class OpenAIJudge:
             except (openai.OpenAIError, httpx.HTTPError, TimeoutError) as error:
                 if is_free_of_charge(error):
                     payment.settle(0.0)
-                if is_pushback(error):
+                if is_pushback(error) or is_timeout(error):
                     turn.outcome = "pushback"
                 return explain(error, self._settings, self._clock.now())
             finally:
@@ -263,11 +265,12 @@ def _clients(settings: JudgeSettings, instrument: Instrument) -> list[openai.Asy
     """Enough clients for all slots: httpx looks at every connection of a client, and at each for each, per request."""
     certificates = httpx.create_ssl_context()
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=SLOTS_OF_A_CLIENT)
+    proxy = _proxy_of(settings.base_url)
     clients = []
     for _ in range(math.ceil(settings.concurrency / SLOTS_OF_A_CLIENT)):
         # openai's own choice is httpx2, which the OpenTelemetry instrumentation does not see
-        http_client = httpx.AsyncClient(limits=limits, timeout=settings.timeout_s, verify=certificates)
-        instrument(http_client)
+        transport = instrument(httpx.AsyncHTTPTransport(limits=limits, verify=certificates, proxy=proxy))
+        http_client = httpx.AsyncClient(transport=transport, timeout=settings.timeout_s)
         clients.append(
             openai.AsyncOpenAI(
                 base_url=settings.base_url,
@@ -278,6 +281,15 @@ def _clients(settings: JudgeSettings, instrument: Instrument) -> list[openai.Asy
             )
         )
     return clients
+
+
+def _proxy_of(base_url: str) -> str | None:
+    """The proxy that the environment names for an address (`HTTPS_PROXY`, `NO_PROXY`...)."""
+    address = urlsplit(base_url)
+    if proxy_bypass(address.netloc.rpartition("@")[2]):
+        return None
+    proxies = getproxies()
+    return proxies.get(address.scheme) or proxies.get("all")
 
 
 class _UnreadableReplyError(openai.OpenAIError):

@@ -139,6 +139,10 @@ class GenericMetricsRegistry:
             raise InputError(f"no metric {metric_name!r}", hint=self._nearest(framework, name))
         return adapter, name
 
+    def names(self, framework: str) -> tuple[str, ...]:
+        """The names of a framework's metrics; loads it."""
+        return tuple(self._adapter(framework).specs())
+
     def _nearest(self, framework: str, name: str) -> str:
         """A hint with the names that resemble the unknown one, in its own framework and in those loaded anyway."""
         names: dict[str, str] = {}
@@ -146,15 +150,20 @@ class GenericMetricsRegistry:
             adapter = self._adapter(other)
             names |= {spec.name.lower(): spec.full_name for spec in adapter.specs().values()}
             names |= {alias.lower(): f"{other}.{real}" for alias, real in adapter.aliases().items()}
-        near = difflib.get_close_matches(name.lower(), names, n=4, cutoff=0.5)
-        nearest = list(dict.fromkeys(names[found] for found in near))
-        listing = "python testbench/evaluate.py --list-metrics shows all."
-        return f"Did you mean {' or '.join(nearest)}? {listing}" if nearest else f"Misspelt? {listing}"
+        return nearest_of(name, names)
 
     def _adapter(self, framework: str) -> FrameworkAdapter:
         if framework not in self._loaded:
             self._loaded[framework] = self._makers[framework]()
         return self._loaded[framework]
+
+
+def nearest_of(name: str, known: Mapping[str, str]) -> str:
+    """A hint with what is meant by the known names (in lower case) that resemble an unknown one."""
+    near = difflib.get_close_matches(name.lower(), known, n=4, cutoff=0.5)
+    nearest = list(dict.fromkeys(known[found] for found in near))
+    listing = "python testbench/evaluate.py --list-metrics shows all."
+    return f"Did you mean {' or '.join(nearest)}? {listing}" if nearest else f"Misspelt? {listing}"
 
 
 def missing_extras() -> Mapping[str, str]:

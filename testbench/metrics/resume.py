@@ -1,9 +1,9 @@
-"""What an interrupted evaluation had finished: kept beside the output, and not judged again by the same command.
+"""What earlier processes have judged: in the output, or in the journal beside it, and not judged again.
 
-    executed experiment + settings that decide scores -> identity -> journal -> scenarios that are done
+    executed experiment + what decides scores -> identity -> output or journal -> scenarios that are done
 
-A scenario with an error, or with something that was left out for its cost, is judged again: the cache makes what is
-known free.
+After an interruption a scenario with an error is judged again; in an output that was finished, only where
+`--retry-errors` says so. What was left out for its cost is always still to be done. The cache makes what is known free.
 """
 
 from __future__ import annotations
@@ -13,25 +13,31 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pydantic import ValidationError
+
+from testbench import __version__
+from testbench.errors import StoreError
 from testbench.metrics.conclusion import has_errors, left_out_for_cost
 from testbench.metrics.evaluation import EvaluationSettings
 from testbench.schema.clock import Clock, SystemClock
-from testbench.schema.identity import content_id
+from testbench.schema.files import set_aside
+from testbench.schema.identity import ScenarioKey, content_id, key_of
 from testbench.schema.journal import Found, Journal, journal_path, read_journal
 from testbench.schema.lock import locked
-from testbench.schema.models import EvaluatedScenario, ExecutedExperiment
+from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, ExecutedExperiment
 
 
 @dataclass
 class Finished:
-    """The scenarios that need not be judged, and where to add to them."""
+    """The scenarios that need not be judged, and where to add to them; `complete` is the output if none is left."""
 
     path: Path
     identity: str
     clock: Clock
     found: Found[EvaluatedScenario] | None = None
-    done: Mapping[str, EvaluatedScenario] = field(default_factory=dict)
+    done: Mapping[ScenarioKey, EvaluatedScenario] = field(default_factory=dict)
     journal: Journal[EvaluatedScenario] | None = None
+    complete: EvaluatedExperiment | None = None
 
     def add(self, scenario: EvaluatedScenario) -> None:
         """Keep a scenario that was judged.
@@ -50,22 +56,30 @@ class Finished:
 
 @contextmanager
 def resuming(
-    experiment: ExecutedExperiment, settings: EvaluationSettings, output: Path, *, fresh: bool
+    experiment: ExecutedExperiment,
+    settings: EvaluationSettings,
+    output: Path,
+    *,
+    fresh: bool,
+    retry_errors: bool = False,
+    base_url: str = "",
 ) -> Iterator[Finished]:
-    """Go on where the same evaluation was interrupted, or from the beginning with `fresh`.
+    """Go on where the same evaluation stands, by the judge at `base_url`, or from the beginning with `fresh`.
+
+    The output of another evaluation is set aside: nobody shall take it for this one's.
 
     Raises:
-        StoreError: another process writes the same output, or the journal cannot be read or written.
+        StoreError: another process writes the same output, or what is there cannot be read or written.
     """
-    identity = identity_of(experiment, settings)
+    identity = identity_of(experiment, settings, base_url)
     path = journal_path(output)
     with locked(output):
         finished = Finished(path, identity, SystemClock())
-        if not fresh and _can_be_told_apart(experiment):
-            finished.found = read_journal(path, identity, EvaluatedScenario)
-        if finished.found is not None:
-            known = finished.found.scenarios
-            finished.done = {name: scenario for name, scenario in known.items() if not _again(scenario)}
+        before = None if fresh else _output_of(output, identity)
+        if before is None:
+            set_aside(output, "is of another evaluation")
+        if not fresh:
+            _find(finished, experiment, before, retry_errors=retry_errors)
         try:
             yield finished
         finally:
@@ -73,17 +87,45 @@ def resuming(
                 finished.journal.close()
 
 
-def identity_of(experiment: ExecutedExperiment, settings: EvaluationSettings) -> str:
-    """The digest of all that decides the scores: what was answered, the metrics, and the judge."""
-    judge = [settings.model, settings.embedding_model, settings.temperature, settings.judge_samples]
-    return content_id("evl", experiment.model_dump(mode="json", exclude_none=True), judge)
+def _find(
+    finished: Finished, experiment: ExecutedExperiment, before: EvaluatedExperiment | None, *, retry_errors: bool
+) -> None:
+    """Look into the journal, and into the output that this evaluation has written before."""
+    known = {key_of(scenario): scenario for scenario in before.scenarios} if before else {}
+    if _can_be_told_apart(experiment):
+        finished.found = read_journal(finished.path, finished.identity, EvaluatedScenario)
+    interrupted = finished.found is not None
+    if finished.found is not None:
+        known |= finished.found.scenarios
+    unfinished = {key for key, one in known.items() if _unfinished(one, errors_too=retry_errors or interrupted)}
+    if before is not None and not interrupted and not unfinished:
+        finished.complete = before
+    if _can_be_told_apart(experiment):
+        finished.done = {key: one for key, one in known.items() if key not in unfinished}
+
+
+def identity_of(experiment: ExecutedExperiment, settings: EvaluationSettings, base_url: str = "") -> str:
+    """The digest of all that decides the scores: what was answered, the metrics, the judge, and who computes."""
+    judge = [base_url, settings.model, settings.embedding_model, settings.temperature, settings.judge_samples]
+    return content_id("evl", experiment.model_dump(mode="json", exclude_none=True), judge, __version__)
 
 
 def _can_be_told_apart(experiment: ExecutedExperiment) -> bool:
-    """Files of other programs may have no ids."""
-    names = [scenario.id for scenario in experiment.scenarios]
-    return all(names) and len(set(names)) == len(names)
+    """Files of other programs may have no ids. Repetitions share an id, and are told apart by their number."""
+    keys = [key_of(scenario) for scenario in experiment.scenarios]
+    return all(key.id for key in keys) and len(set(keys)) == len(keys)
 
 
-def _again(scenario: EvaluatedScenario) -> bool:
-    return has_errors(scenario) or left_out_for_cost(scenario) > 0
+def _unfinished(scenario: EvaluatedScenario, *, errors_too: bool) -> bool:
+    return left_out_for_cost(scenario) > 0 or (errors_too and has_errors(scenario))
+
+
+def _output_of(output: Path, identity: str) -> EvaluatedExperiment | None:
+    """The output if this very evaluation has written it."""
+    try:
+        evaluated = EvaluatedExperiment.model_validate_json(output.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    except OSError as error:
+        raise StoreError(f"{output}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
+    return evaluated if getattr(evaluated.evaluation, "identity", None) == identity else None

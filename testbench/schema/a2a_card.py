@@ -49,9 +49,21 @@ async def resolve_card(http: httpx.AsyncClient, agent_url: str) -> AgentCard | N
 
 
 def usable_cards(card: AgentCard | None, agent_url: str) -> tuple[AgentCard, ...]:
-    """Cards to try in turn until the agent understands one: its own, then the other protocol generation."""
+    """Cards to try in turn until the agent understands one: its own, then the other protocol generation.
+
+    Raises:
+        AgentError: the card names only transports that we do not speak.
+    """
     own = _at_address(card, agent_url) if card is not None else None
     if own is None:
+        named = {interface.protocol_binding for interface in card.supported_interfaces} if card is not None else set()
+        if named:
+            raise AgentError(
+                f"the agent's card offers only {printable(', '.join(sorted(named)), 200)}",
+                kind="protocol",
+                delivered=False,
+                hint="Testbench speaks JSON-RPC or REST over HTTP: let the agent serve one and name it in its card.",
+            )
         return _synthetic(agent_url, CURRENT), _synthetic(agent_url, LEGACY)
     best = max(own.supported_interfaces, key=_preference)
     if best.protocol_binding != "JSONRPC":

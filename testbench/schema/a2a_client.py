@@ -3,17 +3,14 @@
 Made by `testbench/run.py` and used by `testbench.execution`. Messages are sent without streaming: every agent must
 offer that, and the reply holds the whole task. A task that is not finished by then is asked for until it is.
 
-A shared httpx client collapses above some twenty requests in flight (its pool scans all connections for each request),
-so every few scenarios share one.
+One HTTP client serves all scenarios; `testbench.schema.a2a_transport` says over what.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import ssl
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -21,6 +18,7 @@ from uuid import uuid4
 
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # read when a2a is imported
 
+import aiohttp
 import httpx
 from a2a.client import Client, ClientConfig, ClientFactory
 from a2a.types import AgentCard, GetTaskRequest, Message, Part, Role, SendMessageRequest, Task, TaskState
@@ -32,15 +30,13 @@ from testbench.printable import printable
 from testbench.schema.a2a_card import BINDINGS, describe, resolve_card, usable_cards
 from testbench.schema.a2a_errors import MESSAGE_LENGTH, TRANSPORT_FAULTS, agent_error
 from testbench.schema.a2a_reply import Said, read_message, read_task, state_name, status_text
+from testbench.schema.a2a_transport import AgentHttp, AgentTransport, Stopwatch, stopwatch
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
 from testbench.schema.clock import Clock, SystemClock
 
 T = TypeVar("T")
 
-SCENARIOS_PER_HTTP_CLIENT: Final = 4
 CONNECT_TIMEOUT_S: Final = 10.0
-KEEPALIVE_S: Final = 3.0
-"""Shorter than what servers keep: a connection that the server closes while we send looks like a lost message."""
 FIRST_POLL_S: Final = 0.1
 SLOWEST_POLL_S: Final = 2.0
 POLL_GROWTH: Final = 1.5
@@ -70,93 +66,74 @@ class ClientSettings:
     concurrency: int = 1
 
 
-@dataclass
-class _Line:
-    """One HTTP client and the SDK clients on it, by the place of their card."""
-
-    http: httpx.AsyncClient
-    clients: dict[int, Client] = field(default_factory=dict)
-    in_flight: int = 0
-
-    @contextmanager
-    def busy(self) -> Iterator[None]:
-        self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
+def _as_it_is(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+    return transport
 
 
 class A2AStepClient:
-    """Implements `AgentClient`. `instrument` sees every HTTP client before the first message goes out."""
+    """Implements `AgentClient`. `instrument` may put something around the transport that every request takes."""
 
     def __init__(
         self,
         settings: ClientSettings,
         *,
         clock: Clock | None = None,
-        instrument: Callable[[httpx.AsyncClient], None] | None = None,
+        instrument: Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport] = _as_it_is,
     ) -> None:
         self._settings = settings
         self._url, self._auth, self._query = _split_secrets(settings.agent_url)
         self._clock = clock or SystemClock()
         self._instrument = instrument
-        self._lines: list[_Line] = []
+        self._http: httpx.AsyncClient | None = None
+        self._clients: dict[int, Client] = {}
+        """By the place of their card."""
         self._cards: tuple[AgentCard, ...] = ()
         self._card = 0
         self._understood = False
 
     async def connect(self) -> AgentDescription:
         await self.close()
-        tls = httpx.create_ssl_context()
-        count = -(-self._settings.concurrency // SCENARIOS_PER_HTTP_CLIENT)
-        self._lines = [_Line(self._open_http(tls)) for _ in range(count)]
+        self._http = http = self._open_http()
         try:
             async with asyncio.timeout(min(CONNECT_TIMEOUT_S, self._settings.timeout_s)):
-                card = await resolve_card(self._lines[0].http, self._url)
+                card = await resolve_card(http, self._url)
         except TimeoutError as error:
             raise AgentError(f"{self._url} does not answer in time", kind="unreachable", retryable=True) from error
         except AgentError as error:
             error.message = f"{self._url}: {error.message}"
             raise
         self._cards = usable_cards(card, self._url)
-        if self._instrument is not None:
-            for line in self._lines:
-                self._instrument(line.http)
         return describe(card)
 
     async def send_step(self, text: str, conversation: Conversation) -> AgentReply:
         outstanding = conversation.outstanding = conversation.outstanding or Outstanding(uuid4().hex)
-        line = min(self._lines, key=lambda line: line.in_flight)
         continued = conversation.task_id is not None
-        with line.busy():
-            reply = await self._deliver(line, text, conversation, outstanding)
+        with stopwatch() as watch:
+            reply = await self._deliver(text, conversation, outstanding)
             if isinstance(reply, Task):
-                reply = await self._finished(line, reply, outstanding)
+                reply = await self._finished(reply, outstanding)
         conversation.outstanding = None
         conversation.context_id = reply.context_id or conversation.context_id
         if isinstance(reply, Message):
             conversation.task_id = None
-            return _reply(read_message(reply), conversation, None)
+            return _reply(read_message(reply), conversation, None, watch)
         conversation.task_id = reply.id if reply.status.state == TaskState.TASK_STATE_INPUT_REQUIRED else None
         said = read_task(reply, outstanding.message_id, conversation.seen, continued=continued)
         if reply.status.state in FAILURES:
             raise _failure(reply)
-        return _reply(said, conversation, reply.id)
+        return _reply(said, conversation, reply.id, watch)
 
     async def close(self) -> None:
-        for line in self._lines:
-            await line.http.aclose()
-        self._lines = []
+        if self._http is not None:
+            await self._http.aclose()
+        self._http, self._clients = None, {}
 
-    async def _deliver(
-        self, line: _Line, text: str, conversation: Conversation, outstanding: Outstanding
-    ) -> Task | Message:
+    async def _deliver(self, text: str, conversation: Conversation, outstanding: Outstanding) -> Task | Message:
         """The agent's reply to a message; one that may have arrived before is asked about first."""
         if outstanding.task_id is not None:
-            return await self._ask(line, outstanding.task_id)
+            return await self._ask(outstanding.task_id)
         if outstanding.delivered and conversation.task_id is not None:
-            task = await self._ask(line, conversation.task_id)
+            task = await self._ask(conversation.task_id)
             arrived = any(message.message_id == outstanding.message_id for message in task.history)
             if arrived or task.status.state not in PAUSED:
                 return task
@@ -168,37 +145,37 @@ class A2AStepClient:
             task_id=conversation.task_id or "",
         )
         try:
-            return await self._call(line, lambda client: _send(client, message))
+            return await self._call(lambda client: _send(client, message))
         except AgentError as error:
             outstanding.delivered = outstanding.delivered or error.delivered
             lost = error.delivered and error.kind in ("timeout", "unreachable")
             error.retryable = error.retryable or (lost and conversation.task_id is not None)
             raise
 
-    async def _finished(self, line: _Line, task: Task, outstanding: Outstanding) -> Task:
+    async def _finished(self, task: Task, outstanding: Outstanding) -> Task:
         """The task once it has ended or waits; asked for as long as it works."""
         pause = FIRST_POLL_S
         while task.status.state in UNFINISHED:
             outstanding.task_id = task.id
             await self._clock.sleep(pause)
             pause = min(pause * POLL_GROWTH, SLOWEST_POLL_S)
-            task = await self._ask(line, task.id)
+            task = await self._ask(task.id)
         return task
 
-    async def _ask(self, line: _Line, task_id: str) -> Task:
+    async def _ask(self, task_id: str) -> Task:
         try:
-            return await self._call(line, lambda client: client.get_task(GetTaskRequest(id=task_id)))
+            return await self._call(lambda client: client.get_task(GetTaskRequest(id=task_id)))
         except AgentError as error:
             error.retryable = error.kind in ("timeout", "unreachable", "rate_limited", "http_error")
             raise
 
-    async def _call(self, line: _Line, request: Callable[[Client], Awaitable[T]]) -> T:
+    async def _call(self, request: Callable[[Client], Awaitable[T]]) -> T:
         """Make a request in the protocol generation that the agent understands."""
         while True:
             card = self._card
             try:
                 async with asyncio.timeout(self._settings.timeout_s):
-                    result = await request(self._client(line, card))
+                    result = await request(self._client(card))
             except (MethodNotFoundError, VersionNotSupportedError) as error:
                 if not self._next_card(after=card):
                     raise agent_error(error) from error
@@ -214,27 +191,29 @@ class A2AStepClient:
             self._card += 1
         return self._card != after
 
-    def _client(self, line: _Line, card: int) -> Client:
-        if card not in line.clients:
+    def _client(self, card: int) -> Client:
+        if self._http is None:
+            raise RuntimeError("connect first")
+        if card not in self._clients:
             config = ClientConfig(
                 streaming=False,
-                httpx_client=line.http,
+                httpx_client=self._http,
                 supported_protocol_bindings=list(BINDINGS),
                 use_client_preference=True,
             )
-            line.clients[card] = ClientFactory(config).create(self._cards[card])
-        return line.clients[card]
+            self._clients[card] = ClientFactory(config).create(self._cards[card])
+        return self._clients[card]
 
-    def _open_http(self, tls: ssl.SSLContext) -> httpx.AsyncClient:
+    def _open_http(self) -> httpx.AsyncClient:
         timeout = self._settings.timeout_s
         headers = httpx.Headers([("user-agent", f"testbench/{__version__}"), *self._settings.headers])
-        return httpx.AsyncClient(
-            auth=None if "authorization" in headers else self._auth,
-            params=self._query,
+        if self._auth is not None:
+            headers.setdefault("authorization", self._auth)
+        return AgentHttp(
+            self._instrument(AgentTransport(self._url)),
             headers=headers,
-            verify=tls,
+            params=self._query,
             timeout=httpx.Timeout(timeout, connect=min(CONNECT_TIMEOUT_S, timeout)),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=None, keepalive_expiry=KEEPALIVE_S),
         )
 
 
@@ -247,10 +226,16 @@ async def _send(client: Client, message: Message) -> Task | Message:
     raise ValueError("neither a message nor a task")
 
 
-def _reply(said: Said, conversation: Conversation, task_id: str | None) -> AgentReply:
+def _reply(said: Said, conversation: Conversation, task_id: str | None, watch: Stopwatch) -> AgentReply:
     if not said.answered:
         raise AgentError("the agent answered without a text and without a tool call", kind="no_answer")
-    return AgentReply(turns=said.turns, context_id=conversation.context_id, task_id=task_id, usage=said.usage)
+    return AgentReply(
+        turns=said.turns,
+        context_id=conversation.context_id,
+        task_id=task_id,
+        usage=said.usage,
+        seconds=watch.seconds,
+    )
 
 
 def _failure(task: Task) -> AgentError:
@@ -258,10 +243,10 @@ def _failure(task: Task) -> AgentError:
     return AgentError(reason, kind=FAILURES[task.status.state], hint="The agent's own log says more.")
 
 
-def _split_secrets(url: str) -> tuple[str, httpx.BasicAuth | None, httpx.QueryParams]:
-    """The address as it may be shown, and what else it carried: user and password, and the query of every request."""
+def _split_secrets(url: str) -> tuple[str, str | None, httpx.QueryParams]:
+    """The address as it may be shown, and what else it carried: the `Authorization`, and the query of every request."""
     parts = urlsplit(url)
     userinfo, at, host = parts.netloc.rpartition("@")
     user, _, password = userinfo.partition(":")
-    auth = httpx.BasicAuth(unquote(user), unquote(password)) if at else None
+    auth = aiohttp.encode_basic_auth(unquote(user), unquote(password)) if at else None
     return urlunsplit((parts.scheme, host, parts.path, "", "")), auth, httpx.QueryParams(parts.query)

@@ -66,14 +66,16 @@ def _of_status(response: httpx.Response) -> AgentError:
     if status in NO_ACCESS:
         return AgentError(message, kind="auth_required", delivered=False, hint=CREDENTIALS_HINT)
     if status in NOT_TAKEN:
-        return AgentError(
+        refused = AgentError(
             message,
             kind="rate_limited" if status == 429 else "http_error",
             retryable=True,
             retry_after=retry_after(response.headers.get("retry-after"), datetime.now(UTC)),
             delivered=False,
-            hint="The agent is overloaded: try a lower --concurrency.",
+            hint="The agent is overloaded: try a lower --concurrency, or auto.",
         )
+        refused.overloaded = True
+        return refused
     if response.is_redirect:
         target = printable(response.headers.get("location", ""), BODY_LENGTH)
         message = f"HTTP {status}: redirected to {target}"

@@ -52,6 +52,8 @@ def items_of_parts(parts: Iterable[Part]) -> tuple[Item, ...]:
 
 def items_of_metadata(metadata: Protobuf) -> tuple[Item, ...]:
     """Tool calls that a message names only in its metadata."""
+    if not metadata.ByteSize():
+        return ()
     calls = plain(metadata).get("tool_calls")
     return tuple(item for call in _list(calls) if isinstance(call, dict) and (item := _call(call)))
 
@@ -78,7 +80,7 @@ def join_texts(texts: Sequence[str]) -> str:
 
 def usage_of(*metadata: Protobuf) -> Usage | None:
     """The sum of the token usage that these metadata report; None if none does."""
-    found = [usage for one in metadata if (usage := _usage(plain(one)))]
+    found = [usage for one in metadata if one.ByteSize() and (usage := _usage(plain(one)))]
     if not found:
         return None
     return Usage(

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,8 @@ from pydantic_core import to_json
 
 from testbench.errors import InputError, StoreError
 from testbench.schema.models import SCHEMA_VERSION, Experiment, Model, Reference
+
+log = logging.getLogger(__name__)
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 ExperimentT = TypeVar("ExperimentT", bound=Experiment)
@@ -110,8 +113,7 @@ def write_model(path: Path, model: BaseModel) -> None:
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
     """
-    # pydantic_core's bytes, and not model_dump_json's text: an experiment is large enough to feel each copy
-    write_bytes(path, to_json(model, indent=2, exclude_none=True, inf_nan_mode="null"), b"\n")
+    _replace(path, _json_pieces(model))
 
 
 def write_bytes(path: Path, *content: bytes) -> None:
@@ -120,6 +122,28 @@ def write_bytes(path: Path, *content: bytes) -> None:
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
     """
+    _replace(path, content)
+
+
+def _json_pieces(model: BaseModel) -> Iterator[bytes]:
+    """The JSON of a model, scenario by scenario where it has any: an experiment is too large for one more copy."""
+    scenarios: Sequence[BaseModel] = getattr(model, "scenarios", ())
+    frame = _json(model.model_copy(update={"scenarios": ()}) if scenarios else model)
+    # a line break in a string is escaped, so this is the field and no text that looks like it
+    head, field, tail = frame.partition(b'\n  "scenarios": []')
+    yield head + field.removesuffix(b"]")
+    for place, scenario in enumerate(scenarios):
+        yield (b",\n    " if place else b"\n    ") + _json(scenario).replace(b"\n", b"\n    ")
+    if field:
+        yield b"\n  ]" if scenarios else b"]"
+    yield tail + b"\n"
+
+
+def _json(model: BaseModel) -> bytes:
+    return to_json(model, indent=2, exclude_none=True, inf_nan_mode="null")
+
+
+def _replace(path: Path, content: Iterable[bytes]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -153,6 +177,24 @@ def remove(path: Path) -> None:
         raise StoreError(
             f"{path}: cannot be removed: {error.strerror or error}", hint="Check permissions of the folder."
         ) from error
+
+
+def set_aside(path: Path, why: str) -> None:
+    """Rename what an earlier run left to `.previous`, so that nobody takes it for this one's result; `why` is logged.
+
+    Raises:
+        StoreError: it is there and cannot be renamed.
+    """
+    previous = path.with_name(f"{path.name}.previous")
+    try:
+        path.replace(previous)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StoreError(
+            f"{path}: cannot be renamed: {error.strerror or error}", hint="Check permissions of the folder."
+        ) from error
+    log.warning("%s %s; it is now %s", path, why, previous.name)
 
 
 def _umask() -> int:

@@ -1,8 +1,10 @@
 """What a phase has finished so far, beside its output: after a kill the same command takes up from here.
 
-Used by run and evaluate. One JSON line says which run it is, then one line follows for each finished
-scenario. Lines are only ever appended, so whatever stops the process leaves whole lines and at most one torn at the
-end.
+Used by run and evaluate. One JSON line says which run it is, then one line follows for each finished scenario. Lines
+are only ever appended, so whatever stops the process leaves whole lines and at most one torn at the end.
+
+A run also notes its sessions, one for each process that worked on it: how long it has worked so far, and whom it asked.
+The last note of a session counts.
 """
 
 from __future__ import annotations
@@ -12,30 +14,51 @@ import logging
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Final, Generic, Self, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from testbench.errors import StoreError
 from testbench.schema.clock import Clock
+from testbench.schema.identity import ScenarioKey, key_of
 from testbench.schema.models import ExecutedScenario
 
 ScenarioT = TypeVar("ScenarioT", bound=ExecutedScenario)
 
 FORMAT: Final = 1
+NOTE: Final = b'{"session":'
+"""How the line of a session begins; that of a scenario begins otherwise."""
 SYNC_INTERVAL_S: Final = 1.0
 """Seconds between flushes to the disk. The kernel has every line at once: only a crash of the machine can lose some."""
 
 log = logging.getLogger(__name__)
 
 
+class Session(BaseModel):
+    """One process that worked on a run: from when on, for how many seconds, and who answered it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    started_at: datetime
+    seconds: float = Field(default=0.0, ge=0)
+    agent_name: str | None = None
+    agent_version: str | None = None
+    protocol_version: str | None = None
+
+
+class _Note(BaseModel):
+    session: Session
+
+
 @dataclass(frozen=True)
 class Found(Generic[ScenarioT]):
-    """The whole lines of a journal: scenarios by id, and where the last of them ends."""
+    """The whole lines of a journal: scenarios by key, sessions in their order, and where the last line ends."""
 
-    scenarios: Mapping[str, ScenarioT] = field(default_factory=dict)
+    scenarios: Mapping[ScenarioKey, ScenarioT] = field(default_factory=dict)
     size: int = 0
+    sessions: tuple[Session, ...] = ()
 
 
 def journal_path(output: Path) -> Path:
@@ -60,15 +83,19 @@ def read_journal(path: Path, identity: str, model: type[ScenarioT]) -> Found[Sce
     header, *lines = content[:size].splitlines() or [b""]
     if not _is_header(header, identity):
         return None
-    scenarios: dict[str, ScenarioT] = {}
+    scenarios: dict[ScenarioKey, ScenarioT] = {}
+    sessions: dict[datetime, Session] = {}
     for number, line in enumerate(lines, start=2):
         try:
-            scenario = model.model_validate_json(line)
+            if line.startswith(NOTE):
+                session = _Note.model_validate_json(line).session
+                sessions[session.started_at] = session
+            else:
+                scenario = model.model_validate_json(line)
+                scenarios[key_of(scenario)] = scenario
         except ValidationError:
             log.warning("%s: line %d cannot be read: its scenario is done again", path, number)
-        else:
-            scenarios[scenario.id] = scenario
-    return Found(scenarios, size)
+    return Found(scenarios, size, tuple(sessions.values()))
 
 
 def _is_header(line: bytes, identity: str) -> bool:
@@ -90,7 +117,8 @@ class Journal(Generic[ScenarioT]):
         """
         self._path = path
         self._clock = clock
-        self._synced = clock.monotonic()
+        self._begun = self._synced = clock.monotonic()
+        self._session: Session | None = None
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._end = found.size if found else 0
@@ -100,6 +128,15 @@ class Journal(Generic[ScenarioT]):
             raise self._unwritable(error) from error
         if not self._end:
             self._write_line(json.dumps({"journal": FORMAT, "identity": identity}))
+
+    def begin(self, session: Session) -> None:
+        """Note this process; from now on the journal also keeps how long it has worked.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        self._session, self._begun = session, self._clock.monotonic()
+        self._note()
 
     def append(self, scenario: ScenarioT) -> None:
         """Add a finished scenario.
@@ -111,6 +148,7 @@ class Journal(Generic[ScenarioT]):
         now = self._clock.monotonic()
         if now - self._synced >= SYNC_INTERVAL_S:
             self._synced = now
+            self._note()
             self._sync()
 
     def discard(self) -> None:
@@ -130,9 +168,16 @@ class Journal(Generic[ScenarioT]):
             StoreError: the disk is full, or gone.
         """
         try:
+            self._note()
             self._sync()
         finally:
             os.close(self._file)
+
+    def _note(self) -> None:
+        if self._session is not None:
+            worked = self._clock.monotonic() - self._begun
+            note = _Note(session=self._session.model_copy(update={"seconds": worked}))
+            self._write_line(note.model_dump_json(exclude_none=True))
 
     def _write_line(self, line: str) -> None:
         content = line.encode(errors="replace") + b"\n"

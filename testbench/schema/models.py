@@ -212,6 +212,8 @@ class RunRecord(Model):
     started_at: datetime
     wall_seconds: float = Field(ge=0)
     identity: str | None = Field(default=None, description="Digest of input, target and settings: names this very run.")
+    repeats: int = Field(default=1, ge=1, description="How often each scenario was run.")
+    shard: str | None = Field(default=None, description="Which part of a run this is, e.g. `1/4`; absent for all.")
 
 
 class ExecutedExperiment(Experiment):
@@ -285,6 +287,9 @@ class EvaluationRecord(Model):
     testbench_version: str
     started_at: datetime
     wall_seconds: float = Field(ge=0)
+    identity: str | None = Field(
+        default=None, description="Digest of answers, metrics and judge: names this very evaluation."
+    )
 
 
 class EvaluatedExperiment(ExecutedExperiment):

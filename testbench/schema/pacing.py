@@ -77,17 +77,22 @@ class Turn:
 
 
 class Pacer:
-    """Lets as many go on at once as the pace says, in the order in which they came. For one event loop."""
+    """Lets as many go on at once as the pace says, each queue in the order of coming. For one event loop."""
 
     def __init__(self, pace: Pace) -> None:
         self.pace = pace
         self.in_flight = 0
+        self._ahead: deque[asyncio.Future[None]] = deque()
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
-    async def turn(self) -> AsyncIterator[Turn]:
-        """Wait for a place and hold it inside the block."""
-        await self._take_place()
+    async def turn(self, *, ahead: bool = False) -> AsyncIterator[Turn]:
+        """Wait for a place and hold it inside the block.
+
+        `ahead` is for what goes on with something that was begun: it comes before everything that is new, so that
+        what is begun is ended, and not ever more begun.
+        """
+        await self._take_place(self._ahead if ahead else self._waiting)
         turn = Turn(self.pace.epoch)
         try:
             yield turn
@@ -96,12 +101,12 @@ class Pacer:
             self.in_flight -= 1
             self._let_go_on()
 
-    async def _take_place(self) -> None:
-        if self.in_flight < self.pace.places and not self._waiting:
+    async def _take_place(self, queue: deque[asyncio.Future[None]]) -> None:
+        if self.in_flight < self.pace.places and not self._ahead and not self._waiting:
             self.in_flight += 1
             return
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
+        queue.append(place)
         try:
             await place
         except asyncio.CancelledError:
@@ -111,8 +116,8 @@ class Pacer:
             raise
 
     def _let_go_on(self) -> None:
-        while self._waiting and self.in_flight < self.pace.places:
-            place = self._waiting.popleft()
+        while (queue := self._ahead or self._waiting) and self.in_flight < self.pace.places:
+            place = queue.popleft()
             if not place.done():
                 self.in_flight += 1
                 place.set_result(None)

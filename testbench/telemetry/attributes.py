@@ -1,8 +1,8 @@
 """Every name that leaves Testbench over OTLP: resources, gauges, events, spans and their attributes.
 
 Dashboards, alerts and links are built on these names, so they change here and nowhere else. Names without a dot are the
-telemetry contract; `gen_ai.*` are OpenTelemetry's conventions for generative AI (status: development), `error.type` and
-`service.*` its stable ones.
+telemetry contract; `gen_ai.*` are OpenTelemetry's conventions for generative AI (status: development), `error.type`,
+`service.*` and those of HTTP clients its stable ones.
 """
 
 from __future__ import annotations
@@ -70,7 +70,13 @@ CONTEXT_ID: Final = "context_id"
 TASK_ID: Final = "task_id"
 MESSAGE_COUNT: Final = "message_count"
 SCENARIO_ID: Final = "scenario_id"
+REPETITION: Final = "repetition"
 STEP_ID: Final = "step_id"
+HTTP_METHOD: Final = "http.request.method"
+HTTP_STATUS: Final = "http.response.status_code"
+URL: Final = "url.full"
+SERVER_ADDRESS: Final = "server.address"
+SERVER_PORT: Final = "server.port"
 
 PLAIN_TEXT: Final = frozenset(
     {AGENT_URL, CONTEXT_ID, ERROR_TYPE, EVALUATION_LABEL, EVALUATION_NAME}

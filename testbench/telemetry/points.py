@@ -67,8 +67,8 @@ class Sample:
 def samples(experiment: EvaluatedExperiment) -> Iterator[Sample]:
     """Every evaluation with its hash: the id of its step, or of its scenario for a metric over the whole conversation.
 
-    Where the same metric judges the same step more than once, e.g. with other parameters, `-2`, `-3`... is appended; a
-    file without ids gets them made of its content.
+    From the second repetition on `-r2`, `-r3`... is appended, and where the same metric judges the same step more than
+    once, e.g. with other parameters, `-2`, `-3`...; a file without ids gets them made of its content.
     """
     seen: Counter[tuple[str, str]] = Counter()
     for evaluated in evaluations(experiment):
@@ -128,5 +128,7 @@ def _sample_attributes(sample: Sample, execution: Execution, content: bool) -> A
 def _identity(evaluated: Evaluated) -> str:
     scenario, step = evaluated.scenario, evaluated.step
     if step is not None:
-        return step.id or content_id("stp", scenario.id, scenario.name, evaluated.position, step.input)
-    return scenario.id or content_id("scn", scenario.name, [step.input for step in scenario.steps])
+        found = step.id or content_id("stp", scenario.id, scenario.name, evaluated.position, step.input)
+    else:
+        found = scenario.id or content_id("scn", scenario.name, [step.input for step in scenario.steps])
+    return found if scenario.repetition == 1 else f"{found}-r{scenario.repetition}"

@@ -18,10 +18,8 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-from opentelemetry.metrics import NoOpMeterProvider
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status, StatusCode
 
@@ -49,8 +47,8 @@ logger = logging.getLogger(__name__)
 class Tracing(Tracer, Protocol):
     """A tracer that also carries the trace into the requests of an HTTP client."""
 
-    def instrument(self, client: httpx.AsyncClient) -> None:
-        """From now on every request of `client` is a span and carries `traceparent`; call it once for each client."""
+    def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        """A transport over the given one: every request of a step is a span and carries `traceparent`."""
 
 
 @contextmanager
@@ -93,8 +91,8 @@ def _open(workflow_name: str) -> tuple[TracerProvider, CountingExporter | None]:
 class _SwitchedOff(Untraced):
     """OTEL_SDK_DISABLED: ids for the files, and not even a header for the agent."""
 
-    def instrument(self, client: httpx.AsyncClient) -> None:
-        return None
+    def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        return transport
 
 
 class _SdkSpan:
@@ -153,13 +151,10 @@ class _SdkTracing:
         with _active(self._start(attribute_text(name), _context_of(trace_id, span_id), attributes)) as span:
             yield span
 
-    def instrument(self, client: httpx.AsyncClient) -> None:
-        HTTPXClientInstrumentor.instrument_client(
-            client,
-            tracer_provider=self._provider,
-            meter_provider=NoOpMeterProvider(),
-            request_hook=_leave_secrets_out,
-        )
+    def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        from testbench.telemetry.http_spans import TracedTransport
+
+        return TracedTransport(transport, self._tracer)
 
     def _start(self, name: str, context: Context, attributes: Attributes) -> _SdkSpan:
         span = _SdkSpan(self._tracer.start_span(name, context), content=self._content)
@@ -191,12 +186,3 @@ def _context_of(trace_id: str | None, span_id: str | None) -> Context:
     except ValueError:
         return Context()
     return trace.set_span_in_context(trace.NonRecordingSpan(known), Context()) if known.is_valid else Context()
-
-
-async def _leave_secrets_out(span: trace.Span, request: object) -> None:
-    """The instrumentation records the address as it is, query and all."""
-    recorded = span.attributes if isinstance(span, ReadableSpan) else None
-    for key in ("http.url", "url.full"):
-        url = (recorded or {}).get(key)
-        if isinstance(url, str):
-            span.set_attribute(key, shown_url(url))

@@ -54,6 +54,22 @@ scripted_judge.ScriptedJudge()
     reply_text(text); malformed_next(n=1, text=...); finish_reason(reason); cost(usd|None); embedding(text, vector)
     tokens(text), prompt_tokens(body), hash_vector(text): what the server counts and embeds
 
+scripted_chat.ScriptedChat()                              a model under test, streamed or whole
+    base_url: str (ends in /v1); chats: list[Request]; bodies: list[dict]; held: int
+    says(*answers)     str | Says(text, calls, finish_reason, refusal, cut, error) | callable(body); the last for good
+    Call(name, arguments="{}", id=""); cost(usd|None); without_usage(); refuses(*options); hold_streams()
+
+tool_server.ToolServer()                                  tools over HTTP
+    tool(name, result | callable(arguments)) -> url; calls: list[(name, arguments)]
+
+mcp_server.McpToolServer(*functions, token=None)          the SDK's own server, streamable HTTP
+    url: str; headers: list[dict]
+
+websocket_agent.WebSocketAgent()                          the reference system's agent WebSocket
+    url: str; received: list[dict]; messages: list[str]; headers; open: int; greeting; refuse_next: list[int]
+    says(*scripts)     lists of frames: chunk(text), done(text), call(name, arguments), error(code), str as it is,
+                       AWAIT_RESULT, DROP, HANG; cut(); wait_open(n)
+
 otlp_receiver.OtlpReceiver()
     endpoint: str (OTEL_EXPORTER_OTLP_ENDPOINT)
     spans: list[Span(name, trace_id, span_id, parent_id, kind, status, status_message, start_ns, end_ns, attributes,

@@ -24,12 +24,16 @@ CLOSE_SECONDS = 5.0
 
 @dataclass(frozen=True)
 class Reply:
-    """One HTTP answer. With `cut_after` the full length is announced and only so many bytes are sent."""
+    """One HTTP answer. With `cut_after` the full length is announced and only so many bytes are sent.
+
+    With `pieces` the body is a stream of them, each sent as soon as it is made; a ConnectionError cuts it off.
+    """
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
     cut_after: int | None = None
+    pieces: Iterator[bytes] | None = None
 
 
 class LoopbackServer(ScriptedServer):
@@ -121,7 +125,11 @@ class _Connection(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         path, _, query = self.path.partition("?")
-        body = self.rfile.read(int(self.headers.get("content-length", 0)))
+        length = int(self.headers.get("content-length", 0))
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client gave up while it was sending
+            self.close_connection = True
+            return
         headers = {name.lower(): value for name, value in self.headers.items()}
         request = Request(self.command, path, query, headers, body)
         if not self.server.part.respond(request, self._send):
@@ -131,6 +139,9 @@ class _Connection(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in reply.headers.items():
             self.send_header(name, value)
+        if reply.pieces is not None:
+            self._stream(reply.pieces)
+            return
         self.send_header("content-length", str(len(reply.body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -138,6 +149,16 @@ class _Connection(BaseHTTPRequestHandler):
         self.wfile.flush()
         if reply.cut_after is not None:
             self.close_connection = True
+
+    def _stream(self, pieces: Iterator[bytes]) -> None:
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        self.wfile.flush()  # a stream may have nothing to say for a long time
+        for piece in pieces:
+            self.wfile.write(f"{len(piece):x}\r\n".encode() + piece + b"\r\n")
+            self.wfile.flush()
+        self.wfile.write(b"0\r\n\r\n")
+        self.wfile.flush()
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from a2a.server.agent_execution import AgentExecutor, RequestContext
 from a2a.server.context import ServerCallContext
 from a2a.server.events import EventQueue
 from a2a.server.request_handlers import DefaultRequestHandler
-from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes
+from a2a.server.routes import create_agent_card_routes, create_jsonrpc_routes, create_rest_routes
 from a2a.server.tasks import InMemoryTaskStore, TaskUpdater
 from a2a.types import (
     AgentCapabilities,
@@ -38,6 +38,7 @@ from a2a.types import (
 )
 from starlette.applications import Starlette
 from starlette.requests import Request as HttpRequest
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.types import Message as AsgiMessage
 
@@ -48,6 +49,7 @@ from tests.parts.scripting import PATIENCE_SECONDS, Fault, Request, ScriptedServ
 __all__ = ["Exchange", "RawAgent", "Received", "ScriptedAgent"]
 
 SENDING_METHODS = frozenset({"SendMessage", "SendStreamingMessage", "message/send", "message/stream"})
+REST_SENDING = ("message:send", "message:stream")
 
 logging.getLogger("a2a.server").setLevel(logging.CRITICAL)  # the SDK logs a traceback for every scripted crash
 
@@ -70,7 +72,8 @@ class ScriptedAgent(ScriptedServer):
 
     `behaviour` decides about every message (default: magic input texts). `protocol` says what the card offers, and
     "0.3-compat" also lets the server understand 0.3 requests. `advertised_origin` puts another scheme and host into the
-    card. Without a `card` the card's address answers 404. `path` is where the agent is mounted.
+    card. Without a `card` the card's address answers 404. `path` is where the agent is mounted. `binding` is the one
+    transport that the card names; HTTP+JSON (REST) is served in place of JSON-RPC, and GRPC by nobody.
     """
 
     def __init__(
@@ -82,6 +85,7 @@ class ScriptedAgent(ScriptedServer):
         streaming: bool = False,
         advertised_origin: str | None = None,
         path: str = "",
+        binding: Literal["JSONRPC", "HTTP+JSON", "GRPC"] = "JSONRPC",
     ) -> None:
         super().__init__()
         self.behaviour = behaviour
@@ -93,10 +97,15 @@ class ScriptedAgent(ScriptedServer):
         origin = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.url = origin + path
         offered = agent_card(f"{advertised_origin or origin}{path}/", protocol, streaming)
+        offered.supported_interfaces[0].protocol_binding = binding
         handler = _Handler(self, offered)
-        routes = create_jsonrpc_routes(handler, f"{path}/", enable_v0_3_compat=protocol == "0.3-compat")
+        routes: list[BaseRoute] = []
+        if binding == "JSONRPC":
+            routes += create_jsonrpc_routes(handler, f"{path}/", enable_v0_3_compat=protocol == "0.3-compat")
         if card:
             routes += create_agent_card_routes(offered, card_url=f"{path}/.well-known/agent-card.json")
+        if binding == "HTTP+JSON":
+            routes += create_rest_routes(handler, path_prefix=path)
         self._server = _Uvicorn(_Edge(self, Starlette(routes=routes)), handler)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
         self._thread.start()
@@ -219,7 +228,9 @@ class _Edge:
     def _note_message(self, request: Request) -> None:
         try:
             call = request.json()
-            message = call["params"]["message"] if call["method"] in SENDING_METHODS else None
+            if request.path.endswith(REST_SENDING):
+                call = {"method": request.path.rpartition("/")[2], "params": call}
+            message = call["params"]["message"] if call["method"] in (*SENDING_METHODS, *REST_SENDING) else None
         except (ValueError, KeyError, TypeError):
             return  # not a message; the SDK's server says what it is
         if message is not None:

@@ -1,7 +1,8 @@
 """An OpenAI-compatible server that plays the judge: verdicts are scripted, or made up from the JSON schema asked for.
 
 A judge's prompt names the schema of the wanted answer in one of three ways, all understood here: `response_format` of
-type `json_schema`, the text "JSON Schema: {...}" (RAGAS), or "json_schema: {...}" (instructor).
+type `json_schema` (its schema is held to OpenAI's strict rules), the text "JSON Schema: {...}" (RAGAS), or
+"json_schema: {...}" (instructor).
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import hashlib
 import json
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from tests.parts.loopback import LoopbackServer, Reply
@@ -38,11 +39,16 @@ class ScriptedJudge(LoopbackServer):
         self._text: str | None = None
         self._finish_reason = "stop"
         self._cost: float | None = None
+        self._refused: tuple[str, ...] = ()
         self._vectors: dict[str, list[float]] = {}
         super().__init__()
         self.base_url = f"{self.origin}/v1"
 
     # What a test scripts
+
+    def refuse_formats(self, *types: str) -> None:
+        """Answer 400 to a `response_format` of these types, as gateways do that do not know them."""
+        self._refused = types
 
     def answer(self, schema_title: str, *verdicts: Verdict) -> None:
         """The answers to prompts that want this schema, in turn, the last one for good.
@@ -95,6 +101,9 @@ class ScriptedJudge(LoopbackServer):
         match request.method, request.path:
             case "GET", "/v1/models":
                 content: Json = {"object": "list", "data": [{"id": "judge", "object": "model", "owned_by": "test"}]}
+            case "POST", "/v1/chat/completions" if fault := self._format_fault(request.json()):
+                refusal = {"error": {"message": fault, "param": "response_format", "code": None}}
+                return Reply(400, json.dumps(refusal).encode(), headers)
             case "POST", "/v1/chat/completions":
                 content = self._chat(request.json())
                 headers |= {} if self._cost is None else {COST_HEADER: str(self._cost)}
@@ -103,6 +112,18 @@ class ScriptedJudge(LoopbackServer):
             case _:
                 return Reply(404, b'{"error": {"message": "no such route"}}', headers)
         return Reply(200, json.dumps(content).encode(), headers)
+
+    def _format_fault(self, body: Json) -> str | None:
+        wanted = body.get("response_format") or {"type": "text"}
+        if wanted["type"] in self._refused:
+            return f"'response_format' of type '{wanted['type']}' is not supported with this model."
+        if wanted["type"] != "json_schema":
+            return None
+        named = wanted["json_schema"]
+        if not re.fullmatch(r"[a-zA-Z0-9_-]{1,64}", named["name"]):
+            return f"Invalid 'response_format.json_schema.name': {named['name']}"
+        fault = strict_fault(named["schema"]) if named.get("strict") else None
+        return f"Invalid schema for response_format '{named['name']}': {fault}" if fault else None
 
     def _chat(self, body: Json) -> Json:
         text = self._chat_text(body)
@@ -194,6 +215,38 @@ def wanted_schema(body: Json) -> Json | None:
             if "properties" in found or "$ref" in found:
                 return dict(found)
     return None
+
+
+_STRICT_KEYWORDS = {
+    *("$defs", "$ref", "additionalProperties", "anyOf", "const", "description"),
+    *("enum", "items", "properties", "required", "title", "type"),
+}
+
+
+def strict_fault(schema: Json) -> str | None:
+    """What breaks the rules of OpenAI's strict schemas, or None if nothing does."""
+    if schema.get("type") != "object":
+        return "the root is no object"
+    return next(_strict_faults(schema), None)
+
+
+def _strict_faults(schema: Json) -> Iterator[str]:
+    if unknown := schema.keys() - _STRICT_KEYWORDS:
+        yield f"{sorted(unknown)} not permitted"
+    if "$ref" in schema and len(schema) > 1:
+        yield "$ref cannot have keywords beside it"
+    if not {"type", "$ref", "anyOf", "enum", "const"} & schema.keys():
+        yield "a schema must have a type"
+    if schema.get("type") == "object":
+        if schema.get("additionalProperties") is not False:
+            yield "additionalProperties must be false"
+        if sorted(schema.get("required", ())) != sorted(schema.get("properties", {})):
+            yield "required must name every property"
+    if schema.get("type") == "array" and "items" not in schema:
+        yield "an array must have items"
+    below = [*schema.get("properties", {}).values(), *schema.get("$defs", {}).values(), *schema.get("anyOf", ())]
+    for part in [*below, *([schema["items"]] if "items" in schema else [])]:
+        yield from _strict_faults(part)
 
 
 def plain_value(schema: Json, name: str) -> Any:

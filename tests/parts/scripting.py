@@ -85,6 +85,13 @@ class ScriptedServer:
         self._faults: deque[Fault] = deque()
         self._rate: Callable[[], Fault | None] = lambda: None
         self._always = AS_USUAL
+        self._limit: int | None = None
+        self._refusal = AS_USUAL
+        self.served = 0
+        """Requests being handled that were not refused."""
+        self.refused = 0
+        self.loads: list[int] = []
+        """How many were in flight when each request came, itself included."""
         self._gate: Future[None] = Future()
 
     # What a test scripts
@@ -99,6 +106,11 @@ class ScriptedServer:
         """Answer the next requests with these statuses in turn; 200 stands for a normal answer."""
         for code in codes:
             self._queue(1, AS_USUAL if code == 200 else failure(code, None, None))
+
+    def refuse_beyond(self, limit: int, retry_after: float | str | None = None) -> None:
+        """From now on answer 429 to every request that comes while `limit` others are being handled."""
+        self._limit = limit
+        self._refusal = failure(429, retry_after, None)
 
     def fail_rate(
         self, probability: float, status: int = 429, seed: int = 7, retry_after: float | str | None = None
@@ -164,13 +176,18 @@ class ScriptedServer:
             self.requests.append(request)
             self.in_flight += scripted
             self.max_in_flight = max(self.max_in_flight, self.in_flight)
-            fault = self._take() if scripted else AS_USUAL
+            self.loads += [self.in_flight] * scripted
+            refuses = scripted and self._limit is not None and self.served >= self._limit
+            self.served += scripted and not refuses
+            self.refused += refuses
+            fault = self._refusal if refuses else self._take() if scripted else AS_USUAL
             self._changed.notify_all()
         try:
             yield fault
         finally:
             with self._changed:
                 self.in_flight -= scripted
+                self.served -= scripted and not refuses
                 self._changed.notify_all()
 
     def gate(self) -> Future[None]:

@@ -1,15 +1,21 @@
 """A user's regular expression on text that others wrote: it gets so much time and no more.
 
 An expression such as `(a+)+b` can take years on an answer of forty letters, and an answer is not trusted. The package
-`regex` understands all of `re` and stops when it is told to; `re` does neither.
+`regex` understands all of `re`, stops when it is told to, and lets other threads go on; `re` does none of the latter.
 """
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 TIME_LIMIT_S: Final = 1.0
-"""Seconds that one expression may take on one text."""
+"""Seconds that all expressions of one evaluation may take together."""
+
+_ends: ContextVar[float | None] = ContextVar("testbench_expressions_end", default=None)
 
 
 class PatternError(ValueError):
@@ -18,6 +24,16 @@ class PatternError(ValueError):
 
 class PatternTimeoutError(Exception):
     """The expression did not come to an end in time: nothing is known of the text."""
+
+
+@contextmanager
+def limited_time() -> Iterator[None]:
+    """Give all expressions inside the block so much time together, in this thread and those that get its context."""
+    token = _ends.set(time.monotonic() + TIME_LIMIT_S)
+    try:
+        yield
+    finally:
+        _ends.reset(token)
 
 
 def check_pattern(pattern: str) -> None:
@@ -34,12 +50,16 @@ def find(pattern: str, text: str, *, whole: bool = False, ignore_case: bool = Fa
 
     Raises:
         PatternError: the expression is none.
-        PatternTimeoutError: it took too long.
+        PatternTimeoutError: it took too long, or those before it did.
     """
     compiled = _compiled(pattern, ignore_case=ignore_case)
     look = compiled.fullmatch if whole else compiled.search
+    ends = _ends.get()
+    left = TIME_LIMIT_S if ends is None else ends - time.monotonic()
     try:
-        match = look(text, timeout=TIME_LIMIT_S)
+        if left <= 0:
+            raise TimeoutError
+        match = look(text, timeout=left, concurrent=True)
     except TimeoutError as error:
         message = f"the expression {pattern!r:.80} took more than {TIME_LIMIT_S:g} s on {len(text)} characters"
         raise PatternTimeoutError(message) from error

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
-from testbench.metrics.builtin.json_patterns import with_bounded_patterns
+from testbench.metrics.builtin.json_keywords import with_bounded_keywords
 from testbench.metrics.builtin.json_values import differences
 from testbench.metrics.builtin.metric import BuiltinMetric, verdict
 from testbench.metrics.protocol import MetricResult, Sample, SampleField
@@ -80,7 +80,7 @@ class JsonSchema(_JsonMetric):
             document = read_json(sample.response or "", fenced=self.fenced)
         except NoJsonError as error:
             return verdict(False, str(error))
-        bounded = with_bounded_patterns(validator_for(self.schema_))
+        bounded = with_bounded_keywords(validator_for(self.schema_))
         # an empty registry: a schema cannot make us fetch another one
         validator = bounded(self.schema_, registry=Registry())
         faults = [f"{fault.json_path}: {fault.message:.120}" for fault in validator.iter_errors(document)]

@@ -5,13 +5,14 @@ A new one is a subclass of `BuiltinMetric` and a line in `testbench.metrics.buil
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
-from testbench.metrics.builtin.bounded_regex import PatternTimeoutError
+from testbench.metrics.builtin.bounded_regex import PatternTimeoutError, limited_time
 from testbench.metrics.protocol import MetricResult, Sample, SampleField
 from testbench.schema.models import Failure
 
@@ -36,11 +37,16 @@ class BuiltinMetric(BaseModel, ABC):
 
     @abstractmethod
     def judge(self, sample: Sample) -> MetricResult:
-        """The score with a reason from which it can be computed again."""
+        """The score with a reason from which it can be computed again; called in a thread.
+
+        Raises:
+            TooLongError: it would take too long.
+        """
 
     async def __call__(self, sample: Sample, **overrides: Any) -> MetricResult:
         try:
-            return self.judge(replace(sample, **overrides))
+            with limited_time():
+                return await asyncio.to_thread(self.judge, replace(sample, **overrides))
         except PatternTimeoutError as error:
             return MetricResult(error=Failure(kind="timeout", message=str(error)))
 

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import Field
 
 from testbench.metrics.builtin.metric import BuiltinMetric, expected_text
+from testbench.metrics.effort import LINEAR, TOKENS, check_product
 from testbench.metrics.protocol import MetricResult, Sample, SampleField
 
 _TOKEN: Final = re.compile(
@@ -43,7 +44,9 @@ class _AgainstReference(BuiltinMetric):
 
     def pair(self, sample: Sample) -> tuple[str, str]:
         """The answer and what was expected."""
-        return sample.response or "", expected_text(self.text, sample) or ""
+        answer, expected = sample.response or "", expected_text(self.text, sample) or ""
+        check_product(len(answer), len(expected), LINEAR)
+        return answer, expected
 
 
 class Rouge(_AgainstReference):
@@ -105,6 +108,7 @@ def _longest(answer: str, expected: str) -> tuple[float, float]:
     from rapidfuzz.distance import LCSseq
 
     ours, theirs = tokens(answer), tokens(expected)
+    check_product(len(ours), len(theirs), TOKENS, "tokens")
     common = LCSseq.similarity(ours, theirs)
     return (common / len(ours) if ours else 0.0, common / len(theirs) if theirs else 0.0)
 

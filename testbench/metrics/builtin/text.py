@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from testbench.metrics.builtin.bounded_regex import check_pattern, find
 from testbench.metrics.builtin.metric import expected_text, quoted, verdict
 from testbench.metrics.builtin.normalisation import TextMetric
+from testbench.metrics.effort import CHARACTERS, check_product
 from testbench.metrics.protocol import MetricResult, Sample, SampleField
 
 Texts = str | list[str]
+PARTIAL: Final = 1e10
+"""Length of the longer text times the square of the shorter: 2,000 characters each, a third of a second."""
 
 
 def _listed(texts: Texts) -> list[str]:
@@ -131,6 +134,9 @@ class Similarity(TextMetric):
         from rapidfuzz import distance, fuzz
 
         left, right = self.normalise(sample.response or ""), self.normalise(expected_text(self.text, sample) or "")
+        shorter = min(len(left), len(right))
+        most = CHARACTERS if self.algorithm != "partial" else PARTIAL / max(1, shorter)
+        check_product(len(left), len(right), most)
         match self.algorithm:
             case "levenshtein":
                 score = distance.Levenshtein.normalized_similarity(left, right)

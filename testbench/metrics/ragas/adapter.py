@@ -5,11 +5,13 @@ Loaded by `testbench.metrics.registry` when a metric of RAGAS is first asked for
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import warnings
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel
 from ragas.messages import AIMessage, HumanMessage, ToolMessage
@@ -20,11 +22,15 @@ from testbench.metrics.adapter import FrameworkAdapter
 from testbench.metrics.judge import Judge
 from testbench.metrics.parameters import parse_parameters
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample
-from testbench.metrics.ragas import specs
+from testbench.metrics.ragas import names, specs
+from testbench.metrics.ragas.effort import check_effort
 from testbench.metrics.ragas.judge_bridge import BridgedEmbeddings, BridgedLLM, recording
 from testbench.metrics.ragas.reading import result_of, rubric_range
 from testbench.metrics.sample_fields import field_value
 from testbench.schema.models import Failure, ToolCall, Turn
+
+_COMPUTING: Final = ThreadPoolExecutor(1, "ragas")
+"""One thread: they would not be faster in several, and warnings are switched off and on for all threads at once."""
 
 Message = HumanMessage | AIMessage | ToolMessage
 
@@ -38,7 +44,7 @@ class RagasAdapter(FrameworkAdapter):
         return {name: metric.spec for name, metric in specs.metrics().items()}
 
     def aliases(self) -> Mapping[str, str]:
-        return specs.aliases()
+        return names.ALIASES
 
     def spec_for(self, name: str, parameters: Mapping[str, Any]) -> MetricSpec:
         spec = specs.metrics()[name].spec
@@ -111,10 +117,16 @@ class _RagasCallable:
     async def _ascore(self, arguments: Mapping[str, Any]) -> Any:
         if self.spec.needs_judge:
             return await self.metric.ascore(**arguments)
-        # these never wait, so no other task sees the filters changed; RAGAS warns where a score says it all
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return await self.metric.ascore(**arguments)
+        check_effort(self.spec.name, self.metric, arguments)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(_COMPUTING, _computed, self.metric, arguments)
+
+
+def _computed(metric: Any, arguments: Mapping[str, Any]) -> Any:
+    """The outcome of a metric that computes, though it says that it waits; RAGAS warns where a score says it all."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return asyncio.run(metric.ascore(**arguments))
 
 
 def arguments_of(spec: MetricSpec, names: Sequence[str], sample: Sample) -> dict[str, Any]:

@@ -66,21 +66,6 @@ _DESCRIPTIONS: Final[Mapping[str, str]] = {
 """For classes whose own first sentence does not say what they measure."""
 _NOT_FOR_USERS: Final = frozenset({"self", "llm", "embeddings", "name", "max_retries"})
 """`max_retries` of some metrics repeats judge calls that our judge has repeated already."""
-_FORMER_NAMES: Final[Mapping[str, str]] = {
-    "InstanceRubrics": "InstanceSpecificRubrics",
-    "RubricsScore": "DomainSpecificRubrics",
-    "LLMContextRecall": "ContextRecall",
-    "LLMContextPrecisionWithReference": "ContextPrecisionWithReference",
-    "LLMContextPrecisionWithoutReference": "ContextPrecisionWithoutReference",
-    "LLMSQLEquivalence": "SQLSemanticEquivalence",
-    "TopicAdherenceScore": "TopicAdherence",
-    "SummarizationScore": "SummaryScore",
-    "ChrfScore": "CHRFScore",
-    "ResponseRelevancy": "AnswerRelevancy",
-    "AnswerSimilarity": "SemanticSimilarity",
-    "LLMContextPrecision": "ContextPrecision",
-}
-"""Names of RAGAS's older interface that mean a metric of today's."""
 
 
 @dataclass(frozen=True)
@@ -110,16 +95,10 @@ def metrics() -> Mapping[str, RagasMetric]:
     return today | {cls.__name__: _describe(cls.__name__, cls) for cls in FORMER}
 
 
-@cache
-def aliases() -> Mapping[str, str]:
-    """`answer_relevancy` for `AnswerRelevancy`, the names that the classes give themselves, and former names."""
-    names = dict(_FORMER_NAMES) | {_snake_case(former): now for former, now in _FORMER_NAMES.items()}
-    for name, metric in metrics().items():
-        own = inspect.signature(metric.cls.__init__).parameters.get("name")
-        if own is not None and isinstance(own.default, str):
-            names.setdefault(own.default, name)
-        names[_snake_case(name)] = name
-    return names
+def own_name(cls: type[Any]) -> str | None:
+    """What a class calls itself, where it has a name of its own."""
+    own = inspect.signature(cls.__init__).parameters.get("name")
+    return own.default if own is not None and isinstance(own.default, str) else None
 
 
 def _describe(name: str, cls: type[Any]) -> RagasMetric:
@@ -183,7 +162,3 @@ def _first_sentence(cls: type[Any]) -> str:
     skipped = ("Modern", "Usage")
     best = next((line for line in lines if line and not line.startswith(skipped)), lines[0])
     return best.split(". ")[0].split(" This is")[0].rstrip(".:") + "."
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", name).lower()
