@@ -1,22 +1,37 @@
-"""The verdict: reads the evaluated experiment, writes verdict.json and junit.xml, and exits with what it found."""
+"""The verdict: reads the evaluated experiment, writes verdict.json and junit.xml, and exits with what it found.
+
+With a baseline it also asks whether the agent is worse than in that run. A baseline that was asked for and cannot be
+had or compared is never a pass.
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from testbench import defaults
-from testbench.command import Outcome, gate_policy, main, option, phase
-from testbench.errors import ExitCode
+from testbench.command import Outcome, gate_policy, main, option, phase, policy_of
+from testbench.errors import ExitCode, InputError
+
+if TYPE_CHECKING:
+    from testbench.schema.comparison import Baseline
+    from testbench.schema.verdict import Policy, Verdict
+
+BASELINE_HINT = "--baseline takes what testbench/evaluate.py wrote in an earlier run: a path, or s3://bucket/key."
 
 
 @phase("gate")
 @option("--input", type=click.Path(path_type=Path), default=defaults.EVALUATED_FILE, help="What evaluate wrote.")
 @option("--output", type=click.Path(path_type=Path), default=defaults.VERDICT_FILE, help="The verdict as JSON.")
 @option("--junit", type=click.Path(path_type=Path), default=defaults.JUNIT_FILE, help="The verdict for test systems.")
+@option("--summary", type=click.Path(path_type=Path), help="The verdict in Markdown, for a pull request or a job.")
 @gate_policy
 def command(**options: Any) -> Outcome:
     """Say whether the agent is good enough, and end with exit code 0 for pass and 1 for fail.
@@ -24,23 +39,74 @@ def command(**options: Any) -> Outcome:
     An empty run, or one that could not be judged, is neither: exit codes 4 and 3.
     """
     from testbench.gating.junit import junit_xml
+    from testbench.gating.markdown import summary
     from testbench.gating.verdict import reach_verdict
     from testbench.schema.files import read_phase_file, remove, write_bytes, write_model
     from testbench.schema.models import EvaluatedExperiment
-    from testbench.schema.verdict import Policy
+    from testbench.schema.selection import refuse_what_matches_nothing, selected
 
-    for of_an_earlier_run in (options["output"], options["junit"]):
+    written = [options[name] for name in ("output", "junit", "summary") if options[name] is not None]
+    for of_an_earlier_run in written:
         remove(of_an_earlier_run)
+    policy = policy_of(options)
     experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="testbench/evaluate.py")
-    policy = Policy(min_pass_rate=options["min_pass_rate"], max_error_rate=options["max_error_rate"])
-    verdict = reach_verdict(experiment, policy)
+    refuse_what_matches_nothing(experiment, policy)
+    baseline = read_baseline(options["baseline"], policy) if options["baseline"] else None
+    verdict = reach_verdict(experiment, policy, baseline)
     workflow = experiment.run.workflow_name if experiment.run else defaults.WORKFLOW_NAME
+    judged = selected(experiment, policy)
+    write_bytes(options["junit"], junit_xml(judged, workflow))
+    if options["summary"] is not None:
+        write_bytes(options["summary"], summary(verdict, judged, workflow).encode())
     write_model(options["output"], verdict)
-    write_bytes(options["junit"], junit_xml(experiment, workflow))
     if not options["as_json"]:
-        for reason in verdict.reasons:
-            click.echo(f"  - {reason}")
+        _show(verdict)
     return Outcome(verdict.sentence, verdict.model_dump(mode="json"), ExitCode(verdict.exit_code))
+
+
+def _show(verdict: Verdict) -> None:
+    from testbench.gating.screen import lines
+
+    for line in lines(verdict):
+        click.echo(line)
+
+
+def read_baseline(location: str, policy: Policy) -> Baseline:
+    """The earlier run that `location` names, as far as the policy selects it.
+
+    Raises:
+        InputError: it is not there, or no evaluated experiment.
+        StoreError: it is there, or may be, and cannot be read.
+    """
+    from testbench.schema.comparison import remember
+    from testbench.schema.evaluated_file import read_light
+    from testbench.schema.selection import selected
+    from testbench.sources.location import parse_location
+
+    place = parse_location(location)
+    with _on_this_machine(location) as path:
+        try:
+            experiment = read_light(path)
+        except InputError as error:
+            raise InputError(error.message.replace(str(path), place.shown), hint=BASELINE_HINT) from error
+    return remember(selected(experiment, policy), place.shown)
+
+
+@contextmanager
+def _on_this_machine(location: str) -> Iterator[Path]:
+    """The path of a file, or of a copy of what lies elsewhere."""
+    from testbench.sources.fetch import opened
+    from testbench.sources.location import FileLocation, parse_location
+
+    place = parse_location(location)
+    if isinstance(place, FileLocation):
+        yield place.path
+        return
+    with opened(place, os.environ) as remote, tempfile.NamedTemporaryFile(suffix=".json") as copy:
+        while piece := remote.content.read(1 << 20):
+            copy.write(piece)
+        copy.flush()
+        yield Path(copy.name)
 
 
 if __name__ == "__main__":

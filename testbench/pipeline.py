@@ -1,20 +1,21 @@
 """All phases in one go, in one process, from one YAML file: setup, run, evaluate, publish, visualize and gate.
 
 A section of the file is a phase, and its keys are the arguments and options of that phase's script. The command line
-(`--set run.agent_url=…`) wins over the environment, the environment over the file, the file over the default.
+(`--set run.agent_url=…`) wins over the environment, the environment over the file, the file over the default. What the
+gate is asked for is the default of the report, so that both say the same.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
 from testbench import defaults
-from testbench.command import Outcome, last_line, main, option, phase
+from testbench.command import POLICY_OPTIONS, Outcome, last_line, main, option, phase
 from testbench.errors import ExitCode, InputError, TelemetryError, TestbenchError
 
 PHASES = ("setup", "run", "evaluate", "publish", "visualize", "gate")
@@ -39,11 +40,8 @@ def command(config: Path, settings: tuple[str, ...], **options: Any) -> Outcome:
     sections = _read_sections(config)
     sections |= {name: options[name] for name in IDENTITY if options[name] is not None}
     overrides = _overrides(settings)
-    contexts = [
-        _context(phase_command, _settings(phase_command, sections, config), overrides, as_json=options["as_json"])
-        for phase_command in _commands()
-        if phase_command.name != "publish" or sections.get("publish") is not None
-    ]
+    contexts = list(_contexts(sections, config, overrides, as_json=options["as_json"]))
+    _remove_results(contexts)
     outcomes: dict[str, Outcome] = {}
     for context in contexts:
         outcome = _perform(context)
@@ -57,6 +55,32 @@ def _commands() -> Iterator[click.Command]:
 
     for name in PHASES:
         yield import_module(f"testbench.{name}").command
+
+
+def _contexts(
+    sections: Mapping[str, Any], config: Path, overrides: Mapping[str, dict[str, str]], *, as_json: bool
+) -> Iterator[click.Context]:
+    """Every phase with its settings, in order; all of them are checked before the first one runs."""
+    commands = {str(found.name): found for found in _commands()}
+    settings = {name: _settings(found, sections, config) for name, found in commands.items()}
+    gate = _context(commands["gate"], settings["gate"], overrides, as_json=as_json)
+    settings["visualize"] = {name: gate.params[name] for name in POLICY_OPTIONS} | settings["visualize"]
+    for name, found in commands.items():
+        if name == "gate":
+            yield gate
+        elif name != "publish" or sections.get("publish") is not None:
+            yield _context(found, settings[name], overrides, as_json=as_json)
+
+
+def _remove_results(contexts: Sequence[click.Context]) -> None:
+    """What an earlier run concluded must not outlive a run that ends before its own conclusion."""
+    from testbench.schema.files import remove
+
+    for context in contexts:
+        if context.command.name in ("visualize", "gate"):
+            for name in ("output", "junit", "summary"):
+                if context.params.get(name) is not None:
+                    remove(context.params[name])
 
 
 def _read_sections(config: Path) -> dict[str, Any]:
@@ -89,6 +113,8 @@ def _settings(phase_command: click.Command, sections: Mapping[str, Any], config:
     name = str(phase_command.name)
     known = {parameter.name for parameter in phase_command.params}
     section = {str(key).replace("-", "_"): value for key, value in sections.get(name, {}).items()}
+    several = {parameter.name for parameter in phase_command.params if getattr(parameter, "multiple", False)}
+    section |= {key: [value] for key, value in section.items() if key in several and isinstance(value, str)}
     for key in section:
         if key not in known:
             raise InputError(f"{config}: unknown key {key!r} in section {name!r}", hint=_see_help(phase_command))

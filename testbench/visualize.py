@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.command import Outcome, gate_policy, main, option, phase
+from testbench.command import Outcome, gate_policy, main, option, phase, policy_of
 
 if TYPE_CHECKING:
     from testbench.schema.verdict import Verdict
@@ -22,9 +22,8 @@ if TYPE_CHECKING:
 @click.argument("execution_number", type=int)
 @option("--input", type=click.Path(path_type=Path), default=defaults.EVALUATED_FILE, help="What evaluate wrote.")
 @option("--output", type=click.Path(path_type=Path), default=defaults.REPORT_FILE, help="The report.")
-@option("--baseline", type=click.Path(path_type=Path), help="An earlier evaluated experiment to compare with.")
 @option("--trace-url", help="Link to a trace, with {trace_id} and, if wanted, {span_id}: https://…/{trace_id}.")
-@option("--verdict", type=click.Path(path_type=Path), help="What gate wrote, instead of the two rates.")
+@option("--verdict", type=click.Path(path_type=Path), help="What gate wrote, instead of what it takes.")
 @gate_policy
 def command(**options: Any) -> Outcome:
     """Write one HTML file that a team lead reads, an engineer searches and an auditor prints.
@@ -45,28 +44,34 @@ def command(**options: Any) -> Outcome:
 
 def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
     """The page, the verdict that it shows, and of how many steps it tells."""
+    from testbench.gate import read_baseline
     from testbench.gating.verdict import reach_verdict
     from testbench.report.embed import Packer
-    from testbench.report.reading import EvaluatedFile, light, read_baseline, read_verdict
+    from testbench.report.reading import read_verdict
     from testbench.report.render import page
     from testbench.report.rows import Links, details
     from testbench.report.view import Labels, build_view
-    from testbench.schema.verdict import Policy
+    from testbench.schema.evaluated_file import EvaluatedFile, light
+    from testbench.schema.selection import is_selected, refuse_what_matches_nothing, regraded
 
+    policy = policy_of(options)
     links = Links.to(options["trace_url"])
     labels = Labels(options["workflow_name"], options["execution_id"], options["execution_number"])
-    baseline = read_baseline(options["baseline"]) if options["baseline"] else None
-    file, packer, scenarios = EvaluatedFile(options["input"]), Packer(), []
+    baseline = read_baseline(options["baseline"], policy) if options["baseline"] else None
+    file, packer, everything, shown = EvaluatedFile(options["input"]), Packer(), [], []
     for scenario in file.scenarios():
-        for detail in details(scenario, baseline, links):
-            packer.add(detail)
-        scenarios.append(light(scenario))
-    experiment = file.frame(tuple(scenarios))
+        everything.append(light(scenario))
+        if is_selected(scenario, policy.only):
+            judged = regraded(scenario, policy.thresholds)
+            for detail in details(judged, baseline, links):
+                packer.add(detail)
+            shown.append(light(judged))
+    refuse_what_matches_nothing(file.frame(tuple(everything)), policy)
+    experiment = file.frame(tuple(shown))
     if options["verdict"]:
         verdict = read_verdict(options["verdict"], experiment)
     else:
-        policy = Policy(min_pass_rate=options["min_pass_rate"], max_error_rate=options["max_error_rate"])
-        verdict = reach_verdict(experiment, policy)
+        verdict = reach_verdict(experiment, policy, baseline)
     view = build_view(experiment, verdict, labels, baseline)
     return page(view, packer), verdict, view.cards.steps
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbench.gating.verdict import reach_verdict
-from testbench.report.comparison import Baseline
+from testbench.schema.comparison import Baseline
 from testbench.report.embed import Packer
 from testbench.report.render import page
 from testbench.report.rows import Links, details

@@ -131,3 +131,42 @@ def test_a_mistake_in_the_file_is_told_with_its_place(
 
 def test_a_missing_file_is_bad_input(folder: Path) -> None:
     assert main(command, ["nowhere.yaml"]) == 2
+
+
+def test_results_of_an_earlier_run_do_not_outlive_a_run_that_ends_early(
+    folder: Path, agent: ScriptedAgent, nobody: str
+) -> None:
+    settings = {"summary": "data/results/summary.md"}
+    assert run(folder, sections(agent.url, gate=settings)) == 0
+    results = folder / "data/results"
+    assert len(list(results.iterdir())) == 4
+    assert run(folder, sections(nobody, gate=settings)) == 3
+    assert list(results.iterdir()) == []
+
+
+def test_the_report_judges_by_what_the_gate_is_asked_for(folder: Path, agent: ScriptedAgent) -> None:
+    two = json.loads(json.dumps(EXPERIMENT))
+    impossible = {"metric_name": "builtin.contains", "parameters": {"text": "no agent says this"}}
+    two["scenarios"].append({"name": "hard", "tags": ["hard"], "steps": [{"input": "hello", "metrics": [impossible]}]})
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(two))
+    for settings, sentence in (
+        ({"min_pass_rate": 0.5}, "PASS: 1 of 2 steps passed (50% required)."),
+        ({"threshold": "builtin.contains=0"}, "PASS: 2 of 2 steps passed (100% required)."),
+        ({"only": ["hard"]}, "FAIL: 0 of 1 steps passed (100% required)."),
+    ):
+        run(folder, sections(agent.url, gate=settings))
+        assert json.loads((folder / "data/results/verdict.json").read_text())["sentence"] == sentence
+        assert sentence in (folder / "data/results/evaluation_report.html").read_text()
+
+
+def test_a_baseline_is_a_setting_of_the_gate(folder: Path, agent: ScriptedAgent) -> None:
+    assert run(folder, sections(agent.url)) == 0
+    earlier = folder / "data/experiments/evaluated_experiment.json"
+    (folder / "before.json").write_bytes(earlier.read_bytes())
+    again = {"run": {"agent_url": agent.url, "fresh": True}}
+    assert run(folder, sections(agent.url, gate={"baseline": "before.json"}, **again)) == 0
+    verdict = json.loads((folder / "data/results/verdict.json").read_text())
+    assert verdict["baseline"]["comparable"]
+    assert verdict["sentence"] in (folder / "data/results/evaluation_report.html").read_text()
+    assert run(folder, sections(agent.url, gate={"baseline": "nowhere.json"})) == 2
+    assert run(folder, sections(agent.url, gate={"baseline": str(earlier)})) == 3, "the run itself"

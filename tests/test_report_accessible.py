@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from testbench.report.comparison import remember
+from testbench.schema.comparison import remember
 from tests.parts.chromium import OpenedReport, chromium
 from tests.report_factory import experiment
 from tests.report_files import report_file

@@ -5,14 +5,19 @@ from __future__ import annotations
 import pytest
 
 from testbench.gating.verdict import reach_verdict
-from testbench.report.comparison import Before, Comparison, change, remember
 from testbench.report.view import Labels, ReportView, build_view
+from testbench.schema.checks import Attempt, Check
+from testbench.schema.comparison import Comparison, change, remember
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario
 from testbench.schema.summary import CheckVerdict
 from testbench.schema.verdict import Policy
 from tests.report_factory import experiment
 
 LABELS = Labels("nightly", "exec-1", 1)
+
+
+def checked(verdict: CheckVerdict, scores: dict[str, float]) -> Check:
+    return Check("k", "k", "c", "s", "t", 1.0, (), False, {}, (Attempt(1, verdict, scores),))
 
 
 def compared(now: EvaluatedExperiment, earlier: EvaluatedExperiment) -> tuple[ReportView, Comparison]:
@@ -44,16 +49,16 @@ def test_a_run_against_itself_is_the_same_throughout() -> None:
     ],
 )
 def test_losing_a_pass_is_worse_whatever_comes_instead(before: CheckVerdict, now: CheckVerdict, kind: str) -> None:
-    assert change(Before("s", "t", before, {}), now, {}).kind == kind
+    assert change(checked(before, {}), now, {}).kind == kind
 
 
 def test_the_difference_is_over_metrics_that_both_runs_scored() -> None:
-    found = change(Before("s", "t", "pass", {"a": 0.5, "gone": 0.1}), "pass", {"a": 0.75, "new": 1.0})
+    found = change(checked("pass", {"a": 0.5, "gone": 0.1}), "pass", {"a": 0.75, "new": 1.0})
     assert found.delta == pytest.approx(0.25)
 
 
 def test_without_a_score_in_common_there_is_no_difference() -> None:
-    assert change(Before("s", "t", "error", {}), "pass", {"a": 0.75}).delta is None
+    assert change(checked("error", {}), "pass", {"a": 0.75}).delta is None
 
 
 def test_steps_that_only_one_run_has_are_new_or_gone() -> None:

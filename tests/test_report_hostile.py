@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from testbench.report.comparison import remember
+from testbench.schema.comparison import remember
 from testbench.report.visible import segments
 from tests.hostile_report import LONG, PAYLOADS, hostile_experiment
 from tests.parts.chromium import OpenedReport, chromium

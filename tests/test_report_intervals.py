@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.report.intervals import mean_interval, student_t_quantile, wilson
+from testbench.schema.intervals import mean_interval, student_t_quantile, wilson
 
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 

@@ -14,7 +14,7 @@ import pytest
 
 from testbench.gating.verdict import reach_verdict
 from testbench.report.chartjs import chart_js
-from testbench.report.comparison import remember
+from testbench.schema.comparison import remember
 from testbench.report.render import SCRIPTS, STYLES, cut, moment, money, percent, score, seconds
 from testbench.report.visible import plain, segments
 from testbench.schema.models import EvaluatedExperiment

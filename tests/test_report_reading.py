@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from testbench.errors import InputError
 from testbench.gating.verdict import reach_verdict
-from testbench.report import reading
-from testbench.report.reading import EvaluatedFile, light, read_verdict
+from testbench.report.reading import read_verdict
+from testbench.schema import evaluated_file
+from testbench.schema.evaluated_file import EvaluatedFile, light
 from testbench.schema.files import read_phase_file, write_model
 from testbench.schema.models import EvaluatedExperiment
 from testbench.schema.summary import summarize
@@ -38,7 +39,7 @@ def test_pieces_of_any_size_and_any_layout_give_the_same(
     members = list(document.items())[:: -1 if reverse else 1]
     path.write_text(json.dumps(dict(members), indent=indent), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(reading, "PIECE", piece)
+        patch.setattr(evaluated_file, "PIECE", piece)
         assert read(path) == made
 
 

@@ -10,14 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.gating.statistics import (
-    POWER,
-    holm,
-    mcnemar_p_value,
-    pairs_for_drop,
-    sign_flip_p_value,
-    smallest_drop,
-)
+from testbench.gating.power import POWER, pairs_for_drop, smallest_drop
+from testbench.gating.statistics import holm, mcnemar_p_value, sign_flip_p_value
 
 ALPHA = 0.05
 RUNS = 1_000
@@ -92,6 +86,7 @@ def test_so_few_steps_show_no_drop_at_all() -> None:
 @pytest.mark.parametrize("drop", [0.02, 0.05, 0.1, 0.3])
 def test_enough_pairs_are_just_enough(drop: float) -> None:
     enough = pairs_for_drop(drop, ALPHA)
+    assert enough is not None
     at_enough, below = smallest_drop(enough, ALPHA), smallest_drop(enough - 1, ALPHA)
     assert at_enough is not None
     assert below is not None

@@ -42,7 +42,7 @@ def experiment(*steps: dict[str, Any], scenario_results: tuple[str, ...] = ()) -
     scenario = {
         "name": "s",
         "id": "scn_1",
-        "steps": list(steps),
+        "steps": [each | {"id": f"stp_{number}"} for number, each in enumerate(steps, start=1)],
         "metrics": [metric] * len(whole),
         "evaluations": whole,
     }

@@ -69,9 +69,18 @@ def test_dataset_without_user_input(bench: Bench) -> None:
     assert bench.files() == {"d.csv"}
 
 
-def test_unknown_metric(bench: Bench, weather_agent: str) -> None:
-    with_metric(bench, "builtin.tool_cals")
+def test_unknown_metric_is_found_before_anything_is_sent(bench: Bench) -> None:
+    ended = bench.run("setup", str(sample_path("weather.csv")), "--metric=builtin.tool_cals")
+    assert "builtin.tool_cals" in told(ended, 2)
+    assert "builtin.tool_calls" in ended.err, "the nearest name is in the hint"
+    assert bench.files() == set()
+
+
+def test_unknown_metric_in_an_executed_file(bench: Bench, weather_agent: str) -> None:
+    with_metric(bench, "builtin.tool_calls")
     assert bench.run("run", weather_agent).code == 0
+    executed = bench.folder / EXECUTED
+    executed.write_text(executed.read_text().replace("builtin.tool_calls", "builtin.tool_cals"))
     before = bench.files()
     ended = bench.run("evaluate")
     assert "builtin.tool_cals" in told(ended, 2)

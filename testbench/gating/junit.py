@@ -2,98 +2,196 @@
 
 A suite is a scenario, a case is one metric on one step. Names are made of content, so a case is the same case on every
 run. A missed threshold is a `failure`; what could not be judged is an `error`, as for any other test that broke.
+
+Repetitions of a scenario are one suite, and all results of a metric on a step one case, which ends as the worst of
+them: error before failure before passed. A case that passed sometimes therefore fails, and says how often it passed in
+its message and in the property `passed_attempts`, e.g. `3/5`. What informs only, or is in quarantine, never fails.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from xml.etree import ElementTree as ET  # writes XML, parses none  # nosec B405
 
 from testbench.printable import printable
-from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Evaluation
+from testbench.schema.checks import repetitions_of
+from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Evaluation, Metric, Usage
+from testbench.schema.summary import cluster_of, in_quarantine, missing_metrics, status_of, total_usage
 
 INPUT_LENGTH = 60
 """Characters of the user's input that a case's name shows."""
+MESSAGE_LENGTH = 500
+
+
+@dataclass(frozen=True)
+class Said:
+    """How one attempt at a case ended: the element of JUnit (empty where it passed), its type, and why."""
+
+    tag: str = ""
+    message: str = ""
+    kind: str | None = None
+
+
+WORST = ("error", "failure", "skipped", "")
+LOST = Said("error", "the file does not hold this attempt")
+
+
+@dataclass(frozen=True)
+class Suite:
+    """All attempts at one scenario; `lost` is how many more there should be."""
+
+    attempts: Sequence[EvaluatedScenario]
+    lost: int
+    default_threshold: float
+
+    @property
+    def name(self) -> str:
+        return printable(self.attempts[0].name)
+
+    @property
+    def traces(self) -> str | None:
+        return " ".join(scenario.trace_id for scenario in self.attempts if scenario.trace_id) or None
 
 
 def junit_xml(experiment: EvaluatedExperiment, name: str) -> bytes:
     """The document as UTF-8; well-formed whatever the agent said."""
     root = ET.Element("testsuites", name=printable(name))
-    for scenario in experiment.scenarios:
-        root.append(_suite(scenario))
+    groups: dict[str, list[EvaluatedScenario]] = {}
+    for number, scenario in enumerate(experiment.scenarios):
+        groups.setdefault(cluster_of(scenario) if scenario.id else str(number), []).append(scenario)
+    expected = repetitions_of(experiment)
+    for attempts in groups.values():
+        root.append(_suite(Suite(attempts, max(0, expected - len(attempts)), experiment.default_threshold)))
     _count(root, root.iter("testcase"))
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 
-def _suite(scenario: EvaluatedScenario) -> ET.Element:
-    suite = ET.Element("testsuite", name=printable(scenario.name))
-    _properties(suite, {"scenario_id": scenario.id, "trace_id": scenario.trace_id})
-    for step in scenario.steps:
-        suite.extend(_step_cases(scenario, step))
-    for evaluation in scenario.evaluations:
-        case = _case(scenario, f"{evaluation.metric.metric_name}: whole conversation [{scenario.id}]")
-        _outcome(case, evaluation)
-        suite.append(case)
-    _count(suite, suite.iter("testcase"))
-    return suite
+def _suite(suite: Suite) -> ET.Element:
+    first = suite.attempts[0]
+    element = ET.Element("testsuite", name=suite.name)
+    _properties(element, {"scenario_id": first.id, "provider": first.provider, "trace_id": suite.traces})
+    for steps in zip(*(scenario.steps for scenario in suite.attempts), strict=False):
+        element.extend(_step_cases(suite, steps))
+    element.extend(_metric_cases(suite, suite.attempts, f"whole conversation [{first.id}]"))
+    _count(element, element.iter("testcase"))
+    return element
 
 
-def _step_cases(scenario: EvaluatedScenario, step: EvaluatedStep) -> list[ET.Element]:
-    subject = f"{printable(step.input, INPUT_LENGTH)} [{step.id}]"
-    answered = _case(scenario, f"answered: {subject}", step.latency_ms)
-    if step.usage is not None:
-        _properties(answered, {"input_tokens": step.usage.input_tokens, "output_tokens": step.usage.output_tokens})
+def _step_cases(suite: Suite, steps: Sequence[EvaluatedStep]) -> Iterator[ET.Element]:
+    subject = f"{printable(steps[0].input, INPUT_LENGTH)} [{steps[0].id}]"
+    answered = _case(suite, f"answered: {subject}", steps)
+    said = [*map(_answered, steps), *[LOST] * suite.lost]
+    usage = total_usage(step.usage for step in steps)
+    _properties(answered, {"trace_id": suite.traces, **_spent(usage), **_passed(said)})
+    _conclude(answered, said, apart=steps[0].quarantine)
+    yield answered
+    yield from _metric_cases(suite, steps, subject)
+
+
+def _answered(step: EvaluatedStep) -> Said:
     if step.error is not None:
-        _say(answered, "error", step.error.message, step.error.kind)
-    elif step.status == "skipped":
-        _say(answered, "skipped", "An earlier step of the scenario failed.")
-    cases = [answered]
-    for evaluation in step.evaluations:
-        case = _case(scenario, f"{evaluation.metric.metric_name}: {subject}")
-        _outcome(case, evaluation)
-        cases.append(case)
-    return cases
+        return Said("error", step.error.message, step.error.kind)
+    return Said("skipped", "An earlier step of the scenario failed.") if step.status == "skipped" else Said()
 
 
-def _case(scenario: EvaluatedScenario, name: str, latency_ms: float | None = None) -> ET.Element:
-    seconds = "0" if latency_ms is None else f"{latency_ms / 1000:.3f}"
-    return ET.Element("testcase", classname=printable(scenario.name), name=printable(name), time=seconds)
+def _metric_cases(
+    suite: Suite, owners: Sequence[EvaluatedStep | EvaluatedScenario], subject: str
+) -> Iterator[ET.Element]:
+    """A case for each metric, in whichever attempt it is; a metric that judges a step twice has two cases."""
+    by_name: dict[str, list[tuple[Metric, Evaluation | None]]] = {}
+    for owner in owners:
+        for name, found in _numbered(owner):
+            by_name.setdefault(name, []).append(found)
+    for name, results in by_name.items():
+        metric = results[0][0]
+        case = _case(suite, f"{name}: {subject}")
+        said = [_said(found, evaluation, suite.default_threshold) for found, evaluation in results]
+        said += [LOST] * (len(owners) - len(results) + suite.lost)
+        judged = [evaluation for _, evaluation in results if evaluation is not None]
+        about = _about(metric, judged, suite.default_threshold)
+        _properties(case, {**about, **_passed(said), "trace_id": suite.traces})
+        _conclude(case, said, apart=in_quarantine(owners[0]), informs=not metric.gating)
+        yield case
 
 
-def _outcome(case: ET.Element, evaluation: Evaluation) -> None:
-    result, metric = evaluation.result, evaluation.metric
-    usage = result.usage
-    _properties(
-        case,
-        {
-            "score": result.score,
-            "threshold": metric.threshold,
-            "gating": metric.gating,
-            "judge_model": result.judge_model,
-            "input_tokens": usage.input_tokens if usage else None,
-            "output_tokens": usage.output_tokens if usage else None,
-            "cost_usd": usage.cost_usd if usage else None,
-        },
-    )
-    reason = result.reason or ""
-    if not metric.gating and result.result != "pass":
-        _say(case, "skipped", f"informs only: {result.result}, score {result.score}: {reason}")
-    elif result.result == "fail":
-        _say(case, "failure", f"score {result.score:.3f} is below the threshold {metric.threshold}: {reason}")
-    elif result.result == "error":
-        kind, message = (result.error.kind, result.error.message) if result.error else ("error", reason)
-        _say(case, "error", message, kind)
-    elif result.result == "skipped":
-        _say(case, "error", f"not judged: {reason}", "skipped")
+def _numbered(owner: EvaluatedStep | EvaluatedScenario) -> Iterator[tuple[str, tuple[Metric, Evaluation | None]]]:
+    found: list[tuple[Metric, Evaluation | None]] = [(one.metric, one) for one in owner.evaluations]
+    found += [(metric, None) for metric in missing_metrics(owner)]
+    seen: Counter[str] = Counter()
+    for metric, evaluation in found:
+        seen[metric.metric_name] += 1
+        number = seen[metric.metric_name]
+        yield metric.metric_name if number == 1 else f"{metric.metric_name} ({number})", (metric, evaluation)
 
 
-def _say(case: ET.Element, tag: str, message: str, kind: str | None = None) -> None:
-    attributes = {"message": printable(message, 500)} | ({"type": printable(kind)} if kind else {})
-    ET.SubElement(case, tag, attributes)
+def _said(metric: Metric, evaluation: Evaluation | None, default_threshold: float) -> Said:
+    if evaluation is None:
+        return Said("error", "the file holds no result")
+    result, reason = evaluation.result, evaluation.result.reason or ""
+    threshold = default_threshold if metric.threshold is None else metric.threshold
+    match status_of(evaluation):
+        case "pass":
+            return Said()
+        case "fail":
+            because = f": {reason}" if reason else ""
+            return Said("failure", f"score {result.score:.3f} is below the threshold {threshold}{because}")
+        case "skipped":
+            return Said("error", f"not judged: {reason}", "skipped")
+    if result.score is not None:
+        return Said("error", f"the result {result.result!r} contradicts the score {result.score:.3f}", "contradiction")
+    return Said("error", result.error.message, result.error.kind) if result.error else Said("error", reason, "error")
 
 
-def _properties(parent: ET.Element, values: dict[str, object]) -> None:
+def _about(metric: Metric, judged: Sequence[Evaluation], default_threshold: float) -> dict[str, object]:
+    """Scores are all attempts' in order; tokens and cost their sum."""
+    results = [evaluation.result for evaluation in judged]
+    models = dict.fromkeys(result.judge_model for result in results if result.judge_model)
+    scores = [f"{result.score:g}" for result in results if result.score is not None]
+    return {
+        "score": " ".join(scores) or None,
+        "threshold": default_threshold if metric.threshold is None else metric.threshold,
+        "gating": metric.gating,
+        "judge_model": " ".join(models) or None,
+        **_spent(total_usage(result.usage for result in results)),
+    }
+
+
+def _spent(usage: Usage) -> dict[str, object]:
+    return {"input_tokens": usage.input_tokens, "output_tokens": usage.output_tokens, "cost_usd": usage.cost_usd}
+
+
+def _passed(said: Iterable[Said]) -> dict[str, object]:
+    ends = list(said)
+    return {"passed_attempts": f"{sum(not one.tag for one in ends)}/{len(ends)}"} if len(ends) > 1 else {}
+
+
+def _case(suite: Suite, name: str, steps: Sequence[EvaluatedStep] = ()) -> ET.Element:
+    latencies = [step.latency_ms for step in steps if step.latency_ms is not None]
+    seconds = f"{math.fsum(latencies) / 1000:.3f}" if latencies else "0"
+    return ET.Element("testcase", classname=suite.name, name=printable(name), time=seconds)
+
+
+def _conclude(case: ET.Element, said: Sequence[Said], *, apart: bool = False, informs: bool = False) -> None:
+    """The element that says how the case ended, if it did not pass."""
+    worst = min(said, key=lambda one: WORST.index(one.tag))
+    if not worst.tag:
+        return
+    message = worst.message
+    if len(said) > 1:
+        message = f"passed {sum(not one.tag for one in said)} of {len(said)} attempts: {message}"
+    if apart or informs:
+        why = "in quarantine" if apart else "informs only"
+        worst = Said("skipped", f"{why}: {worst.tag}: {message}")
+        message = worst.message
+    attributes = {"message": printable(message, MESSAGE_LENGTH)}
+    ET.SubElement(case, worst.tag, attributes | ({"type": printable(worst.kind)} if worst.kind else {}))
+
+
+def _properties(parent: ET.Element, values: Mapping[str, object]) -> None:
     present = {name: value for name, value in values.items() if value is not None}
     if present:
         holder = ET.SubElement(parent, "properties")

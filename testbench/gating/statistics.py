@@ -1,4 +1,4 @@
-"""Is it worse than the last one, and how much worse would it have to be to be seen? Pure; SciPy does the maths.
+"""Is it worse than the last one? Pure; NumPy and SciPy compute.
 
 Used by `testbench.gating.comparison`. All tests are one-sided (only *worse* raises an alarm), paired, and treat a
 scenario as one unit: the steps of a conversation succeed and fail together, so counting each as evidence of its own
@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy import stats
 
 RESAMPLES = 9_999
-"""Sign flips that are drawn where there are too many to try all."""
-POWER = 0.8
-"""Chance with which a drop of the stated size would have been seen."""
+"""Sign patterns that are drawn where there are too many to try all."""
+FEW = 13
+"""Scenarios up to which all patterns are tried."""
+MANY = 500
+"""Scenarios from which on the sum of random signs is normal for all that matters here."""
 
 
 def mcnemar_p_value(worse: int, better: int) -> float:
@@ -33,23 +36,30 @@ def sign_flip_p_value(differences: Mapping[str, Sequence[float]], tolerance: flo
 
     `differences` are after minus before, by scenario; a mean that is at most `tolerance` lower raises no alarm. The
     permutation test of Fisher (The Design of Experiments, 1935, section 21), over all sign patterns where there are
-    few, else over `RESAMPLES` of them from a fixed seed.
+    few; else over `RESAMPLES` of them from a fixed seed, the observed one counted too (Phipson & Smyth, Statistical
+    Applications in Genetics and Molecular Biology 9, 2010); and for very many by the normal limit of the same sum. On
+    differences of -1, 0 and 1, one for each scenario, it is McNemar's test.
     """
     sums = np.array([math.fsum(value + tolerance for value in group) for group in differences.values()])
-    if sums.size == 0 or not np.any(sums):
+    sums = np.sort(sums[sums != 0])  # zero has no sign, and the order of the scenarios changes nothing
+    if sums.size == 0:
         return 1.0
-    if sums.size == 1:
-        return 0.5 if sums[0] < 0 else 1.0
-    result = stats.permutation_test(
-        (sums, np.zeros_like(sums)),
-        lambda after, before, axis: np.mean(after - before, axis=axis),
-        permutation_type="samples",
-        alternative="less",
-        vectorized=True,
-        n_resamples=RESAMPLES,
-        rng=np.random.default_rng(0),
-    )
-    return float(result.pvalue)
+    if sums.size > MANY:
+        return float(stats.norm.cdf(sums.sum() / np.sqrt(np.square(sums).sum())))
+    everything = sums.size <= FEW
+    sampled = _signs(sums.size) @ sums
+    as_low = int((sampled <= sums.sum() + 1e-9 * np.abs(sums).sum()).sum())
+    return as_low / len(sampled) if everything else (as_low + 1) / (len(sampled) + 1)
+
+
+@lru_cache(maxsize=8)
+def _signs(number: int) -> np.ndarray:
+    """Rows of signs for `number` scenarios: every pattern, or a sample of them."""
+    if number <= FEW:
+        patterns = np.arange(2**number)[:, None] >> np.arange(number) & 1
+    else:
+        patterns = np.random.default_rng(0).integers(0, 2, size=(RESAMPLES, number))
+    return 2.0 * patterns - 1.0
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -61,39 +71,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
         adjusted[index] = highest
     return adjusted
-
-
-def smallest_drop(pairs: int, alpha: float) -> float | None:
-    """The smallest drop of the pass rate that `pairs` pairs would show with 80 % chance, at best; None if none would.
-
-    At best: only steps that get worse change. An exact McNemar test then needs `k` of them with 2**-k <= alpha, and k
-    of n come up with the chance of a binomial; every step that flips for no reason makes the real figure larger.
-    """
-    needed = _needed(alpha)
-    if pairs < needed:
-        return None
-    # P(Binomial(n, d) >= k) is the distribution function of Beta(k, n - k + 1) at d.
-    return float(stats.beta.ppf(POWER, needed, pairs - needed + 1))
-
-
-def pairs_for_drop(drop: float, alpha: float) -> int:
-    """How many pairs would show a drop of the pass rate of that size with 80 % chance, at best."""
-    needed = _needed(alpha)
-    low, high = needed, needed
-    while _chance(high, needed, drop) < POWER:
-        low, high = high, high * 2
-    while low < high:
-        middle = (low + high) // 2
-        if _chance(middle, needed, drop) >= POWER:
-            high = middle
-        else:
-            low = middle + 1
-    return high
-
-
-def _needed(alpha: float) -> int:
-    return max(1, math.ceil(-math.log2(alpha)))
-
-
-def _chance(pairs: int, needed: int, drop: float) -> float:
-    return float(stats.binom.sf(needed - 1, pairs, drop))

@@ -3,17 +3,25 @@
 What could not be judged never counts as passed and never as failed: the pass rate is known only between two bounds, one
 where all of it would have failed and one where all of it would have passed. Pass needs the lower bound to reach the
 policy, fail needs the upper bound to miss it, and whatever lies between is no verdict. So an error that is added, or a
-score that goes missing, can never turn a run into a better one.
+score that goes missing, can never turn a run into a better one. A baseline can only make the verdict worse.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
 
 from testbench.errors import ExitCode
+from testbench.gating.reasons import reasons
+from testbench.gating.repeats import repeats
+from testbench.schema.checks import Check, checks
+from testbench.schema.comparison import Baseline, remember
+from testbench.schema.intervals import Outcome, rate_interval
 from testbench.schema.models import EvaluatedExperiment
-from testbench.schema.summary import Summary, evaluations, summarize
-from testbench.schema.verdict import Policy, Tally, Verdict, VerdictWord
+from testbench.schema.regression import BaselineComparison
+from testbench.schema.selection import selected
+from testbench.schema.verdict import Coverage, Policy, TagVerdict, Tally, Verdict, VerdictWord
 
 EXIT_CODES: dict[VerdictWord, ExitCode] = {
     "pass": ExitCode.DONE,
@@ -23,90 +31,180 @@ EXIT_CODES: dict[VerdictWord, ExitCode] = {
 }
 
 
-def reach_verdict(experiment: EvaluatedExperiment, policy: Policy) -> Verdict:
-    """The verdict on a run. Never raises: an empty or unscored experiment is a verdict of its own."""
-    summary = summarize(experiment)
-    checks = _tally(summary)
-    word = _decide(checks, policy)
-    judged = checks.passed + checks.failed
+@dataclass(frozen=True)
+class Masses:
+    """Attempts by weight, exact: with weights of 1 these are their numbers.
+
+    Decimal fractions, as a user writes weights and rates, so that 9 of 10 is a rate of 0.9 and not just below it.
+    """
+
+    passed: Fraction
+    failed: Fraction
+    errors: Fraction
+
+    @property
+    def total(self) -> Fraction:
+        return self.passed + self.failed + self.errors
+
+
+def reach_verdict(experiment: EvaluatedExperiment, policy: Policy, baseline: Baseline | None = None) -> Verdict:
+    """The verdict on a run, or on the part of it that the policy selects, also against a baseline.
+
+    Never raises: an empty or unscored experiment is a verdict of its own. The baseline must have been selected by the
+    same policy.
+    """
+    experiment = selected(experiment, policy)
+    found = checks(experiment)
+    counted = [check for check in found if not check.quarantine]
+    tally, masses = _tally(counted), _masses(counted)
+    comparison = _against(baseline, experiment, policy) if baseline else None
+    word = _with_baseline(_decide(counted, policy), comparison)
     return Verdict(
         verdict=word,
         exit_code=int(EXIT_CODES[word]),
-        sentence=_sentence(word, checks, policy, _noun(summary)),
-        reasons=tuple(_reasons(experiment, summary)),
+        sentence=_sentence(word, counted, policy, comparison),
+        reasons=reasons(experiment, found),
         experiment_id=experiment.id,
         policy=policy,
-        checks=checks,
-        pass_rate=checks.passed / judged if judged else None,
-        error_rate=checks.errors / checks.total if checks.total else None,
+        checks=tally,
+        pass_rate=_rate(masses),
+        interval=rate_interval(_outcomes(counted)),
+        error_rate=tally.errors / tally.total if tally.total else None,
+        coverage=_coverage(counted),
+        quarantined=_tally(check for check in found if check.quarantine),
+        tags=tuple(_tag_verdict(tag, counted, policy) for tag in sorted({tag for one in found for tag in one.tags})),
+        repeats=repeats(counted),
+        baseline=comparison,
     )
 
 
-def _tally(summary: Summary) -> Tally:
-    return Tally(
-        passed=summary.steps.passed + summary.conversations.passed,
-        failed=summary.steps.failed + summary.conversations.failed,
-        errors=summary.steps.errors + summary.conversations.errors,
-    )
+def _against(baseline: Baseline, experiment: EvaluatedExperiment, policy: Policy) -> BaselineComparison:
+    # imported here: SciPy takes a second to load, and only this needs it
+    from testbench.gating.comparison import compare_runs
+
+    return compare_runs(baseline, remember(experiment), policy)
 
 
-def _decide(checks: Tally, policy: Policy) -> VerdictWord:
-    if checks.total == 0:
-        return "nothing"
-    if checks.passed + checks.failed == 0 or checks.errors / checks.total > policy.max_error_rate:
+def _with_baseline(word: VerdictWord, comparison: BaselineComparison | None) -> VerdictWord:
+    if word != "pass" or comparison is None:
+        return word
+    if not comparison.comparable:
         return "error"
-    at_least, at_most = checks.passed / checks.total, (checks.passed + checks.errors) / checks.total
-    if at_least >= policy.min_pass_rate:
+    return "fail" if comparison.regressed else "pass"
+
+
+def _decide(counted: Sequence[Check], policy: Policy) -> VerdictWord:
+    tally, masses = _tally(counted), _masses(counted)
+    if tally.total == 0:
+        return "nothing"
+    if tally.judged == 0 or _too_many_errors(tally, policy) or _too_few_judged(counted, policy):
+        return "error"
+    at_least, at_most = masses.passed / masses.total, (masses.passed + masses.errors) / masses.total
+    required = _exact(policy.min_pass_rate)
+    if at_least >= required:
         return "pass"
-    return "fail" if at_most < policy.min_pass_rate else "error"
+    return "fail" if at_most < required else "error"
 
 
-def _noun(summary: Summary) -> str:
-    conversations = summary.conversations.judged + summary.conversations.errors
-    return "steps and conversations" if conversations else "steps"
+def _too_many_errors(tally: Tally, policy: Policy) -> bool:
+    return Fraction(tally.errors, tally.total) > _exact(policy.max_error_rate)
 
 
-def _sentence(word: VerdictWord, checks: Tally, policy: Policy, noun: str) -> str:
-    required = f"{_percent(policy.min_pass_rate)} required"
-    unjudged = f"{checks.errors} of {checks.total} {noun} could not be judged"
+def _too_few_judged(counted: Sequence[Check], policy: Policy) -> bool:
+    coverage = _coverage(counted)
+    return Fraction(coverage.judged, coverage.of) < _exact(policy.min_coverage)
+
+
+def _exact(number: float) -> Fraction:
+    return Fraction(repr(number))
+
+
+def _tally(found: Iterable[Check]) -> Tally:
+    verdicts = [attempt.verdict for check in found for attempt in check.attempts]
+    return Tally(passed=verdicts.count("pass"), failed=verdicts.count("fail"), errors=verdicts.count("error"))
+
+
+def _masses(found: Sequence[Check]) -> Masses:
+    passed, failed, errors = Fraction(), Fraction(), Fraction()
+    for weight in {check.weight for check in found}:
+        tally = _tally(check for check in found if check.weight == weight)
+        passed += _exact(weight) * tally.passed
+        failed += _exact(weight) * tally.failed
+        errors += _exact(weight) * tally.errors
+    return Masses(passed, failed, errors)
+
+
+def _rate(masses: Masses) -> float | None:
+    judged = masses.passed + masses.failed
+    return float(masses.passed / judged) if judged else None
+
+
+def _coverage(counted: Sequence[Check]) -> Coverage:
+    verdicts = [attempt.verdict for check in counted for attempt in check.attempts]
+    return Coverage(judged=verdicts.count("pass") + verdicts.count("fail"), of=len(verdicts))
+
+
+def _outcomes(counted: Sequence[Check]) -> list[Outcome]:
+    return [
+        Outcome(check.cluster, float(attempt.verdict == "pass"), check.weight)
+        for check in counted
+        for attempt in check.attempts
+        if attempt.verdict in ("pass", "fail")
+    ]
+
+
+def _tag_verdict(tag: str, counted: Sequence[Check], policy: Policy) -> TagVerdict:
+    tagged = [check for check in counted if tag in check.tags]
+    return TagVerdict(tag=tag, verdict=_decide(tagged, policy), checks=_tally(tagged), pass_rate=_rate(_masses(tagged)))
+
+
+# --- in words --------------------------------------------------------------------------------------------------------
+
+
+def _sentence(
+    word: VerdictWord, counted: Sequence[Check], policy: Policy, comparison: BaselineComparison | None
+) -> str:
+    tally, noun = _tally(counted), _noun(counted)
+    required = f"{percent(policy.min_pass_rate)} required"
+    unjudged = f"{tally.errors} of {tally.total} {noun} could not be judged"
     if word == "nothing":
         return "NO VERDICT: there is nothing to judge: no step has a metric that gates."
     if word == "error":
-        judged = checks.passed + checks.failed
-        if judged == 0:
-            return f"NO VERDICT: {unjudged}."
-        return f"NO VERDICT: {unjudged}; {checks.passed} of the other {judged} passed ({required})."
-    rest = f", {unjudged}" if checks.errors else ""
-    return f"{word.upper()}: {checks.passed} of {checks.total} {noun} passed ({required}){rest}."
+        return f"NO VERDICT: {_why_none(counted, policy, unjudged)}."
+    rest = f", {unjudged}" if tally.errors else ""
+    against = f". {comparison.sentence}" if comparison else "."
+    return f"{word.upper()}: {_passed(counted, noun)} passed ({required}){rest}{against}"
 
 
-def _reasons(experiment: EvaluatedExperiment, summary: Summary) -> list[str]:
-    missed = [
-        f"{metric.name}: {metric.counts.failed} of {metric.counts.total} below the threshold"
-        for metric in summary.metrics
-        if metric.gating and metric.counts.failed
-    ]
-    steps = [step for scenario in experiment.scenarios for step in scenario.steps]
-    agent = Counter(step.error.kind for step in steps if step.error is not None)
-    skipped = sum(step.status == "skipped" for step in steps)
-    judge = Counter(
-        (item.evaluation.metric.metric_name, item.status, _kind(item.evaluation.result.error))
-        for item in evaluations(experiment)
-        if item.evaluation.metric.gating and (item.step is None or item.step.status == "ok")
-        if item.status in ("error", "skipped")
-    )
-    return [
-        *missed,
-        *(f"agent: {count} of {len(steps)} steps: {kind}" for kind, count in sorted(agent.items())),
-        *([f"agent: {skipped} of {len(steps)} steps skipped after an earlier one failed"] if skipped else []),
-        *(f"{name}: {count} {status}{kind}" for (name, status, kind), count in sorted(judge.items())),
-    ]
+def _why_none(counted: Sequence[Check], policy: Policy, unjudged: str) -> str:
+    tally, coverage = _tally(counted), _coverage(counted)
+    if tally.judged == 0:
+        return unjudged
+    if _decide(counted, policy) == "pass":
+        return f"{_passed(counted, _noun(counted))} passed, but the baseline is not comparable"
+    if _too_few_judged(counted, policy) and not _too_many_errors(tally, policy):
+        return f"{coverage.judged} of {coverage.of} were judged ({percent(policy.min_coverage)} required)"
+    return f"{unjudged}; {tally.passed} of the other {tally.judged} passed ({percent(policy.min_pass_rate)} required)"
 
 
-def _kind(failure: object) -> str:
-    kind = getattr(failure, "kind", None)
-    return f" ({kind})" if kind else ""
+def _passed(counted: Sequence[Check], noun: str) -> str:
+    tally, masses = _tally(counted), _masses(counted)
+    weighted = len({check.weight for check in counted}) > 1
+    by_weight = f", {percent(float(masses.passed / masses.total))} by weight," if weighted else ""
+    return f"{tally.passed} of {tally.total} {noun}{by_weight}"
 
 
-def _percent(proportion: float) -> str:
-    return f"{proportion:.1%}".replace(".0%", "%")
+def _noun(counted: Sequence[Check]) -> str:
+    gated = [check for check in counted if check.verdict != "unjudged"]
+    conversations = any(check.whole for check in gated)
+    noun = "steps and conversations" if conversations else "steps"
+    repeated = any(len(check.attempts) > 1 for check in gated)
+    return f"attempts at {len(gated)} {noun}" if repeated else noun
+
+
+def percent(proportion: float) -> str:
+    """A proportion as a percentage, e.g. `97.5%`; what is not quite all never reads as 100%, nor what is as 0%."""
+    shown = f"{proportion:.1%}"
+    if (shown == "100.0%" and proportion < 1) or (shown == "0.0%" and proportion > 0):
+        shown = f"{'>99.9%' if proportion > 0.5 else '<0.1%'}"
+    return shown.replace(".0%", "%")

@@ -82,6 +82,9 @@ def index(view: ReportView) -> dict[str, Any]:
         "latency": [None if row.latency_ms is None else round(row.latency_ms, 1) for row in found],
         "change": "".join(CHANGE_CODES[row.change.kind] if row.change else NOT_ASKED for row in found),
         "delta": [_delta(row) for row in found],
+        "quarantine": "".join("q" if row.quarantine else NOT_ASKED for row in found),
+        "repetition": [row.repetition for row in found],
+        "label": [row.label for row in found],
     }
 
 

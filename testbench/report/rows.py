@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 from testbench.errors import InputError
 from testbench.report.compact_json import text_of
-from testbench.report.comparison import Baseline, Before, Change, change, check_key, gating_scores
-from testbench.report.scores import missing_metrics
+from testbench.schema.checks import Check, check_key, checks, repetitions_of
+from testbench.schema.comparison import Baseline, Change, change
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedScenario,
@@ -28,13 +28,21 @@ from testbench.schema.models import (
     Turn,
     Usage,
 )
-from testbench.schema.summary import CheckVerdict, scenario_verdict, step_verdict
+from testbench.schema.summary import (
+    CheckVerdict,
+    in_quarantine,
+    missing_metrics,
+    scenario_verdict,
+    status_of,
+    step_verdict,
+)
 
 TITLE_LIMIT = 240
 """Characters of a question that the list carries; the opened row has all of it."""
 
 NO_ANSWER = "The agent did not answer this step."
 NO_RESULT = "The evaluated experiment holds no result of this metric."
+CONTRADICTION = "The file's result and score contradict each other."
 
 
 @dataclass(frozen=True)
@@ -47,7 +55,10 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table. `position` is None for a whole conversation; `id` is unique within the report."""
+    """One line of the table. `position` is None for a whole conversation; `id` is unique within the report.
+
+    `label` says how often the check passed, e.g. `3/5`, in a run with repetitions.
+    """
 
     id: str
     key: str
@@ -58,6 +69,9 @@ class Row:
     cells: Mapping[str, Cell]
     latency_ms: float | None
     change: Change | None
+    quarantine: bool = False
+    repetition: int = 1
+    label: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,9 +112,12 @@ def places_of(scenario: EvaluatedScenario, index: int = 0) -> Iterator[Place]:
 def rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> Iterator[Row]:
     """The table's lines in the order of the file."""
     seen: set[str] = set()
+    repeated = repetitions_of(experiment) > 1
+    known = {check.key: check for check in checks(experiment)} if repeated or baseline else {}
     for number, place in enumerate(places(experiment), start=1):
         key = check_key(place.scenario, place.position)
-        identity = place.owner.id
+        repetition = place.scenario.repetition
+        identity = f"{place.owner.id}-r{repetition}" if place.owner.id and repetition > 1 else place.owner.id
         if not identity or identity in seen:
             identity = f"row-{number}"
         seen.add(identity)
@@ -115,7 +132,10 @@ def rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> Iterator
             verdict=verdict,
             cells=_cells(place.owner),
             latency_ms=place.step.latency_ms if place.step else None,
-            change=change(baseline.checks.get(key), verdict, gating_scores(place.owner)) if baseline else None,
+            change=change(baseline.checks.get(key), known[key].verdict, known[key].scores) if baseline else None,
+            quarantine=in_quarantine(place.owner),
+            repetition=place.scenario.repetition,
+            label=known[key].label if repeated else None,
         )
 
 
@@ -138,6 +158,8 @@ def _judgements(owner: EvaluatedStep | EvaluatedScenario) -> Iterator[tuple[Metr
         result = evaluation.result
         if failed and result.result != "error":
             result = Result(result="error", reason=result.reason or NO_ANSWER)
+        elif status_of(evaluation) != result.result:
+            result = Result(result="error", reason=CONTRADICTION)
         yield evaluation.metric, result
     for metric in missing_metrics(owner):
         yield metric, Result(result="error", reason=NO_ANSWER if failed else NO_RESULT)
@@ -275,7 +297,7 @@ def _usage(usage: Usage) -> dict[str, Any]:
     return _without_absent({"in": usage.input_tokens, "out": usage.output_tokens, "cost": usage.cost_usd})
 
 
-def _before(before: Before) -> dict[str, Any]:
+def _before(before: Check) -> dict[str, Any]:
     return {"verdict": before.verdict, "scores": dict(before.scores)}
 
 

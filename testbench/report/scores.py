@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from testbench.report.intervals import Interval, mean_interval
-from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Metric
-from testbench.schema.summary import MetricSummary
+from testbench.schema.intervals import Interval, mean_interval
+from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep
+from testbench.schema.summary import MetricSummary, missing_metrics
 
 BINS = 10
 
@@ -64,21 +64,9 @@ def metric_views(experiment: EvaluatedExperiment, summaries: Sequence[MetricSumm
     )
 
 
-def missing_metrics(owner: EvaluatedStep | EvaluatedScenario) -> list[Metric]:
-    """The metrics that were asked for and of which the file holds no result."""
-    found = [evaluation.metric.metric_name for evaluation in owner.evaluations]
-    missing = []
-    for metric in owner.metrics:
-        if metric.metric_name in found:
-            found.remove(metric.metric_name)
-        else:
-            missing.append(metric)
-    return missing
-
-
-def spread(scores: Sequence[float]) -> Spread | None:
-    """How `scores`, each in 0..1, spread; None where there are none."""
-    interval = mean_interval(scores)
+def spread(scores: Sequence[float], clusters: Sequence[str] | None = None) -> Spread | None:
+    """How `scores`, each in 0..1, spread; None where there are none. Those of one cluster belong together."""
+    interval = mean_interval(scores, clusters)
     if interval is None:
         return None
     return Spread(
@@ -111,7 +99,7 @@ def _view(
         failed=summary.counts.failed,
         errors=summary.counts.errors + missing,
         skipped=summary.counts.skipped,
-        spread=spread(summary.scores),
+        spread=spread(summary.scores, summary.clusters),
     )
 
 

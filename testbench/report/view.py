@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from testbench.report.comparison import Baseline, Change, Comparison, Scores, compare, gating_scores, judge_of
-from testbench.report.rows import Row, places, rows
+from testbench.report.rows import Row, rows
 from testbench.report.scores import MetricView, metric_views
+from testbench.schema.checks import repetitions_of
+from testbench.schema.comparison import Baseline, Comparison, compare, judge_of, remember
 from testbench.schema.models import EvaluatedExperiment, Usage
 from testbench.schema.summary import CheckVerdict, Summary, summarize
 from testbench.schema.verdict import Verdict
@@ -48,16 +49,17 @@ class Origin:
 
 @dataclass(frozen=True)
 class Outcomes:
-    """All rows of the table by verdict."""
+    """All rows of the table by verdict; those in quarantine are counted apart."""
 
     passed: int
     failed: int
     errors: int
     unjudged: int
+    quarantined: int = 0
 
     @property
     def total(self) -> int:
-        return self.passed + self.failed + self.errors + self.unjudged
+        return self.passed + self.failed + self.errors + self.unjudged + self.quarantined
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Cards:
     judge_usage: Usage
     latency_median: float | None
     latency_p95: float | None
+    repetitions: int = 1
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,7 @@ def build_view(
         metrics=metric_views(experiment, summary.metrics),
         scenarios=tuple(scenario.name for scenario in experiment.scenarios),
         rows=found,
-        comparison=compare(baseline, _changes(experiment, found), experiment) if baseline else None,
+        comparison=compare(baseline, remember(experiment)) if baseline else None,
         default_threshold=experiment.default_threshold,
     )
 
@@ -127,17 +130,19 @@ def _origin(experiment: EvaluatedExperiment) -> Origin:
 def _cards(experiment: EvaluatedExperiment, summary: Summary, found: Sequence[Row]) -> Cards:
     steps = [step for scenario in experiment.scenarios for step in scenario.steps]
     latencies = [step.latency_ms for step in steps if step.latency_ms is not None and step.status == "ok"]
-    verdicts: Counter[CheckVerdict] = Counter(row.verdict for row in found)
+    verdicts: Counter[CheckVerdict] = Counter(row.verdict for row in found if not row.quarantine)
+    quarantined = sum(row.quarantine for row in found)
     return Cards(
         steps=len(steps),
-        scenarios=summary.scenarios,
+        scenarios=sum(scenario.repetition == 1 for scenario in experiment.scenarios),
         metrics=len({name for row in found for name in row.cells}),
         conversations=sum(row.position is None for row in found),
-        outcomes=Outcomes(verdicts["pass"], verdicts["fail"], verdicts["error"], verdicts["unjudged"]),
+        outcomes=Outcomes(verdicts["pass"], verdicts["fail"], verdicts["error"], verdicts["unjudged"], quarantined),
         agent_usage=summary.agent_usage,
         judge_usage=summary.judge_usage,
         latency_median=statistics.median(latencies) if latencies else None,
         latency_p95=nearest_rank(latencies, 0.95) if latencies else None,
+        repetitions=repetitions_of(experiment),
     )
 
 
@@ -145,11 +150,3 @@ def nearest_rank(values: Sequence[float], proportion: float) -> float:
     """The smallest of `values` that at least `proportion` of them do not exceed: exact, and always one of them."""
     rank = -int(-proportion * len(values) // 1)
     return sorted(values)[max(rank, 1) - 1]
-
-
-def _changes(experiment: EvaluatedExperiment, found: Sequence[Row]) -> dict[str, tuple[Change, Scores]]:
-    return {
-        row.key: (row.change, gating_scores(place.owner))
-        for row, place in zip(found, places(experiment), strict=True)
-        if row.change is not None
-    }

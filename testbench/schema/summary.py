@@ -1,6 +1,7 @@
 """Counts and means of an evaluated experiment: the same numbers for the table on the screen, the gauges and the report.
 
-A score that is missing is counted, never averaged: every mean says of how many it is.
+A score that is missing is counted, never averaged: every mean says of how many it is. What is in quarantine is counted
+apart, and is part of no mean.
 """
 
 from __future__ import annotations
@@ -41,7 +42,12 @@ class Evaluated:
     def status(self) -> ResultStatus:
         """The evaluation's result; `error` where the agent's own step failed and nothing could be judged."""
         step_failed = self.step is not None and self.step.status != "ok"
-        return "error" if step_failed else self.evaluation.result.result
+        return "error" if step_failed else status_of(self.evaluation)
+
+    @property
+    def quarantined(self) -> bool:
+        """Whether it counts in no verdict and no mean."""
+        return in_quarantine(self.scenario if self.step is None else self.step)
 
 
 @dataclass(frozen=True)
@@ -69,12 +75,16 @@ class Counts:
 
 @dataclass(frozen=True)
 class MetricSummary:
-    """One metric over all steps: `scores` holds only what was judged, so n is `len(scores)` of `counts.total`."""
+    """One metric over all steps: `scores` holds only what was judged, so n is `len(scores)` of `counts.total`.
+
+    `clusters` names for each score the scenario that it comes from: scores of one scenario are not independent.
+    """
 
     name: str
     counts: Counts
     scores: tuple[float, ...]
     gating: bool
+    clusters: tuple[str, ...] = ()
 
     @property
     def mean(self) -> float | None:
@@ -86,12 +96,13 @@ class Summary:
     """An evaluated experiment in numbers.
 
     `steps` counts the verdicts on steps and `conversations` those on whole scenarios; `skipped` there means that no
-    gating metric judges it.
+    gating metric judges it. Those in quarantine are in `quarantined` alone. `evaluations` is all that was judged.
     """
 
     scenarios: int
     steps: Counts
     conversations: Counts
+    quarantined: Counts
     evaluations: Counts
     metrics: tuple[MetricSummary, ...]
     agent_usage: Usage
@@ -102,10 +113,14 @@ def summarize(experiment: EvaluatedExperiment) -> Summary:
     """Count and average; metrics in the order of their first appearance."""
     found = tuple(evaluations(experiment))
     steps = [step for scenario in experiment.scenarios for step in scenario.steps]
+    scenarios = experiment.scenarios
+    apart = [step_verdict(step) for step in steps if step.quarantine]
+    apart += [scenario_verdict(scenario) for scenario in scenarios if in_quarantine(scenario)]
     return Summary(
-        scenarios=len(experiment.scenarios),
-        steps=_count_checks(step_verdict(step) for step in steps),
-        conversations=_count_checks(scenario_verdict(scenario) for scenario in experiment.scenarios),
+        scenarios=len(scenarios),
+        steps=_count_checks(step_verdict(step) for step in steps if not step.quarantine),
+        conversations=_count_checks(scenario_verdict(one) for one in scenarios if not in_quarantine(one)),
+        quarantined=_count_checks(apart),
         evaluations=count(item.status for item in found),
         metrics=tuple(_summarize_metric(name, items) for name, items in _by_metric(found).items()),
         agent_usage=total_usage(step.usage for step in steps),
@@ -133,11 +148,41 @@ def scenario_verdict(scenario: EvaluatedScenario) -> CheckVerdict:
     return _worst(scenario.metrics, scenario.evaluations)
 
 
+def in_quarantine(owner: EvaluatedStep | EvaluatedScenario) -> bool:
+    """Whether a step, or a conversation all of whose steps are in quarantine, counts in no verdict."""
+    if isinstance(owner, EvaluatedStep):
+        return owner.quarantine
+    return bool(owner.steps) and all(step.quarantine for step in owner.steps)
+
+
+def status_of(evaluation: Evaluation) -> ResultStatus:
+    """The evaluation's result; `error` where result and score contradict each other, which no metric of ours writes."""
+    result, threshold = evaluation.result, evaluation.metric.threshold
+    if result.score is None or threshold is None:
+        return result.result
+    return result.result if (result.result == "pass") == (result.score >= threshold) else "error"
+
+
+def missing_metrics(owner: EvaluatedStep | EvaluatedScenario) -> list[Metric]:
+    """The metrics that were asked for and of which the file holds no result."""
+    return _missing(owner.metrics, owner.evaluations)
+
+
+def _missing(metrics: Sequence[Metric], evaluations: Sequence[Evaluation]) -> list[Metric]:
+    found = Counter(evaluation.metric.metric_name for evaluation in evaluations)
+    missing = []
+    for metric in metrics:
+        if not found[metric.metric_name]:
+            missing.append(metric)
+        found[metric.metric_name] -= 1 if found[metric.metric_name] else 0
+    return missing
+
+
 def _worst(metrics: Sequence[Metric], found: Sequence[Evaluation]) -> CheckVerdict:
     """An evaluation that is missing, skipped or in error is worse than a fail: it could hide one."""
-    results = {evaluation.result.result for evaluation in found if evaluation.metric.gating}
-    expected = sum(metric.gating for metric in metrics)
-    if sum(evaluation.metric.gating for evaluation in found) < expected or results & {"error", "skipped"}:
+    gating = [evaluation for evaluation in found if evaluation.metric.gating]
+    results = {status_of(evaluation) for evaluation in gating}
+    if _missing([metric for metric in metrics if metric.gating], gating) or results & {"error", "skipped"}:
         return "error"
     if not results:
         return "unjudged"
@@ -176,11 +221,18 @@ def _by_metric(found: Iterable[Evaluated]) -> dict[str, list[Evaluated]]:
 
 
 def _summarize_metric(name: str, items: list[Evaluated]) -> MetricSummary:
-    statuses = [item.status for item in items]
-    judged = (item.evaluation.result.score for item, status in zip(items, statuses, strict=True) if status in JUDGED)
+    counted = [(item, item.status) for item in items if not item.quarantined]
+    judged = [(item.scenario, item.evaluation.result.score) for item, status in counted if status in JUDGED]
+    scored = [(cluster_of(scenario), score) for scenario, score in judged if score is not None]
     return MetricSummary(
         name=name,
-        counts=count(statuses),
-        scores=tuple(score for score in judged if score is not None),
+        counts=count(status for _, status in counted),
+        scores=tuple(score for _, score in scored),
         gating=any(item.evaluation.metric.gating for item in items),
+        clusters=tuple(cluster for cluster, _ in scored),
     )
+
+
+def cluster_of(scenario: EvaluatedScenario) -> str:
+    """What makes results one piece of evidence: the scenario, whichever repetition of it."""
+    return f"{scenario.provider or ''}\0{scenario.id or scenario.name}"

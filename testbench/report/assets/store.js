@@ -31,6 +31,7 @@ class Store {
   result(row, metric) { return CODES[this.metrics[metric].results[row]]; }
   score(row, metric) { return this.metrics[metric].scores[row]; }
   scenario(row) { return this.index.scenarios[this.index.scenario[row]]; }
+  inQuarantine(row) { return this.index.quarantine[row] === "q"; }
   isWhole(row) { return this.index.position[row] === null; }
 
   /** The worst score of a row's gating metrics, or of all where none gates; null without any. */

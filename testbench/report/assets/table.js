@@ -10,6 +10,15 @@ function changeTag(change, delta) {
   return el("span", { class: `change-tag change-tag--${change}` }, words[change] + amount);
 }
 
+/** What sets a row apart: quarantine, and which repetition it is of how many that passed. */
+function rowTags(store, row) {
+  const label = store.index.label[row];
+  return [
+    store.inQuarantine(row) ? el("span", { class: "tag tag--quarantine" }, "quarantine, not counted") : null,
+    label === null ? null : el("span", { class: "tag" }, `run ${store.index.repetition[row]} · ${label} passed`),
+  ];
+}
+
 class Table {
   constructor(store, events) {
     this.store = store;
@@ -80,7 +89,7 @@ class Table {
     const position = store.index.position[row];
     const where = position === null ? "" : ` · step ${position + 1}`;
     const open = el("button", { type: "button", class: "line__open", "aria-expanded": String(this.details.has(row)), onclick: () => this.toggle(row) },
-      el("span", { class: "line__scenario" }, say(store.scenario(row)), where),
+      el("span", { class: "line__scenario" }, rowTags(store, row), say(store.scenario(row)), where),
       el("span", { class: `line__title${position === null ? " line__title--whole" : ""}`, dir: "auto" }, say(store.index.title[row])));
     const line = el("div", { role: "row", class: `line line--${store.verdict(row)}`, "aria-rowindex": String(this.placeOf.get(row) + 2) },
       el("div", { role: "cell", class: "line__verdict" }, badge(store.verdict(row))),

@@ -1,0 +1,373 @@
+"""What one process of a load test can hold: CPU for each request, how late it sends, and the latency that it records.
+
+    python benchmarks/load.py [--quick] [--rounds N] [--rate RPS] [--seconds S]
+
+Sends an open loop of 500 requests a second to a stub on loopback, in a process of its own, that answers each after
+20 ms: through the load generator with the clients that a load test uses (a chat completion as a whole, one streamed in
+24 events that leave one by one, an A2A agent), and beside each the barest loop over aiohttp that keeps the same
+schedule. Every figure is the median of the rounds, and each round runs all programs one after the other, so that the
+ratios hold on a busy machine, too. Then the rate that one process holds: it is raised until the 99th percentile of the
+slip is above 50 ms. Bars are printed with `ok` or `MISSED`; nothing is asserted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import json
+import math
+import multiprocessing
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+ROOT: Final = Path(__file__).parents[1]
+LATENCY_S: Final = 0.02
+EVENTS: Final = 24
+EVENT_GAP_S: Final = 0.002
+SLIP_LIMIT_MS: Final = 50.0
+RATE: Final = 500
+STEPS_OF_RATE: Final = (500, 700, 900, 1100, 1300, 1600, 2000)
+RAMP_S: Final = 1.0
+QUESTION: Final = "What is the weather like in Bonn on the day after tomorrow?"
+WORD: Final = "sunshine "
+
+
+# --- the stub -------------------------------------------------------------------------------------------------------
+
+
+class Stub(asyncio.Protocol):
+    """A gateway and an A2A agent, as cheap as they can be: they share the machine."""
+
+    def __init__(self) -> None:
+        self._waiting = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+        self._loop = asyncio.get_running_loop()
+
+    def data_received(self, data: bytes) -> None:
+        self._waiting += data
+        while (end := self._waiting.find(b"\r\n\r\n")) >= 0:
+            head = self._waiting[:end].lower()
+            length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
+            if len(self._waiting) < end + 4 + length:
+                return
+            body, self._waiting = self._waiting[end + 4 : end + 4 + length], self._waiting[end + 4 + length :]
+            self._reply(head, body)
+
+    def _reply(self, head: bytes, body: bytes) -> None:
+        if head.startswith(b"get"):
+            self._write(json.dumps(card(head.partition(b"host:")[2].split(b"\r\n")[0].strip().decode())).encode())
+        elif not head.startswith(b"post /v1/"):
+            self._loop.call_later(LATENCY_S, self._write, task(json.loads(body)))
+        elif b'"stream": true' in body:
+            self._loop.call_later(LATENCY_S, self._begin_stream)
+        else:
+            self._loop.call_later(LATENCY_S, self._write, COMPLETION)
+
+    def _write(self, content: bytes) -> None:
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
+            % (len(content), content)
+        )
+
+    def _begin_stream(self) -> None:
+        self._transport.write(
+            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+        )
+        self._event(0)
+
+    def _event(self, number: int) -> None:
+        if number < EVENTS:
+            self._transport.write(PIECE)
+            self._loop.call_later(EVENT_GAP_S, self._event, number + 1)
+        else:
+            self._transport.write(LAST_PIECES)
+
+
+USAGE: Final = {"prompt_tokens": 20, "completion_tokens": EVENTS, "total_tokens": 20 + EVENTS}
+COMPLETION: Final = json.dumps(
+    {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "stub",
+        "choices": [
+            {"index": 0, "message": {"role": "assistant", "content": WORD * EVENTS}, "finish_reason": "stop"}
+        ],
+        "usage": USAGE,
+    }
+).encode()
+
+
+def _piece(*contents: str) -> bytes:
+    text = "".join(f"data: {content}\n\n" for content in contents).encode()
+    return b"%x\r\n%s\r\n" % (len(text), text)
+
+
+def _chunk(delta: dict[str, str], finish_reason: str | None = None, **more: Any) -> str:
+    choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+    whole = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "stub", "choices": [choice]}
+    return json.dumps(whole | more)
+
+
+PIECE: Final = _piece(_chunk({"content": WORD}))
+LAST_PIECES: Final = _piece(_chunk({}, "stop"), _chunk({}, choices=[], usage=USAGE), "[DONE]") + b"0\r\n\r\n"
+
+
+def card(host: str) -> dict[str, Any]:
+    interface = {"url": f"http://{host}/", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
+    about = {"name": "b", "description": "b", "version": "1", "capabilities": {}, "skills": []}
+    modes = {"defaultInputModes": ["text/plain"], "defaultOutputModes": ["text/plain"]}
+    return {**about, **modes, "supportedInterfaces": [interface]}
+
+
+def task(call: dict[str, Any]) -> bytes:
+    """A finished task with its history and one artifact."""
+    message = call["params"]["message"]
+    named = message["messageId"]
+    found = {
+        "id": f"t-{named}",
+        "contextId": message.get("contextId") or f"c-{named}",
+        "status": {"state": "TASK_STATE_COMPLETED", "timestamp": "2026-01-01T00:00:00Z"},
+        "artifacts": [{"artifactId": f"a-{named}", "name": "answer", "parts": [{"text": WORD * EVENTS}]}],
+        "history": [message],
+    }
+    return json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": {"task": found}}).encode()
+
+
+def serve(parent: Connection) -> None:
+    async def forever() -> None:
+        server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", 0, backlog=2048)
+        parent.send(server.sockets[0].getsockname()[1])
+        gc.freeze()
+        await server.serve_forever()
+
+    asyncio.run(forever())
+
+
+@contextmanager
+def stub() -> Iterator[str]:
+    mine, theirs = multiprocessing.Pipe()
+    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
+    server.start()
+    yield f"http://127.0.0.1:{mine.recv()}"
+    server.terminate()
+    server.join()
+
+
+# --- the programs ---------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Times:
+    """Of one turn, in seconds of the same clock."""
+
+    due: float
+    sent: float
+    ended: float
+
+
+Send = Callable[[], Awaitable[None]]
+
+
+async def bare(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Times], float]:
+    """The same schedule over aiohttp and nothing else: a task for each request, its reply read and parsed."""
+    import aiohttp
+
+    chat = {"model": "stub", "messages": [{"role": "user", "content": QUESTION}]}
+    message = {"messageId": "m", "role": "ROLE_USER", "parts": [{"text": QUESTION}]}
+    bodies = {
+        "whole": (f"{url}/v1/chat/completions", chat),
+        "streamed": (f"{url}/v1/chat/completions", chat | {"stream": True}),
+        "a2a": (f"{url}/", {"method": "SendMessage", "params": {"message": message}, "id": "1", "jsonrpc": "2.0"}),
+    }
+    address, content = bodies[kind]
+    found: list[Times] = []
+    in_flight: set[asyncio.Task[None]] = set()
+    headers = {"content-type": "application/json"}
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+
+        async def send(due: float) -> None:
+            sent = time.monotonic() - start
+            async with session.post(address, data=json.dumps(content).encode(), headers=headers) as response:
+                if kind == "streamed":
+                    async for line in response.content:
+                        if line.startswith(b"data: {"):
+                            json.loads(line[6:])
+                else:
+                    json.loads(await response.read())
+            found.append(Times(due, sent, time.monotonic() - start))
+
+        cpu, start = time.process_time(), time.monotonic()
+        for due in arrivals:
+            if (wait := due - (time.monotonic() - start)) > 0:
+                await asyncio.sleep(wait)
+            begun = asyncio.create_task(send(due))
+            in_flight.add(begun)
+            begun.add_done_callback(in_flight.discard)
+        await asyncio.gather(*in_flight)
+    return found, time.process_time() - cpu
+
+
+async def ours(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Times], float]:
+    """The load generator with the client that a load test uses."""
+    from testbench.arena.load.generator import Draw, LoadGenerator, LoadShare
+    from testbench.arena.load.pace import paced
+    from testbench.arena.load.samples import Sample
+    from testbench.arena.targets.clients import client_of
+    from testbench.arena.targets.target import A2ATarget, ChatTarget
+    from testbench.schema.clock import SystemClock
+
+    target = A2ATarget(url) if kind == "a2a" else ChatTarget("stub", f"{url}/v1", stream=kind == "streamed")
+    clock, samples = SystemClock(), list[Sample]()
+    client = client_of(target)
+    await client.connect()
+    with paced():
+        cpu, start = time.process_time(), clock.monotonic()
+        share = LoadShare(0, list(enumerate(arrivals)), (Draw("weather", "stub", (QUESTION,)),), start)
+        await LoadGenerator(share, {"stub": client}, clock, samples.append).run()
+        spent = time.process_time() - cpu
+    await client.close()
+    if failed := [sample.error for sample in samples if sample.error]:
+        sys.exit(f"{len(failed)} requests failed: {failed[0]}")
+    return [Times(sample.intended_s, sample.sent_s, sample.ended_s) for sample in samples], spent
+
+
+PROGRAMS: Final = {"testbench": ours, "bare aiohttp": bare}
+KINDS: Final = {
+    "whole": "chat, whole reply",
+    "streamed": f"chat, {EVENTS} events",
+    "a2a": "A2A",
+}
+
+
+def arrivals_of(rate: float, seconds: float) -> list[float]:
+    from testbench.arena.load.arrivals import RateProfile
+
+    return [due for _, due in RateProfile(rate, RAMP_S, seconds).dealt(0, 1)]
+
+
+def run_program(program: str, kind: str, url: str, rate: float, seconds: float) -> dict[str, float]:
+    times, cpu_s = asyncio.run(PROGRAMS[program](url, kind, arrivals_of(rate, seconds)))
+    slips = sorted(1000 * (one.sent - one.due) for one in times)
+    latencies = sorted(1000 * (one.ended - one.due) for one in times)
+    return {
+        "cpu_ms": 1000 * cpu_s / len(times),
+        "slip_p50": percentile(slips, 0.5),
+        "slip_p99": percentile(slips, 0.99),
+        "p50": percentile(latencies, 0.5),
+        "p99": percentile(latencies, 0.99),
+    }
+
+
+def percentile(ordered: Sequence[float], proportion: float) -> float:
+    return ordered[max(0, math.ceil(proportion * len(ordered)) - 1)]
+
+
+# --- what is measured -----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One program at one rate; CPU of the sending alone, all in milliseconds."""
+
+    cpu_ms: float
+    slip_p50: float
+    slip_p99: float
+    p50: float
+    p99: float
+
+
+def measure(program: str, kind: str, url: str, rate: float, seconds: float) -> Figures:
+    """In a process of its own."""
+    arguments = ["--program", program, kind, url, str(rate), str(seconds)]
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("OTEL_", "TESTBENCH_"))}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "load.py"), *arguments],
+        env=environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        sys.exit(f"{shlex.join(arguments)}: exit {done.returncode}\n{done.stderr}")
+    return Figures(**json.loads(done.stdout))
+
+
+def summed_up(rounds: Sequence[Figures]) -> Figures:
+    """The median of each figure."""
+    return Figures(**{name: median(getattr(one, name) for one in rounds) for name in Figures.__dataclass_fields__})
+
+
+def rate_held(kind: str, url: str, seconds: float) -> int:
+    """The highest of the rates at which the slip stays below its limit; 0 if none does."""
+    held = 0
+    for rate in STEPS_OF_RATE:
+        if measure("testbench", kind, url, rate, seconds).slip_p99 > SLIP_LIMIT_MS:
+            break
+        held = rate
+    return held
+
+
+HEADS: Final = (
+    f"{'to':<20} {'program':<13} {'CPU ms':>7} {'slip p50':>9} {'slip p99':>9} {'latency p50':>12} {'latency p99':>12}"
+)
+
+
+def row(kind: str, program: str, figures: Figures) -> str:
+    return (
+        f"{KINDS[kind]:<20} {program:<13} {figures.cpu_ms:>7.2f} {figures.slip_p50:>9.1f} {figures.slip_p99:>9.1f} "
+        f"{figures.p50:>12.1f} {figures.p99:>12.1f}"
+    )
+
+
+def main(rounds: int, rate: int, seconds: float, *, highest: bool) -> None:
+    print(f"python {shlex.join(sys.argv)}    {rate} requests/s for {seconds:g} s, medians of {rounds} rounds\n\n{HEADS}")
+    found: dict[tuple[str, str], list[Figures]] = {(kind, one): [] for kind in KINDS for one in PROGRAMS}
+    with stub() as url:
+        for _ in range(rounds):
+            for kind, program in found:
+                found[kind, program].append(measure(program, kind, url, rate, seconds))
+        medians = {key: summed_up(figures) for key, figures in found.items()}
+        for (kind, program), figures in medians.items():
+            print(row(kind, program, figures))
+        print()
+        for kind, shown in KINDS.items():
+            times = medians[kind, "testbench"].cpu_ms / medians[kind, "bare aiohttp"].cpu_ms
+            print(f"{shown:<20} CPU over that of bare aiohttp: {times:.2f}")
+        print()
+        for kind, shown in KINDS.items():
+            slip = medians[kind, "testbench"].slip_p99
+            held = "ok" if slip < SLIP_LIMIT_MS else "MISSED"
+            print(f"{held:<7} {shown}, {rate} requests/s: slip p99 {slip:.1f} < {SLIP_LIMIT_MS:g} ms")
+        if highest:
+            print()
+            for kind, shown in KINDS.items():
+                print(f"{shown:<20} one process holds {rate_held(kind, url, seconds)} requests/s", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--program"]:
+        program_name, agent_kind, address, per_second, length = sys.argv[2:]
+        print(json.dumps(run_program(program_name, agent_kind, address, float(per_second), float(length))))
+    else:
+        parser = argparse.ArgumentParser(description="What one process of a load test can hold.")
+        parser.add_argument("--quick", action="store_true", help="one round, and without the search for the rate held")
+        parser.add_argument("--rounds", type=int, default=3)
+        parser.add_argument("--rate", type=int, default=RATE)
+        parser.add_argument("--seconds", type=float, default=10.0)
+        given = parser.parse_args()
+        main(1 if given.quick else given.rounds, given.rate, given.seconds, highest=not given.quick)
