@@ -7,11 +7,12 @@ from copy import deepcopy
 import pytest
 
 from testbench.errors import InputError
+from testbench.gating.verdict import reach_verdict
 from testbench.schema.models import EvaluatedExperiment
 from testbench.schema.selection import refuse_what_matches_nothing, selected
 from testbench.schema.summary import summarize
 from testbench.schema.verdict import Policy, Tally
-from tests.gate_samples import METRIC, attempts, quarantined, run_of, scenario, scored, verdict_on
+from tests.gate_samples import METRIC, attempts, quarantined, recorded, run_of, scenario, scored, verdict_on
 from tests.test_verdict import step
 
 
@@ -174,3 +175,12 @@ def test_a_cached_score_counts_like_any_other() -> None:
     made = scenario("a", "fail")
     made["steps"][0]["evaluations"][0]["result"]["cached"] = True
     assert verdict_on([made]).verdict == "fail"
+
+
+@pytest.mark.parametrize(("shard", "verdict"), [("2/4", "error"), ("1/1", "pass"), (None, "pass")])
+def test_a_part_of_a_run_is_not_judged_as_the_whole(shard: str | None, verdict: str) -> None:
+    run = recorded() | {"run": recorded()["run"] | {"shard": shard}}
+    reached = reach_verdict(run_of(scenario("a", "pass"), **run), Policy())
+    assert reached.verdict == verdict
+    if shard == "2/4":
+        assert reached.sentence.startswith("NO VERDICT: this is shard 2/4")

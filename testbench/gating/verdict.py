@@ -59,10 +59,13 @@ def reach_verdict(experiment: EvaluatedExperiment, policy: Policy, baseline: Bas
     tally, masses = _tally(counted), _masses(counted)
     comparison = _against(baseline, experiment, policy) if baseline else None
     word = _with_baseline(_decide(counted, policy), comparison)
+    sentence = _sentence(word, counted, policy, comparison)
+    if part := _part_of_a_run(experiment):
+        word, sentence = "error", f"NO VERDICT: this is shard {part} of a run and not the whole; merge them first."
     return Verdict(
         verdict=word,
         exit_code=int(EXIT_CODES[word]),
-        sentence=_sentence(word, counted, policy, comparison),
+        sentence=sentence,
         reasons=reasons(experiment, found),
         experiment_id=experiment.id,
         policy=policy,
@@ -76,6 +79,11 @@ def reach_verdict(experiment: EvaluatedExperiment, policy: Policy, baseline: Bas
         repeats=repeats(counted),
         baseline=comparison,
     )
+
+
+def _part_of_a_run(experiment: EvaluatedExperiment) -> str | None:
+    shard = experiment.run.shard if experiment.run else None
+    return None if shard in (None, "1/1") else shard
 
 
 def _against(baseline: Baseline, experiment: EvaluatedExperiment, policy: Policy) -> BaselineComparison:
