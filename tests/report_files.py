@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbench.gating.verdict import reach_verdict
-from testbench.schema.comparison import Baseline
 from testbench.report.embed import Packer
 from testbench.report.render import page
 from testbench.report.rows import Links, details
 from testbench.report.view import Labels, build_view
+from testbench.schema.comparison import Baseline
 from testbench.schema.models import EvaluatedExperiment
 from testbench.schema.verdict import Policy
 

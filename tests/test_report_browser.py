@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser
 
 from testbench.gating.verdict import reach_verdict
-from testbench.schema.comparison import remember
 from testbench.report.rows import rows
 from testbench.report.view import Labels, build_view
+from testbench.schema.comparison import remember
 from testbench.schema.models import EvaluatedExperiment
 from testbench.schema.verdict import Policy
 from tests.parts.chromium import OpenedReport, chromium

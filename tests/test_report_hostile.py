@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser
 
-from testbench.schema.comparison import remember
 from testbench.report.visible import segments
+from testbench.schema.comparison import remember
 from tests.hostile_report import LONG, PAYLOADS, hostile_experiment
 from tests.parts.chromium import OpenedReport, chromium
 from tests.report_files import report_file

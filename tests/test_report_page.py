@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from testbench.gating.verdict import reach_verdict
+from testbench.report import load_page
 from testbench.report.chartjs import chart_js
-from testbench.schema.comparison import remember
 from testbench.report.render import SCRIPTS, STYLES, cut, moment, money, percent, score, seconds
 from testbench.report.visible import plain, segments
+from testbench.schema.comparison import remember
 from testbench.schema.models import EvaluatedExperiment
 from testbench.schema.verdict import Policy
 from tests.hostile_report import BROKEN_CHARACTER, PAYLOADS, hostile_experiment
@@ -196,8 +197,9 @@ def test_no_template_leaves_text_unescaped_and_no_script_makes_markup() -> None:
         assert not found, script
 
 
-def test_every_asset_is_in_the_page() -> None:
-    assert {path.name for path in FOLDER.joinpath("assets").iterdir()} == {*SCRIPTS, *STYLES}
+def test_every_asset_is_in_a_page() -> None:
+    used = {*SCRIPTS, *STYLES, *load_page.SCRIPTS, *load_page.STYLES}
+    assert {path.name for path in FOLDER.joinpath("assets").iterdir()} == used
 
 
 def test_values_read_as_people_write_them() -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.report.scores import MetricView, histogram, metric_views, missing_metrics
+from testbench.report.scores import MetricView, histogram, metric_views
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedScenario,
@@ -17,7 +17,7 @@ from testbench.schema.models import (
     Result,
     Turn,
 )
-from testbench.schema.summary import summarize
+from testbench.schema.summary import missing_metrics, summarize
 
 METRIC = Metric(metric_name="builtin.contains", threshold=0.5)
 BROKEN = Result(result="error", error=Failure(kind="timeout", message="too late"))
