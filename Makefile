@@ -9,15 +9,18 @@ PHASE ?= pipeline.py --help
 export UV_COMPILE_BYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check unit e2e manifests format schema build run image-test clean
+.PHONY: help install demo arena-demo test check unit e2e manifests format schema build run image-test cluster-test clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z_-]*:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z_-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: .venv/.installed ## Install the locked dependencies into .venv
 
 demo: .venv/.installed ## Run the whole pipeline against the sample agent, and end with a verdict
 	@.venv/bin/python -m testbench.samples.demo
+
+arena-demo: .venv/.installed ## Run the sample ArenaJob against the sample agent, and end with a verdict
+	@.venv/bin/python -m testbench.samples.arena_demo
 
 test: .venv/.installed ## Everything that must hold: style, types, security, unit and end-to-end tests
 	@.venv/bin/poe check
@@ -38,9 +41,10 @@ manifests: .venv/.installed ## Render and check the Kubernetes manifests, the wo
 format: .venv/.installed ## Format the code and mend what can be mended
 	@.venv/bin/poe ruff
 
-schema: .venv/.installed ## Write docs/*.schema.json and the CRDs anew from the models
+schema: .venv/.installed ## Write docs/*.schema.json, the tables of docs/reference and the CRDs anew
 	@.venv/bin/python -m testbench.schema.json_schema docs
 	@.venv/bin/python -m testbench.arena.crd deploy/base/arena/crds
+	@.venv/bin/python -m testbench.documentation .
 
 build: ## Build the container image
 	$(DOCKER) build --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag $(IMAGE) .
@@ -57,6 +61,12 @@ run: ## Run a phase in the image on ./data, e.g. make run PHASE="run.py http://h
 image-test: .venv/.installed ## Build the image and run every phase in it; with docker, or as root with buildah
 	@.venv/bin/python -m tests_e2e.image.build
 	@IMAGE_TEST=1 .venv/bin/pytest tests_e2e/image
+
+# CLUSTER_BINARIES names a folder with etcd, kube-apiserver and kube-controller-manager, which then are not built.
+cluster-test: .venv/.installed ## Run the cluster contract against a real control plane, built from its Go modules
+	@programs="$${CLUSTER_BINARIES:-$$(.venv/bin/python -m tests_cluster.build)}" && \
+	  CLUSTER_BINARIES="$$programs" CLUSTER_KILLS=100 .venv/bin/pytest tests_cluster \
+	    tests/test_operator_cluster.py::test_whatever_is_killed_no_item_is_lost_or_doubled
 
 clean: ## Remove what was installed and cached here
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis

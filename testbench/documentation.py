@@ -1,7 +1,7 @@
-"""The tables of `docs/reference/`, from the commands, models and manifests that they describe; a test holds them in step.
+"""The tables of `docs/reference/`, from the commands, models and manifests that they describe.
 
 A page marks its tables with `<!-- begin NAME -->` and `<!-- end NAME -->`; what stands between is written anew by
-`python -m testbench.documentation .`, which `make schema` runs in the root of a checkout.
+`python -m testbench.documentation .`, which `make schema` runs in the root of a checkout. A test holds them in step.
 """
 
 from __future__ import annotations
@@ -25,8 +25,11 @@ from testbench.schema.verdict import Verdict
 SCRIPTS = ("setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline", "arena.cli")
 SHARED = {"help", "version", "debug", "as_json"}
 """Options that every command has; the page names them once."""
-MADE_FROM = {"executed_experiment": "experiment", "evaluated_experiment": "executed_experiment"}
-"""A file, and the one that it holds more than."""
+MADE_FROM = {
+    "executed_experiment": ("experiment", "Executed", ""),
+    "evaluated_experiment": ("executed_experiment", "Evaluated", "Executed"),
+}
+"""A file, the one that it holds more than, and the prefixes of the models in both."""
 MARK = re.compile(r"<!-- begin ([a-z-]+) -->\n.*?<!-- end \1 -->", re.DOTALL)
 
 Json = Mapping[str, Any]
@@ -65,7 +68,9 @@ def _command(path: str, command: click.Command) -> str:
     about = "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n"))
     options = [found for found in command.params if isinstance(found, click.Option) and found.name not in SHARED]
     rows = [_option(option, context) for option in options]
-    return f"    {usage}\n\n{_text(about.strip())}\n\n{_table(('option', 'what it does', 'default', 'environment'), rows)}"
+    return (
+        f"    {usage}\n\n{_text(about.strip())}\n\n{_table(('option', 'what it does', 'default', 'environment'), rows)}"
+    )
 
 
 def _naming(command: click.Command) -> dict[str, Any]:
@@ -77,11 +82,11 @@ def _option(option: click.Option, context: click.Context) -> tuple[str, ...]:
     flag = " / ".join((*option.opts, *option.secondary_opts))
     if not option.is_flag:
         flag += f" {option.make_metavar(context).removesuffix(' RANGE').strip(chr(39))}"
-    about = " ".join((option.help or "").split())
+    about = _text(" ".join((option.help or "").split()))
     if "range" in extra:
-        about += f" ({extra['range']})"
+        about += f" `{extra['range']}`"
     variable = ", ".join(f"`{name}`" for name in extra.get("envvars", ()))
-    return f"`{_cell(flag)}`", _cell(_text(about)), _code(extra.get("default")), variable
+    return f"`{_cell(flag)}`", _cell(about), _code(extra.get("default")), variable
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
@@ -93,22 +98,18 @@ def _file(name: str) -> Callable[[Path], str]:
 
 def _models(name: str) -> Iterator[str]:
     """A table for each model of a file, with the fields that the file it is made from has not."""
-    schemas = json_schemas()
-    found = _definitions(schemas[name] if name in schemas else Verdict.model_json_schema())
-    before = _definitions(schemas[MADE_FROM[name]]) if name in MADE_FROM else {}
-    for title, model in found.items():
-        base = re.sub("^(Executed|Evaluated)", "Executed" if name == "evaluated_experiment" else "", title)
-        known = before.get(title, before.get(base.removeprefix("Executed") if base not in before else base, {}))
-        fields = {
-            key: field
-            for key, field in model.get("properties", {}).items()
-            if key != "schema_version" and known.get("properties", {}).get(key) != field
-        }
+    schemas = json_schemas() | {"verdict": Verdict.model_json_schema()}
+    source, prefix, its_prefix = MADE_FROM.get(name, ("", "", ""))
+    before = _definitions(schemas[source]) if source else {}
+    for title, model in _definitions(schemas[name]).items():
+        base = its_prefix + title.removeprefix(prefix) if title.startswith(prefix) else title
+        known = before.get(base, {}).get("properties", {})
+        fields = {key: field for key, field in model["properties"].items() if known.get(key) != field}
         if fields:
-            beyond = f" Beyond the fields of {base}:" if known else ""
+            about = _text(" ".join(model["description"].split()))
+            about += f" Beyond the fields of [{base}](#{base.lower()}):" if known else ""
             rows = [_field(key, field, model.get("required", ())) for key, field in fields.items()]
-            about = _text(" ".join(model.get("description", "").split()))
-            yield f"### {title}\n\n{about}{beyond}\n\n{_table(('field', 'type', 'default', 'meaning'), rows)}"
+            yield f"### {title}\n\n{about}\n\n{_table(('field', 'type', 'default', 'meaning'), rows)}"
 
 
 def _definitions(schema: Json) -> dict[str, Json]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "testbench"
-SCRIPTS = {"setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline"}
+SCRIPTS = {"setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline", "documentation"}
 SHELL = {"command", "logs", "progress"}
 """What scripts share and packages do not know."""
 PACKAGES = {"sources", "execution", "metrics", "telemetry", "report", "gating", "samples", "arena"}

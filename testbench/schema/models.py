@@ -46,25 +46,27 @@ class Model(BaseModel):
 class ToolCall(Model):
     """A tool's name and its arguments, expected or seen."""
 
-    name: str
-    args: Values = Field(default={}, validation_alias=AliasChoices("args", "arguments"))
+    name: str = Field(description="The tool's name.")
+    args: Values = Field(
+        default={}, validation_alias=AliasChoices("args", "arguments"), description="By the argument's name."
+    )
 
 
 class Reference(Model):
     """What a good answer looks like; a metric names the parts that it needs. Further keys are the user's own."""
 
-    response: str | None = None
+    response: str | None = Field(default=None, description="The expected answer.")
     tool_calls: tuple[ToolCall, ...] | None = Field(default=None, description="An empty list means: no tool call.")
-    topics: tuple[str, ...] | None = None
-    retrieved_contexts: tuple[str, ...] | None = None
-    reference_contexts: tuple[str, ...] | None = None
+    topics: tuple[str, ...] | None = Field(default=None, description="What the conversation may be about.")
+    retrieved_contexts: tuple[str, ...] | None = Field(default=None, description="What the agent should have found.")
+    reference_contexts: tuple[str, ...] | None = Field(default=None, description="What a good answer rests on.")
 
 
 class Metric(Model):
     """A metric to apply, e.g. `Faithfulness`, `ragas.Faithfulness` or `builtin.tool_calls`."""
 
-    metric_name: str = Field(min_length=1)
-    threshold: Score | None = Field(default=None, description="Score from which on it passes.")
+    metric_name: str = Field(min_length=1, description="With its framework, or without one for RAGAS.")
+    threshold: Score | None = Field(default=None, description="Score from which on it passes; else default_threshold.")
     parameters: Values = Field(default={}, description="Parameters of the metric itself.")
     gating: bool = Field(default=True, description="False: it informs and never fails a run.")
 
@@ -72,18 +74,20 @@ class Metric(Model):
 class Step(Model):
     """One message to the agent, what is expected of the answer, and the metrics that judge it."""
 
-    input: str = Field(min_length=1)
-    reference: Reference | None = None
-    custom_values: Values = {}
-    metrics: Annotated[tuple[Metric, ...], OrEmpty] = ()
+    input: str = Field(min_length=1, description="What is sent to the agent.")
+    reference: Reference | None = Field(default=None, description="What is expected of the answer.")
+    custom_values: Values = Field(
+        default={}, description="Anything else, e.g. retrieved_contexts; metrics may read it."
+    )
+    metrics: Annotated[tuple[Metric, ...], OrEmpty] = Field(default=(), description="Judge this step.")
     quarantine: bool = Field(default=False, description="True: it is run, judged and reported, and never counted.")
 
 
 class Scenario(Model):
     """A conversation: its steps are sent in order and share the agent's context."""
 
-    name: str = Field(min_length=1)
-    steps: tuple[Step, ...]
+    name: str = Field(min_length=1, description="In reports, traces and JUnit.")
+    steps: tuple[Step, ...] = Field(description="Sent in this order.")
     metrics: Annotated[tuple[Metric, ...], OrEmpty] = Field(default=(), description="Judge the whole conversation.")
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False, description="How much it counts in the verdict.")
     tags: Annotated[tuple[str, ...], OrEmpty] = Field(default=(), description="To select by, and to have verdicts for.")
@@ -92,10 +96,12 @@ class Scenario(Model):
 class Experiment(Model):
     """The scenarios to run and how strictly to judge them."""
 
-    schema_version: int = Field(default=SCHEMA_VERSION, ge=1)
-    llm_as_a_judge_model: str | None = None
-    default_threshold: Score = 0.9
-    scenarios: tuple[Scenario, ...]
+    schema_version: int = Field(default=SCHEMA_VERSION, ge=1, description="Of this format.")
+    llm_as_a_judge_model: str | None = Field(
+        default=None, description="The judge, where evaluate.py is given no --model."
+    )
+    default_threshold: Score = Field(default=0.9, description="Of metrics that name no threshold.")
+    scenarios: tuple[Scenario, ...] = Field(description="In any order: they are run concurrently.")
 
 
 # --- what run adds --------------------------------------------------------------------------------------------------
@@ -104,28 +110,28 @@ class Experiment(Model):
 class Turn(Model):
     """One thing said: by the user (`human`), by the agent, or a tool's result."""
 
-    content: str = ""
-    type: TurnType
-    tool_calls: tuple[ToolCall, ...] | None = None
-    timestamp: datetime | None = None
+    content: str = Field(default="", description="The text; empty where a turn only calls tools.")
+    type: TurnType = Field(description="Who said it.")
+    tool_calls: tuple[ToolCall, ...] | None = Field(default=None, description="What the agent called in this turn.")
+    timestamp: datetime | None = Field(default=None, description="Where it is known.")
 
 
 class Usage(Model):
     """Tokens and money; a number that nobody reported is absent, never 0."""
 
-    input_tokens: int | None = Field(default=None, ge=0)
-    output_tokens: int | None = Field(default=None, ge=0)
-    cost_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    input_tokens: int | None = Field(default=None, ge=0, description="Read by the model.")
+    output_tokens: int | None = Field(default=None, ge=0, description="Written by the model.")
+    cost_usd: float | None = Field(default=None, ge=0, allow_inf_nan=False, description="In US dollars.")
 
 
 class Failure(Model):
     """Why a step or an evaluation has no result. `kind` is a stable word, `message` is for people."""
 
-    kind: str
-    message: str
-    attempts: int = Field(default=1, ge=0)
-    retryable: bool = False
-    raw: str | None = None
+    kind: str = Field(description="A stable word, e.g. timeout.")
+    message: str = Field(description="One sentence for people.")
+    attempts: int = Field(default=1, ge=0, description="How often it was tried.")
+    retryable: bool = Field(default=False, description="Whether trying again later makes sense.")
+    raw: str | None = Field(default=None, description="What a judge said instead of a verdict.")
 
 
 class PlannedStep(Step):
@@ -148,17 +154,21 @@ class ExecutedStep(PlannedStep):
     no status is believed only as far as it shows an agent's turn.
     """
 
-    id: str = ""
-    status: StepStatus = "ok"
-    error: Failure | None = None
-    turns: Annotated[tuple[Turn, ...], OrEmpty] = ()
-    context_id: str | None = None
-    task_id: str | None = None
-    span_id: str | None = None
-    started_at: datetime | None = None
-    latency_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    time_to_first_token_ms: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    usage: Usage | None = None
+    id: str = Field(default="", description="Made of the content: the same on every run and machine.")
+    status: StepStatus = Field(default="ok", description="`skipped`: not sent, since a step before it failed.")
+    error: Failure | None = Field(default=None, description="If, and only if, the status is `error`.")
+    turns: Annotated[tuple[Turn, ...], OrEmpty] = Field(default=(), description="What was said, in order.")
+    context_id: str | None = Field(default=None, description="The conversation, as the agent names it.")
+    task_id: str | None = Field(default=None, description="The task, as the agent names it.")
+    span_id: str | None = Field(default=None, description="The step's span in the scenario's trace.")
+    started_at: datetime | None = Field(default=None, description="When the step was begun.")
+    latency_ms: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="From the request to the whole reply, without waits."
+    )
+    time_to_first_token_ms: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="Where the answer was streamed."
+    )
+    usage: Usage | None = Field(default=None, description="Of the agent, where it reports it.")
 
     @model_validator(mode="before")
     @classmethod
@@ -191,8 +201,8 @@ def _is_agent_turn(turn: Any) -> bool:
 class ExecutedScenario(PlannedScenario):
     """A conversation as it happened, with the trace that recorded it."""
 
-    id: str = ""
-    trace_id: str | None = None
+    id: str = Field(default="", description="Made of the content: the same on every run and machine.")
+    trace_id: str | None = Field(default=None, description="The trace that recorded it.")
     repetition: int = Field(
         default=1, ge=1, description="Which of several runs of the same scenario; ids stay the same."
     )
@@ -203,14 +213,14 @@ class ExecutedScenario(PlannedScenario):
 class RunRecord(Model):
     """Who was asked, when, and by which version."""
 
-    agent_url: str
-    agent_name: str | None = None
-    agent_version: str | None = None
-    protocol_version: str | None = None
-    workflow_name: str
-    testbench_version: str
-    started_at: datetime
-    wall_seconds: float = Field(ge=0)
+    agent_url: str = Field(description="Without password and query.")
+    agent_name: str | None = Field(default=None, description="As its card says.")
+    agent_version: str | None = Field(default=None, description="As its card says.")
+    protocol_version: str | None = Field(default=None, description="Of A2A, as the card says.")
+    workflow_name: str = Field(description="The argument of run.py.")
+    testbench_version: str = Field(description="Which Testbench asked.")
+    started_at: datetime = Field(description="When the first process began.")
+    wall_seconds: float = Field(ge=0, description="Time that all processes worked.")
     identity: str | None = Field(default=None, description="Digest of input, target and settings: names this very run.")
     repeats: int = Field(default=1, ge=1, description="How often each scenario was run.")
     shard: str | None = Field(default=None, description="Which part of a run this is, e.g. `1/4`; absent for all.")
@@ -219,8 +229,8 @@ class RunRecord(Model):
 class ExecutedExperiment(Experiment):
     """An experiment with the agent's answers."""
 
-    id: str = ""
-    run: RunRecord | None = None
+    id: str = Field(default="", description="Made of the content, metrics and thresholds included.")
+    run: RunRecord | None = Field(default=None, description="Of the run that asked.")
     scenarios: tuple[ExecutedScenario, ...]
 
 
@@ -230,14 +240,16 @@ class ExecutedExperiment(Experiment):
 class Result(Model):
     """What a metric said. Only `pass` and `fail` have a score; `error` and `skipped` never do."""
 
-    result: ResultStatus
-    score: Score | None = None
-    reason: str | None = None
-    details: Values = {}
-    error: Failure | None = None
-    usage: Usage | None = None
-    judge_model: str | None = None
-    cached: bool = False
+    result: ResultStatus = Field(
+        description="`pass` from the threshold on; `skipped`: a field is missing, or no money left."
+    )
+    score: Score | None = Field(default=None, description="If, and only if, it is `pass` or `fail`.")
+    reason: str | None = Field(default=None, description="The metric's or the judge's words.")
+    details: Values = Field(default={}, description="The metric's own, e.g. `raw` on its own scale.")
+    error: Failure | None = Field(default=None, description="Why there is no score.")
+    usage: Usage | None = Field(default=None, description="Of the judge.")
+    judge_model: str | None = Field(default=None, description="Who was asked, if anybody.")
+    cached: bool = Field(default=False, description="True: all answers came from the cache and cost nothing.")
 
     @model_validator(mode="before")
     @classmethod
@@ -263,30 +275,34 @@ class Result(Model):
 class Evaluation(Model):
     """A metric and what it said."""
 
-    metric: Metric
-    result: Result
+    metric: Metric = Field(description="As it was applied.")
+    result: Result = Field(description="What it said.")
 
 
 class EvaluatedStep(ExecutedStep):
     """A step with the verdicts of its metrics."""
 
-    evaluations: Annotated[tuple[Evaluation, ...], OrEmpty] = ()
+    evaluations: Annotated[tuple[Evaluation, ...], OrEmpty] = Field(
+        default=(), description="One for each metric of the step."
+    )
 
 
 class EvaluatedScenario(ExecutedScenario):
     """A conversation with the verdicts on its steps and on the whole."""
 
     steps: tuple[EvaluatedStep, ...]
-    evaluations: Annotated[tuple[Evaluation, ...], OrEmpty] = ()
+    evaluations: Annotated[tuple[Evaluation, ...], OrEmpty] = Field(
+        default=(), description="One for each metric of the scenario."
+    )
 
 
 class EvaluationRecord(Model):
     """Which judge was asked, and by which version."""
 
-    judge_model: str | None = None
-    testbench_version: str
-    started_at: datetime
-    wall_seconds: float = Field(ge=0)
+    judge_model: str | None = Field(default=None, description="Absent where no metric needed one.")
+    testbench_version: str = Field(description="Which Testbench judged.")
+    started_at: datetime = Field(description="When the first process began.")
+    wall_seconds: float = Field(ge=0, description="Time that all processes worked.")
     identity: str | None = Field(
         default=None, description="Digest of answers, metrics and judge: names this very evaluation."
     )
@@ -295,5 +311,5 @@ class EvaluationRecord(Model):
 class EvaluatedExperiment(ExecutedExperiment):
     """An experiment with answers and verdicts: what publish, visualize and gate read."""
 
-    evaluation: EvaluationRecord | None = None
+    evaluation: EvaluationRecord | None = Field(default=None, description="Of the evaluation.")
     scenarios: tuple[EvaluatedScenario, ...]
