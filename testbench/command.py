@@ -38,6 +38,9 @@ WORDS: Mapping[int, str] = {
     ExitCode.BAD_INPUT: "bad input",
     ExitCode.NOT_DONE: "could not be done",
     ExitCode.NOTHING_TO_DO: "nothing to do",
+    ExitCode.STOPPED: "stopped before the end",
+    ExitCode.NOT_GANGED: "did not begin together",
+    ExitCode.CONFIGURATION: "bad configuration",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.TERMINATED: "terminated",
 }
@@ -169,7 +172,7 @@ def phase(name: str, *, within: str | None = None) -> Callable[[Callable[..., Ou
 
     Every option can also be given as `TESTBENCH_<NAME>_<OPTION>`.
     """
-    prefix = f"TESTBENCH_{name if within is None else f'{within}_{name}'}".upper()
+    prefix = f"TESTBENCH_{name if within is None else f'{within}_{name}'}".upper().replace("-", "_")
 
     def decorate(function: Callable[..., Outcome]) -> click.Command:
         settings = {"auto_envvar_prefix": prefix, "max_content_width": 110}

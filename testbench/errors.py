@@ -20,13 +20,16 @@ from enum import IntEnum
 
 
 class ExitCode(IntEnum):
-    """What a caller of any script reads from its exit code."""
+    """What a caller of any script reads from its exit code. 75 to 78 are for the controller of a cluster's Jobs."""
 
     DONE = 0
     VERDICT_FAIL = 1
     BAD_INPUT = 2
     NOT_DONE = 3
     NOTHING_TO_DO = 4
+    STOPPED = 75
+    NOT_GANGED = 76
+    CONFIGURATION = 78
     INTERRUPTED = 130
     TERMINATED = 143
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -81,6 +82,7 @@ def command(**options: Any) -> Outcome:
     from testbench.schema.files import read_phase_file
     from testbench.schema.models import ExecutedExperiment
 
+    gc.set_threshold(50_000, 20, 100)  # samples and answers are no cycles: rarely looking for some saves a tenth
     budget = ErrorBudget.parse(options["fail_on_error"]) if options["fail_on_error"] else None
     settings = _settings(options)
     experiment = read_phase_file(options["input"], ExecutedExperiment, made_by="testbench/run.py")

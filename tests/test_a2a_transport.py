@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from testbench.errors import AgentError, InputError
 from testbench.schema.a2a_client import A2AStepClient, ClientSettings
-from testbench.schema.a2a_transport import AgentHttp, AgentTransport, Turns, stopwatch
+from testbench.schema.a2a_transport import AgentHttp, AgentTransport, Turns
 from testbench.schema.agent import Conversation
+from testbench.schema.stopwatch import stopwatch
 from tests.parts.raw_agent import card_03, message_03
 from tests.parts.scripted_agent import ScriptedAgent
 
@@ -250,6 +251,29 @@ async def test_the_loop_sees_to_its_sockets_between_any_two_replies() -> None:
     worked = [place for place, name in enumerate(order) if name != "sockets"]
     assert [order[place] for place in worked] == ["a", "b", "c"]
     assert all(later - earlier > 1 for earlier, later in itertools.pairwise(worked))
+
+
+async def test_what_is_to_leave_goes_before_replies_that_wait() -> None:
+    turns, order = Turns(), list[str]()
+
+    async def work(name: str, *, first: bool) -> None:
+        await turns.next(first=first)
+        order.append(name)
+
+    replies = [asyncio.ensure_future(work(f"reply {number}", first=False)) for number in range(3)]
+    requests = [asyncio.ensure_future(work(f"request {number}", first=True)) for number in range(2)]
+    await asyncio.gather(*replies, *requests)
+    assert order == ["request 0", "request 1", "reply 0", "reply 1", "reply 2"]
+
+
+async def test_a_watch_around_another_sees_the_same() -> None:
+    async with wire(answered) as server:
+        http = AgentTransport(server.url)
+        with stopwatch(lambda: 7.0) as outer, stopwatch() as inner:
+            await http.handle_async_request(httpx.Request("GET", f"{server.url}/"))
+        assert (outer.sent, outer.received) == (7.0, 7.0)
+        assert inner.seconds is not None
+        await http.aclose()
 
 
 async def test_a_stream_of_events_arrives_piece_by_piece() -> None:

@@ -269,7 +269,10 @@ def test_no_scenario_is_nothing_to_do_but_for_data_generation() -> None:
     files = {"notes.txt": "x"}
     with pytest.raises(NothingToDo):
         plan_of({"providers": {"default": entries("gpt")}}, files)
-    plan = plan_of({"type": "datagen", "dataGen": {}, "providers": {"default": entries("gpt")}}, files)
+    generation = {"type": "datagen", "dataGen": {}, "providers": {"default": entries("gpt")}}
+    with pytest.raises(InputError, match="nothing to generate data from"):
+        plan_of(generation, files)
+    plan = plan_of(generation, {"documents/notes.txt": "x"})
     assert ([contender.name for contender in plan.contenders], plan.items) == (["gpt"], ())
 
 

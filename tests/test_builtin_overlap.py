@@ -51,6 +51,20 @@ async def test_rouge(kind: str, measure: str, score: float) -> None:
     assert result.score == pytest.approx(score)
 
 
+async def test_rouge_says_what_it_counted() -> None:
+    result = await judged("rouge", "The cat sat", "the cat sat on the mat", type="rouge2")
+    assert result.reason == "rouge2: precision 2/2, recall 2/5, F1 0.5714"
+
+
+@pytest.mark.parametrize("kind", ["rouge1", "rouge2", "rouge3"])
+@given(WORDS, WORDS)
+async def test_shared_words_are_those_of_rouge_score(kind: str, answer: str, expected: str) -> None:
+    from rouge_score.rouge_scorer import RougeScorer
+
+    theirs = RougeScorer([kind]).score(expected, answer)[kind].fmeasure
+    assert (await judged("rouge", answer, expected, type=kind)).score == pytest.approx(theirs)
+
+
 @given(WORDS, WORDS)
 async def test_the_longest_sequence_is_that_of_rouge_score(answer: str, expected: str) -> None:
     from rouge_score.rouge_scorer import RougeScorer

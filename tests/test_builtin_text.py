@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
@@ -86,6 +88,19 @@ async def test_not_contains() -> None:
 )
 async def test_regex(parameters: dict[str, Any], score: float) -> None:
     assert (await judged("regex", "It is 18 degrees\nsecond line", **parameters)).score == score
+
+
+@pytest.mark.parametrize(("algorithm", "most"), [("levenshtein", max), ("indel", sum)])
+@given(st.text(), st.text(min_size=1))
+async def test_similarity_can_be_computed_again_from_its_reason(
+    algorithm: str, most: Callable[[Iterable[int]], int], answer: str, expected: str
+) -> None:
+    result = await judged("similarity", answer, expected, algorithm=algorithm, unicode=False, whitespace=False)
+    found = re.fullmatch(rf"{algorithm} of (\d+) and (\d+) characters, 1 - (\d+)/(\d+): [\d.]+", result.reason or "")
+    assert found is not None
+    left, right, edits, of = map(int, found.groups())
+    assert (left, right, of) == (len(answer), len(expected), most([len(answer), len(expected)]))
+    assert result.score == 1 - edits / of
 
 
 async def test_similarity_is_a_part_of_the_letters() -> None:

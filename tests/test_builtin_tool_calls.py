@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from testbench.errors import InputError
 from testbench.metrics.builtin.adapter import BuiltinAdapter
+from testbench.metrics.effort import TooLongError
 from testbench.metrics.protocol import MetricResult
 from testbench.schema.models import Reference, ToolCall
 from tests.metric_samples import calls, sample
@@ -92,6 +93,37 @@ async def test_a_call_that_fits_two_expectations_is_given_to_the_one_that_needs_
 
 
 names = st.lists(st.sampled_from(["a", "b", "c"]), max_size=6)
+
+
+@pytest.mark.parametrize("mode", ["f1", "in_order", "any_order", "subset", "exact"])
+async def test_thousands_of_calls_are_told_apart_at_once(mode: str) -> None:
+    expected = tuple(ToolCall(name="t", args={"n": n}) for n in range(3000))
+    assert (await judged(expected, expected, mode=mode)).score == 1.0
+    half = await judged(expected, expected[1500:], mode=mode)
+    assert half.score == {"f1": pytest.approx(2 / 3), "subset": 1.0, "exact": 0.0}.get(mode, 0.5)
+
+
+@pytest.mark.parametrize("mode", ["f1", "in_order"])
+async def test_an_agent_that_calls_in_a_loop_is_judged(mode: str) -> None:
+    result = await judged(calls(PARIS, TIME), calls(*[PARIS] * 20_000), mode=mode)
+    assert result.score == pytest.approx({"f1": 2 / 20_002, "in_order": 1 / 2}[mode])
+
+
+@pytest.mark.parametrize(
+    "parameters", [{"arguments": "subset"}, {"tolerance": 0.1}, {"matchers": {"city": "casefold"}}]
+)
+async def test_too_many_calls_that_must_be_compared_with_each_other_are_an_error(parameters: dict[str, Any]) -> None:
+    assert (await judged(calls(PARIS), calls(*[PARIS] * 1000), **parameters)).score == pytest.approx(2 / 1001)
+    with pytest.raises(TooLongError, match="1,000 and 1,000 tool calls"):
+        await judged(calls(*[PARIS] * 1000), calls(*[PARIS] * 1000), **parameters)
+
+
+@given(names, names, st.sampled_from(["f1", "in_order", "any_order", "subset"]))
+async def test_calls_by_their_keys_score_as_calls_compared_one_by_one(
+    expected: list[str], made: list[str], mode: str
+) -> None:
+    one_by_one = await judged(calls(*expected), calls(*made), mode=mode, matchers={"none": "casefold"})
+    assert (await judged(calls(*expected), calls(*made), mode=mode)).score == one_by_one.score
 
 
 @given(names, names)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from testbench.errors import InputError
 from testbench.metrics.builtin.adapter import BuiltinAdapter
-from testbench.metrics.builtin.json_values import same
+from testbench.metrics.builtin.json_values import key_of, same
 from testbench.metrics.builtin.numbers import numbers_in
 from testbench.metrics.protocol import MetricResult
 from testbench.schema.models import Reference
@@ -122,6 +123,18 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
+
+
+few_values = st.recursive(
+    st.sampled_from([None, True, 0, 1, 1.0, 1.5, -0.0, 2**60, float(2**60), 10**400, math.nan, math.inf, "1", "", "a"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["a", "b"]), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(few_values, few_values)
+def test_equal_keys_are_the_same_values(one: Any, other: Any) -> None:
+    assert (key_of(one) == key_of(other)) == same(one, other)
 
 
 @given(json_values, json_values)

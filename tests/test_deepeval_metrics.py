@@ -15,6 +15,7 @@ if find_spec("deepeval") is None:
 
 from testbench.errors import InputError, JudgeError
 from testbench.metrics.deepeval.adapter import DeepEvalAdapter
+from testbench.metrics.effort import TooLongError
 from testbench.metrics.judge import FakeJudge
 from testbench.metrics.protocol import MetricResult
 from testbench.metrics.registry import GenericMetricsRegistry
@@ -99,6 +100,36 @@ async def test_tool_metrics_need_no_judge() -> None:
     assert (await judged("ToolPermissionMetric", allowed_tools=["other"])).score == 0.0
     half = sample(made=calls("a"), reference=Reference(tool_calls=calls("a", "b")))
     assert (await judged("ToolCorrectnessMetric", of=half)).score == 0.5
+
+
+async def test_thousands_of_tool_calls_are_an_error_or_come_to_an_end() -> None:
+    many, some = calls(*(("t", {"n": n}) for n in range(1000))), calls(*(("t", {"n": n}) for n in range(20)))
+    looping = sample(made=many, reference=Reference(tool_calls=some))
+    for ordering in (False, True):
+        assert (await judged("ToolCorrectnessMetric", of=looping, should_consider_ordering=ordering)).score == 1.0
+    with pytest.raises(TooLongError, match="1,000 and 1,000 tool calls"):
+        await judged("ToolCorrectnessMetric", of=sample(made=many, reference=Reference(tool_calls=many)))
+    with pytest.raises(TooLongError):
+        await judged("ToolPermissionMetric", of=sample(made=calls("t") * 200_000))
+
+
+@pytest.mark.parametrize(
+    ("expected", "made", "given", "score"),
+    [
+        (["a", "a"], ["a", "a"], {}, None),
+        (["a", "a"], ["a", "a"], {"should_exact_match": True}, 1.0),
+        (["a", "a"], ["a", "a"], {"should_consider_ordering": True}, 1.0),
+        (["a", "b"], ["a", "b", "b", "c", "c"], {}, 1.0),
+        (["a", "a"], ["a"], {}, 0.5),
+    ],
+)
+async def test_equal_calls_that_deepeval_takes_for_one_give_no_score(
+    expected: list[str], made: list[str], given: dict[str, Any], score: float | None
+) -> None:
+    of = sample(made=calls(*made), reference=Reference(tool_calls=calls(*expected)))
+    result = await judged("ToolCorrectnessMetric", of=of, **given)
+    assert result.score == score
+    assert (result.error is None) == (score is not None)
 
 
 @pytest.mark.parametrize("name", ["FaithfulnessMetric", "AnswerRelevancyMetric", "HallucinationMetric"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,10 +14,11 @@ import pytest
 
 from testbench.command import main
 from testbench.evaluate import command
-from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Reference
+from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Metric, Reference
 from testbench.schema.summary import evaluations
 from tests.metric_samples import experiment, metric, scenario, step
-from tests.parts.scripted_judge import ScriptedJudge
+from tests.parts.scripted_judge import ScriptedJudge, prompt_tokens
+from tests.test_builtin_judge import code_in
 
 ROOT = Path(__file__).parents[1]
 CONTAINS = metric("builtin.contains", text="sunny")
@@ -87,6 +89,15 @@ def test_a_judge_is_asked_and_its_reasons_tokens_and_cost_are_kept(
     assert result.usage.cost_usd == 0.02
     assert with_judge.models == {"named"}
     assert "0.0200 USD" in capsys.readouterr().out
+
+
+def test_the_file_says_what_all_of_its_evaluations_cost(with_judge: ScriptedJudge) -> None:
+    with_judge.cost(0.125)
+    steps = [step(f"It is sunny {n}", metrics=(FAITHFUL, CONTAINS), custom_values=CONTEXTS) for n in range(3)]
+    assert evaluate(experiment(scenario(*steps), llm_as_a_judge_model="m")) == 0
+    evaluation = json.loads(Path("out.json").read_text())["evaluation"]
+    assert evaluation["judge_usage"]["cost_usd"] == 0.125 * len(with_judge.chats) > 0.25
+    assert evaluation["judge_usage"]["input_tokens"] == sum(prompt_tokens(chat.json()) for chat in with_judge.chats)
 
 
 def test_a_second_evaluation_asks_nothing(with_judge: ScriptedJudge) -> None:
@@ -231,30 +242,56 @@ def test_all_metrics_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command, ["--list-metrics"]) == 0
     out = capsys.readouterr().out
     assert "builtin.tool_calls: The agent called the expected tools" in out
-    assert "ragas.Faithfulness" in out
-    assert "NOT AVAILABLE" in out
+    blocks = dict(re.findall(r"^(\S+): .*\n    (.*)$", out, re.MULTILINE))
+    assert blocks["ragas.TopicAdherence"] == (
+        "needs LLM; fields: conversation, reference_topics; over several turns; value 0 to 1, higher is better"
+    )
+    assert "value 0 to 1, lower is better" in blocks["ragas.NoiseSensitivity"]
+    assert "value 1 to 5" in blocks["ragas.DomainSpecificRubrics"]
+    assert "package sacrebleu" in blocks["ragas.BleuScore"]
+    assert "NOT AVAILABLE" in blocks["ragas.DataCompyScore"]
+    assert "needs LLM and embeddings" in blocks["ragas.AnswerCorrectness"]
+    assert "    strict_order: bool (default True)" in out
     assert main(command, ["--list-metrics", "--json"]) == 0
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["metrics"]}
-    assert listed["ragas.NoiseSensitivity"]["higher_is_better"] is False
-
-
-def test_a_run_with_builtin_metrics_loads_neither_ragas_nor_openai() -> None:
-    every = (
-        CONTAINS,
-        metric("builtin.similarity"),
-        metric("builtin.tool_calls"),
-        metric("builtin.json_equality", value=1),
+    noise, rouge = listed["ragas.NoiseSensitivity"], listed["ragas.RougeScore"]
+    assert (noise["higher_is_better"], noise["value_range"], noise["needs_llm"]) == (False, [0, 1], True)
+    assert (rouge["package"], rouge["required"], rouge["multi_turn"]) == (
+        "rouge_score",
+        ["reference", "response"],
+        False,
     )
-    executed = experiment(scenario(step(metrics=every, reference=Reference(response="It is sunny", tool_calls=()))))
-    Path("in.json").write_text(executed.model_dump_json(exclude_none=True))
-    code = """
+    assert {"name", "type", "required", "default", "description"} == set(rouge["parameters"][0])
+
+
+EVERY_KIND = (
+    CONTAINS,
+    metric("builtin.similarity"),
+    metric("builtin.tool_calls"),
+    metric("builtin.json_equality", value=1),
+)
+RUBRIC = metric("builtin.judge", criteria="It says what the weather is like.")
+LOADED = """
 import sys
 from testbench.command import main
 from testbench.evaluate import command
 code = main(command, ["--input", "in.json", "--output", "out.json"])
-heavy = {"ragas", "openai", "httpx", "pandas", "langchain_core", "a2a"} & {name.split(".")[0] for name in sys.modules}
+heavy = set(sys.argv[1:]) & {name.split(".")[0] for name in sys.modules}
 sys.exit(f"loaded {heavy}" if heavy else code)
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize(("metrics", "light"), [(EVERY_KIND, ["httpx", "aiohttp"]), ((RUBRIC,), [])])
+def test_builtin_metrics_load_no_framework_and_only_a_judge_loads_a_client(
+    with_judge: ScriptedJudge, metrics: tuple[Metric, ...], light: list[str]
+) -> None:
+    with_judge.answer("RubricVerdict", lambda prompt: {"reason": "it does", "score": 5, "code": code_in(prompt)})
+    executed = experiment(
+        scenario(step(metrics=metrics, reference=Reference(response="It is sunny", tool_calls=()))),
+        llm_as_a_judge_model="m",
+    )
+    Path("in.json").write_text(executed.model_dump_json(exclude_none=True))
+    heavy = ["ragas", "openai", "pandas", "langchain_core", "a2a", *light]
+    done = subprocess.run([sys.executable, "-c", LOADED, *heavy], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     assert {item.status for item in evaluations(written())} <= {"pass", "fail"}

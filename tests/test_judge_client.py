@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from testbench.errors import InputError, JudgeError
 from testbench.metrics import spending
 from testbench.metrics.judge import JudgeSettings, Question, gateway_of
-from testbench.metrics.openai_judge import OpenAIJudge, _proxy_of
+from testbench.metrics.openai_judge import OpenAIJudge
 from testbench.schema.clock import FakeClock
 from testbench.schema.models import Usage
 from tests.parts.scripted_judge import ScriptedJudge, prompt_tokens, tokens
@@ -325,6 +325,21 @@ def test_both_names_of_the_endpoint_are_understood(environment: dict[str, str], 
     assert gateway_of(environment | {"OPENAI_API_KEY": "k"}) == (url, "k")
 
 
+@pytest.mark.parametrize(
+    "url", ["http://[bad/v1", "http://x:99999/v1", "http:///v1", "https://", "http://a b/v1", "ftp://a"]
+)
+def test_an_address_that_is_none_is_told_before_anything_is_asked(url: str) -> None:
+    with pytest.raises(InputError, match="OPENAI_API_BASE is no http"):
+        gateway_of({"OPENAI_API_BASE": url})
+
+
+@pytest.mark.parametrize("key", ["schl\u00fcssel", "a\nb"])
+def test_a_key_that_no_header_can_hold_is_told_and_not_shown(key: str) -> None:
+    with pytest.raises(InputError, match="OPENAI_API_KEY") as caught:
+        gateway_of({"OPENAI_API_BASE": "http://a", "OPENAI_API_KEY": key})
+    assert key not in caught.value.message
+
+
 @pytest.mark.parametrize("environment", [{}, {"OPENAI_API_BASE": ""}, {"OPENAI_API_BASE": "localhost:11001"}])
 def test_without_an_endpoint_no_vendor_is_assumed(environment: dict[str, str]) -> None:
     with pytest.raises(InputError) as caught:
@@ -375,7 +390,7 @@ async def test_a_server_that_queues_too_much_gets_fewer_requests(judge: Scripted
 
 
 async def test_the_judge_is_asked_through_the_proxy_of_the_environment(
-    judge: ScriptedJudge, monkeypatch: pytest.MonkeyPatch
+    judge: ScriptedJudge, connect: Connect, nobody: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = JudgeSettings(base_url="http://judge.example/v1", api_key="k", model="m")
     monkeypatch.setenv("http_proxy", judge.origin)
@@ -383,8 +398,9 @@ async def test_the_judge_is_asked_through_the_proxy_of_the_environment(
     await failing(client)  # this proxy knows no other servers
     await client.close()
     assert judge.requests[0].headers["host"] == "judge.example"
-    monkeypatch.setenv("no_proxy", "judge.example")
-    assert _proxy_of(settings.base_url) is None
+    monkeypatch.setenv("http_proxy", nobody)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    assert await connect().ask(QUESTION) == Verdict(**GOOD)
 
 
 async def test_the_temperature_is_the_users(judge: ScriptedJudge, connect: Connect) -> None:

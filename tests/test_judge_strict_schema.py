@@ -103,7 +103,7 @@ def test_what_strict_mode_cannot_say_is_asked_for_as_any_object(model: type[Base
     assert strict_schema(model) is None
     assert response_format(model) is None
     parts = RequestOptions(10, 0.0).parts(model)
-    assert parts["extra_body"] == {"response_format": {"type": "json_object"}}
+    assert parts["response_format"] == {"type": "json_object"}
 
 
 def test_every_answer_that_ragas_wants_has_a_strict_schema() -> None:

@@ -70,6 +70,7 @@ def test_names_with_and_without_framework(registry: GenericMetricsRegistry, name
         ("tool_calls", {}, "no metric 'tool_calls'", "builtin.tool_calls"),
         ("xyzzy", {}, "no metric", "--list-metrics"),
         ("deepevil.GEval", {}, "no metric framework 'deepevil'", "builtin, ragas"),
+        ("ragass.Faithfulness", {}, "no metric framework 'ragass'", "ragas.Faithfulness"),
         ("builtin.contains", {"txt": "a"}, "no parameter 'txt'", "'text'"),
         ("builtin.latency", {}, "needs the parameter 'max_ms'", "max_ms"),
         ("builtin.latency", {"max_ms": "soon"}, "max_ms", "max_ms: float"),

@@ -14,7 +14,10 @@ import pytest
 from testbench.errors import InputError, JudgeError
 from testbench.metrics.judge import FakeJudge
 from testbench.metrics.protocol import MetricResult, MetricSpec
+from testbench.metrics.ragas import specs as ragas_specs
 from testbench.metrics.ragas.adapter import RagasAdapter
+from testbench.metrics.ragas.judge_bridge import BridgedEmbeddings, BridgedLLM
+from testbench.metrics.ragas.prompts import KnownSchema, remember_schemas
 from testbench.metrics.ragas.reading import rubric_range
 from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.metrics.sample_fields import missing_fields
@@ -125,6 +128,26 @@ def test_telemetry_is_off_before_ragas_is_imported() -> None:
     from ragas._analytics import do_not_track
 
     assert do_not_track()
+
+
+def test_a_prompt_with_its_schema_remembered_is_word_for_word_that_of_ragas(adapter: RagasAdapter) -> None:
+    compared = 0
+    for name, described in ragas_specs.metrics().items():
+        if described.spec.unavailable or not described.spec.needs_llm:
+            continue
+        given = adapter._parameters(name, PARAMETERS.get(name, {}))
+        made = described.cls(**dict(given), llm=BridgedLLM(FakeJudge()), **_embeddings(described.spec.needs_embeddings))
+        prompts = [prompt for prompt in vars(made).values() if getattr(prompt, "examples", None)]
+        asked = [prompt.to_string(prompt.examples[0][0]) for prompt in prompts]
+        remember_schemas(made)
+        for _ in range(2):
+            assert [prompt.to_string(prompt.examples[0][0]) for prompt in prompts] == asked
+        compared += sum(isinstance(prompt.output_model, KnownSchema) for prompt in prompts)
+    assert compared > 20
+
+
+def _embeddings(needed: bool) -> dict[str, Any]:
+    return {"embeddings": BridgedEmbeddings(FakeJudge())} if needed else {}
 
 
 def test_every_class_is_described(adapter: RagasAdapter) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from testbench.arena.bundle import Bundle, named, resolve
-from testbench.arena.manifest import JUDGE_GROUP, SELFPLAY_GROUP
+from testbench.arena.manifest import ARENA_FILE, JUDGE_GROUP, SELFPLAY_GROUP, ArenaJob
 from testbench.arena.path_patterns import has_wildcard, matches
 from testbench.arena.plan import DEFAULT_GROUP, ChatDefaults, MockTool
 from testbench.arena.provider_files import read_provider
@@ -28,7 +28,7 @@ KIND: Final = "Arena"
 _CHAT_KEYS: Final = frozenset(ChatDefaults.model_fields)
 _KEYS: Final = frozenset(
     {"prompt_configs", "providers", "scenarios", "judges", "self_play", "tools", "mcp_servers", "globals", "defaults",
-     "judge_model"}
+     "judge_model", "data_gen"}
 )  # fmt: skip
 _REFUSED: Final = {"evals": "its checks would be missing"}
 
@@ -51,6 +51,17 @@ class Prompt:
 
 
 @dataclass(frozen=True)
+class Material:
+    """The files that data is generated from; None where the arena file leaves them to what lies in the usual folders.
+
+    `prompts` say what is to be written, `documents` hold what it is about.
+    """
+
+    prompts: tuple[str, ...] | None = None
+    documents: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True)
 class ArenaFile:
     """What an arena file says. `scenarios` is None where it names none: then all of the bundle are meant."""
 
@@ -65,6 +76,7 @@ class ArenaFile:
     chat: ChatDefaults = field(default_factory=ChatDefaults)
     tools: tuple[MockTool, ...] = ()
     judge_model: str | None = None
+    material: Material = field(default_factory=Material)
     warnings: tuple[str, ...] = ()
 
     def role_of(self, group: str) -> str:
@@ -92,6 +104,18 @@ def read_arena_file(bundle: Bundle, path: str, *, own_tools: bool = True) -> Are
         hint = f"Arena files of the bundle: {known}." if known else "The bundle holds no arena file at all."
         raise InputError(f"{bundle.origin}: no arena file {path!r}", hint=hint)
     return _Reader(bundle, path, own_tools=own_tools).read()
+
+
+def arena_file_of(job: ArenaJob, bundle: Bundle) -> ArenaFile:
+    """The arena file that a job names. The usual one need not be there.
+
+    Raises:
+        InputError: see `read_arena_file`.
+    """
+    path = job.spec.arena_file
+    if path == ARENA_FILE and path not in bundle.files:
+        return ArenaFile()
+    return read_arena_file(bundle, path, own_tools=not job.spec.tool_registries)
 
 
 class _Reader:
@@ -126,6 +150,7 @@ class _Reader:
             chat=self._chat(self._mapping(spec, "defaults")),
             tools=tuple(self._tools(spec)) if self._own_tools else (),
             judge_model=self._text(spec, "judge_model"),
+            material=self._material(self._mapping(spec, "data_gen")),
             warnings=tuple(self._warnings),
         )
 
@@ -215,6 +240,18 @@ class _Reader:
                 if tool is not None:
                     seen.add(tool.name)
                     yield tool
+
+    def _material(self, given: Mapping[str, Any]) -> Material:
+        for key in given.keys() - {"prompts", "documents"}:
+            self._warn(f"data_gen.{key}")
+
+        def files(key: str) -> tuple[str, ...] | None:
+            if given.get(key) is None:
+                return None
+            entries = self._list(given, key)
+            return tuple(dict.fromkeys(path for entry in entries for path in self._files(entry, f"data_gen.{key}")))
+
+        return Material(files("prompts"), files("documents"))
 
     # --- values -----------------------------------------------------------------------------------------------------
 

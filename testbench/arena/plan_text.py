@@ -57,14 +57,20 @@ def _played(planned: PlannedScenarioFile) -> tuple[int, int]:
     return (0, 0) if part is None else (part.turns, part.max_turns or part.turns)
 
 
-def plan_text(plan: Plan) -> str:
-    """The plan as a page of text: who is tested, the matrix, the calls, and what is not supported."""
+def plan_text(plan: Plan, generation: str = "") -> str:
+    """The plan as a page of text: who is tested, the matrix, the calls, and what is not supported.
+
+    `generation` says what is asked where data is generated, and comes instead of the matrix and the calls.
+    """
     lines = [f"{plan.namespace}/{plan.job}: {plan.type}", f"source {_short(plan.source_revision)}"]
     if plan.judge or plan.judge_model:
         lines.append(f"judge {plan.judge}" if plan.judge else f"judge model {plan.judge_model}")
-    lines += ["", *_matrix(plan)] if plan.items else ["", "no items: data is generated"]
-    calls = calls_of(plan)
-    lines += ["", f"{len(plan.items):,} items, {_messages(calls)}, {calls.evaluations:,} evaluations"]
+    if generation:
+        lines += ["", generation, ""]
+    else:
+        calls = calls_of(plan)
+        lines += ["", *_matrix(plan)] if plan.items else ["", "no items: data is generated"]
+        lines += ["", f"{len(plan.items):,} items, {_messages(calls)}, {calls.evaluations:,} evaluations"]
     lines += [f"warning: {printable(warning)}" for warning in plan.warnings]
     lines.append(f"digest {plan.digest}")
     return "\n".join(lines)

@@ -14,11 +14,12 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from testbench.arena.arena_file import ArenaFile, read_arena_file
+from testbench.arena.arena_file import ArenaFile, arena_file_of
 from testbench.arena.bundle import Bundle, named
 from testbench.arena.contenders import Cast, cast_of, with_bundle_providers
+from testbench.arena.datagen.seeds import seeds_of
 from testbench.arena.documents import Documents
-from testbench.arena.manifest import ARENA_FILE, ArenaJob
+from testbench.arena.manifest import ArenaJob
 from testbench.arena.plan import Contender, Item, Plan, PlannedScenarioFile, SelfPlay
 from testbench.arena.promptarena import placeholders, substituted
 from testbench.arena.scenario_files import FoundScenario, Reading
@@ -55,13 +56,15 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
 
     Raises:
         InputError: an entry refers to nothing, a filter finds nothing, a check cannot be made, or there are too many
-            items; nothing is ever left out silently.
+            items, or data is to be generated from nothing; nothing is ever left out silently.
         NothingToDo: there is no scenario.
     """
-    arena = _arena_of(job, bundle)
+    arena = arena_file_of(job, bundle)
     everything = with_bundle_providers(job, documents, arena)
     cast = cast_of(job, everything, arena)
     datagen = job.spec.type == "datagen"
+    if datagen:
+        seeds_of(bundle, arena)  # refused now, and not after the first worker has started
     reading = Reading() if datagen else selected_scenarios(bundle, arena, job.spec.scenarios)
     warnings = [*_of_the_manifest(job), *arena.warnings, *reading.warnings]
     rows = list(_rows(reading.scenarios, cast, arena, job, warnings))
@@ -87,13 +90,6 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
         items=tuple(_items(rows)),
     )
     return Prepared(plan.model_copy(update={"digest": _digest(plan, cast, job, everything)}), everything)
-
-
-def _arena_of(job: ArenaJob, bundle: Bundle) -> ArenaFile:
-    path = job.spec.arena_file
-    if path == ARENA_FILE and path not in bundle.files:
-        return ArenaFile()
-    return read_arena_file(bundle, path, own_tools=not job.spec.tool_registries)
 
 
 def _judge_model(arena: ArenaFile, reading: Reading) -> str | None:

@@ -63,15 +63,16 @@ def judge_outage(experiment: EvaluatedExperiment) -> str | None:
 
 def has_errors(scenario: EvaluatedScenario) -> bool:
     """Whether anything in a scenario could not be judged; for progress."""
-    return any(evaluation.result.result == "error" for evaluation in _all_of(scenario))
+    return any(evaluation.result.result == "error" for evaluation in evaluations_of(scenario))
 
 
 def left_out_for_cost(scenario: EvaluatedScenario) -> int:
     """How many evaluations were not made because of --max-cost."""
-    return sum(one.result.details.get("skipped_by") == purse.KIND for one in _all_of(scenario))
+    return sum(one.result.details.get("skipped_by") == purse.KIND for one in evaluations_of(scenario))
 
 
-def _all_of(scenario: EvaluatedScenario) -> list[Evaluation]:
+def evaluations_of(scenario: EvaluatedScenario) -> list[Evaluation]:
+    """All of a scenario: its own, and those of its steps."""
     return [*scenario.evaluations, *(one for step in scenario.steps for one in step.evaluations)]
 
 

@@ -12,6 +12,8 @@ CHARACTERS: Final = 1e9
 """Product of two lengths for edit distances: 30,000 characters each, a tenth of a second (RapidFuzz 3.14)."""
 TOKENS: Final = 4e9
 """The same for the longest common sequence of two lists of tokens (RapidFuzz)."""
+CALLS: Final = 1e5
+"""Product of the numbers of two lists of tool calls, where each is compared with each in Python: a second."""
 LINEAR: Final = 1e12
 """Product of two lengths for what grows with their sum: a million characters each, some seconds."""
 

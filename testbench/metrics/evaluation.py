@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from testbench import __version__, defaults
 from testbench.errors import InputError, NothingToDo
+from testbench.metrics.conclusion import evaluations_of
 from testbench.metrics.echo_guard import GuardedJudge
 from testbench.metrics.estimate import DryJudge, Estimate, ReadOnlyStore
 from testbench.metrics.evaluator import Limits, MetricEvaluator, metrics_of
@@ -34,6 +35,7 @@ from testbench.schema.models import (
     ExecutedExperiment,
 )
 from testbench.schema.runtime import ExperimentRuntime
+from testbench.schema.summary import total_usage
 from testbench.schema.tracing import Tracer, Untraced
 
 
@@ -147,12 +149,15 @@ async def evaluate(
                 await judge.close()
     keys = map(key_of, experiment.scenarios)
     scenarios = tuple(found[key] if key in found else next(judged) for key in keys)
+    results = (one.result for scenario in scenarios for one in evaluations_of(scenario))
+    used = total_usage(result.usage for result in results)
     record = EvaluationRecord.model_validate(
         {
             "judge_model": model if judge is not None else None,
             "testbench_version": __version__,
             "started_at": started,
             "wall_seconds": max(0.0, around.clock.monotonic() - begun),
+            "judge_usage": used.model_dump(exclude_none=True),
         }
         | ({"identity": identity} if identity else {})
     )

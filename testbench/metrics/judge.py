@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
 
@@ -93,7 +94,8 @@ def gateway_of(environment: Mapping[str, str]) -> tuple[str, str]:
     """Base URL and key of the OpenAI-compatible gateway, from the names of both conventions.
 
     Raises:
-        InputError: no base URL, or one that is none. A vendor's address is never assumed.
+        InputError: no base URL, or one that is none, or a key that no header can hold. A vendor's address is never
+            assumed.
     """
     names = " or ".join(reversed(BASE_URLS))
     hint = f"Set {names} to an OpenAI-compatible endpoint, e.g. http://localhost:11001/v1; OPENAI_API_KEY to its key."
@@ -101,9 +103,20 @@ def gateway_of(environment: Mapping[str, str]) -> tuple[str, str]:
     if not found:
         raise InputError("a metric needs a judge, and no endpoint of one is set", hint=hint)
     name, url = found[0]
-    if not url.startswith(("http://", "https://")):
+    if not _is_web_address(url):
         raise InputError(f"{name} is no http(s) URL", hint=hint)
-    return url.rstrip("/"), environment.get("OPENAI_API_KEY", "").strip() or "unused"
+    key = environment.get("OPENAI_API_KEY", "").strip() or "unused"
+    if not (key.isascii() and key.isprintable()):
+        raise InputError("OPENAI_API_KEY has characters that no key has", hint="Set it again, in one line of ASCII.")
+    return url.rstrip("/"), key
+
+
+def _is_web_address(url: str) -> bool:
+    try:
+        address = urlsplit(url)
+        return address.scheme in ("http", "https") and bool(address.hostname) and address.port != 0 and " " not in url
+    except ValueError:  # brackets that do not match, a port that is none
+        return False
 
 
 class FakeJudge:

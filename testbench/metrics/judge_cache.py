@@ -12,8 +12,7 @@ import asyncio
 import hashlib
 import json
 import logging
-import os
-import tempfile
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Protocol
@@ -58,6 +57,7 @@ class DiskStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._mine = uuid.uuid4().hex
         self._warned = False
 
     def get(self, key: str) -> str | None:
@@ -69,18 +69,25 @@ class DiskStore:
     def put(self, key: str, text: str) -> None:
         path = self._path(key)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
             try:
-                with os.fdopen(descriptor, "w", encoding="utf-8", errors="replace") as file:
-                    file.write(text)
-                Path(name).replace(path)
-            finally:
-                Path(name).unlink(missing_ok=True)
+                self._write(path, text)
+            except FileNotFoundError:  # the first with these two digits
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._write(path, text)
         except OSError as error:
             if not self._warned:
                 logger.warning("the judge cache %s cannot be written: %s", self._folder, error.strerror or error)
                 self._warned = True
+
+    def _write(self, path: Path, text: str) -> None:
+        """All of it or nothing: others may read the same file meanwhile."""
+        unfinished = path.with_name(f"{path.stem}.{self._mine}.tmp")
+        try:
+            unfinished.write_text(text, encoding="utf-8", errors="replace")
+            unfinished.replace(path)
+        except OSError:
+            unfinished.unlink(missing_ok=True)
+            raise
 
     def _path(self, key: str) -> Path:
         return self._folder / key[:2] / f"{key[2:]}.json"

@@ -1,16 +1,15 @@
-"""From what the OpenAI client raises to the judge errors of Testbench. Used by `testbench.metrics.openai_judge`."""
+"""From the faults of a gateway to the judge errors of Testbench. Used by `testbench.metrics.openai_judge`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
 import httpx
-import openai
 
 from testbench.errors import JudgeError
+from testbench.metrics.gateway import RefusedError
 from testbench.metrics.judge import JudgeSettings
 from testbench.metrics.retrying import retry_after
 from testbench.redaction import shown_url
@@ -29,58 +28,50 @@ class Failed:
 
 def explain(error: Exception, settings: JudgeSettings, now: datetime) -> Failed:
     """What the failure of a request means."""
-    if isinstance(error, openai.APIStatusError):
+    if isinstance(error, RefusedError):
         return _explain_status(error, now)
     if is_timeout(error):
         message = f"the judge gave no answer within {settings.timeout_s:g} s"
         return Failed(JudgeError(message, kind="timeout", retryable=True))
-    if isinstance(error, openai.APIConnectionError | httpx.HTTPError):
-        cause = error.__cause__ or error
-        message = f"the judge at {shown_url(settings.base_url)} cannot be reached: {cause}"
+    if isinstance(error, httpx.HTTPError):
+        message = f"the judge at {shown_url(settings.base_url)} cannot be reached: {error}"
         return Failed(JudgeError(message, kind="unreachable", retryable=True))
     return Failed(JudgeError(f"the judge's gateway sent {error}", kind="http_error", retryable=True))
 
 
 def is_pushback(error: Exception) -> bool:
     """Whether the gateway asks for fewer requests at once."""
-    return isinstance(error, openai.APIStatusError) and error.status_code in (429, 503)
+    return isinstance(error, RefusedError) and error.status in (429, 503)
 
 
 def is_timeout(error: Exception) -> bool:
     """Whether there was no answer in time; of a server that queues what it cannot do, the only sign of too much."""
-    return isinstance(error, TimeoutError | openai.APITimeoutError | httpx.TimeoutException)
+    return isinstance(error, TimeoutError | httpx.TimeoutException)
 
 
 def is_free_of_charge(error: Exception) -> bool:
     """Whether nothing can have been charged: it was refused, or never arrived. After a timeout nobody knows."""
-    never_arrived = isinstance(error.__cause__ or error, httpx.ConnectError | httpx.ConnectTimeout)
-    return never_arrived or isinstance(error, openai.APIStatusError)
+    never_arrived = httpx.ConnectError | httpx.ConnectTimeout | httpx.ProxyError | httpx.UnsupportedProtocol
+    return isinstance(error, RefusedError | never_arrived)
 
 
-def complaint_of(error: openai.APIStatusError) -> str:
+def complaint_of(error: RefusedError) -> str:
     """What a refused request is refused for, in the gateway's words."""
-    return f"{error.param or ''} {_said(error)}"
+    return f"{error.param or ''} {error.said}"
 
 
-def _explain_status(error: openai.APIStatusError, now: datetime) -> Failed:
-    status = error.status_code
-    said = _said(error)
-    message = f"the judge's gateway answered {status}: {said}"
+def _explain_status(error: RefusedError, now: datetime) -> Failed:
+    status = error.status
+    message = f"the judge's gateway answered {status}: {error.said}"
     if status in (401, 403):
         hint = "Check the key in OPENAI_API_KEY and what it may use."
         return Failed(JudgeError(message, kind="auth", hint=hint))
     if status == 429:
-        lasting = getattr(error, "code", None) == "insufficient_quota"
+        lasting = error.code == "insufficient_quota"
         failure = JudgeError(message, kind="rate_limited", retryable=not lasting)
-        return Failed(failure, retry_after(error.response.headers, now))
-    if getattr(error, "code", None) == "content_filter":
+        return Failed(failure, retry_after(error.headers, now))
+    if error.code == "content_filter":
         return Failed(JudgeError(message, kind="content_filter"))
     passes = status in RETRYABLE or status >= 500
     failure = JudgeError(message, kind="http_error", retryable=passes)
-    return Failed(failure, retry_after(error.response.headers, now))
-
-
-def _said(error: openai.APIStatusError, limit: int = 300) -> str:
-    body = error.body
-    detail = body.get("message") if isinstance(body, Mapping) else None
-    return " ".join(str(detail or error.response.text or error.message).split())[:limit]
+    return Failed(failure, retry_after(error.headers, now))

@@ -43,15 +43,14 @@ class RequestOptions:
         return "text" if "json_object" in self.refused else "json_object"
 
     def parts(self, answer: type[BaseModel]) -> dict[str, Any]:
-        """The parts of a chat request, as arguments of the OpenAI client."""
+        """The parts of a chat request beside the model and the messages."""
         temperature = {} if self.temperature is None else {"temperature": self.temperature}
         form = self.form_of(answer)
         wanted: Mapping[str, Any] | None = {"type": form} if form != "text" else None
         if form == "json_schema":
             wanted = response_format(answer)
-        # as extra_body: the client would otherwise walk through the whole schema for every request
-        extra = {"extra_body": {"response_format": wanted}} if wanted else {}
-        return {self.tokens_named: self.max_tokens, **temperature, **extra}
+        form_wanted = {"response_format": wanted} if wanted else {}
+        return {self.tokens_named: self.max_tokens, **temperature, **form_wanted}
 
     def without(self, complaint: str, answer: type[BaseModel]) -> RequestOptions | None:
         """The options without the one that a refusal complains of, or None where it complains of something else."""

@@ -14,15 +14,12 @@ import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
-from typing import Any, Final, TypeAlias, TypeVar, cast
-from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import Final, TypeAlias, TypeVar
 
-import httpx
-import openai
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel
 
 from testbench.errors import JudgeError
+from testbench.metrics.gateway import FAULTS, Chat, Gateway, Instrument, RefusedError, Tokens, Vectors
 from testbench.metrics.judge import AnswerT, JudgeSettings, Question
 from testbench.metrics.judge_answer import Message, UnfitAnswerError, messages_of, read_answer
 from testbench.metrics.judge_failures import Failed, complaint_of, explain, is_free_of_charge, is_pushback, is_timeout
@@ -32,7 +29,6 @@ from testbench.metrics.purse import Payment, Purse
 from testbench.metrics.retrying import wait_before
 from testbench.metrics.spending import record_paid
 from testbench.schema.clock import Clock, SystemClock
-from testbench.schema.files import describe
 from testbench.schema.models import Usage
 from testbench.schema.pacing import Pacer, automatic, fixed
 
@@ -41,49 +37,14 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Paid: TypeAlias = tuple[T, Usage]
 """A reply and what it cost."""
-Request: TypeAlias = Callable[[openai.AsyncOpenAI], Awaitable[Paid[T]]]
-Instrument: TypeAlias = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
+Request: TypeAlias = Callable[[], Awaitable[Paid[T]]]
 
+_OPTION_REFUSED: Final = frozenset({400, 422})
 COST_HEADER: Final = "x-litellm-response-cost"
-SLOTS_OF_A_CLIENT: Final = 8
 RETRIES_BEFORE_FIRST_ANSWER: Final = 2
 """Where nobody ever answered, the address is more likely wrong than the judge busy."""
 RAW_LIMIT: Final = 4000
 """Characters of a judge's words that an error keeps."""
-
-
-class _Message(BaseModel):
-    content: str | None = None
-
-
-class _Choice(BaseModel):
-    message: _Message
-    finish_reason: str | None = None
-
-
-class _Tokens(BaseModel):
-    prompt_tokens: int | None = Field(default=None, ge=0)
-    completion_tokens: int | None = Field(default=None, ge=0)
-
-
-class _Chat(BaseModel):
-    """What is needed of a chat completion; gateways differ in the rest."""
-
-    choices: list[_Choice] = Field(min_length=1)
-    usage: _Tokens | None = None
-
-
-class _Vector(BaseModel):
-    index: int
-    embedding: list[float]
-
-
-class _Vectors(BaseModel):
-    data: list[_Vector]
-    usage: _Tokens | None = None
-
-
-ReplyT = TypeVar("ReplyT", _Chat, _Vectors)
 
 
 class OpenAIJudge:
@@ -92,7 +53,7 @@ class OpenAIJudge:
     def __init__(
         self, settings: JudgeSettings, clock: Clock | None = None, instrument: Instrument = lambda transport: transport
     ) -> None:
-        """`instrument` puts something around each HTTP transport, e.g. a trace."""
+        """`instrument` puts something around the HTTP transport, e.g. a trace."""
         self._settings = settings
         self._clock = clock or SystemClock()
         # spreads retries and hides nothing
@@ -101,10 +62,8 @@ class OpenAIJudge:
         self._down: JudgeError | None = None
         self._options = RequestOptions(settings.max_tokens, settings.temperature)
         self._purse = None if settings.max_cost is None else Purse(settings.max_cost)
-        self._clients = _clients(settings, instrument)
-        # one free connection for each request that the pace allows; the one used last is the warmest
+        self._gateway = Gateway(settings, instrument)
         self._pacer = Pacer(automatic(settings.concurrency) if settings.adaptive else fixed(settings.concurrency))
-        self._free = [self._clients[slot // SLOTS_OF_A_CLIENT] for slot in reversed(range(settings.concurrency))]
 
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
         """See `Judge.ask`; an answer that does not fit is asked for once more, with what was wrong with it."""
@@ -128,12 +87,10 @@ class OpenAIJudge:
 
         model = self._settings.embedding_model
 
-        async def request(client: openai.AsyncOpenAI) -> Paid[_Vectors]:
-            raw = await client.embeddings.with_raw_response.create(
-                model=model, input=list(texts), encoding_format="float"
-            )
-            reply = _read(raw.http_response.content, _Vectors)
-            return reply, self._record(model, reply.usage, raw.headers)
+        async def request() -> Paid[Vectors]:
+            body = {"model": model, "input": list(texts), "encoding_format": "float"}
+            reply, headers = await self._gateway.post("embeddings", body, Vectors)
+            return reply, self._record(model, reply.usage, headers)
 
         reply = await self._patiently(request, self._most(model, list(texts), answer_tokens=0))
         vectors = {vector.index: vector.embedding for vector in reply.data}
@@ -143,8 +100,7 @@ class OpenAIJudge:
 
     async def close(self) -> None:
         """Close the connections."""
-        for client in self._clients:
-            await client.close()
+        await self._gateway.close()
 
     async def _chat(self, messages: list[Message], answer: type[BaseModel]) -> str:
         """What the judge says to these messages.
@@ -154,7 +110,7 @@ class OpenAIJudge:
         """
         texts = [*(message["content"] for message in messages), format_text(answer)]
         most = self._most(self._settings.model, texts, self._settings.max_tokens)
-        reply = await self._patiently(lambda client: self._request_chat(client, messages, answer), most)
+        reply = await self._patiently(lambda: self._request_chat(messages, answer), most)
         choice = reply.choices[0]
         said = choice.message.content or ""
         if choice.finish_reason == "length":
@@ -166,25 +122,21 @@ class OpenAIJudge:
             raise JudgeError("the judge's answer was filtered", kind="content_filter", raw=said[:RAW_LIMIT])
         return said
 
-    async def _request_chat(
-        self, client: openai.AsyncOpenAI, messages: list[Message], answer: type[BaseModel]
-    ) -> Paid[_Chat]:
+    async def _request_chat(self, messages: list[Message], answer: type[BaseModel]) -> Paid[Chat]:
         """One request; what the gateway does not understand is left out from then on."""
-        options = self._options
+        options, model = self._options, self._settings.model
         try:
-            raw = await client.chat.completions.with_raw_response.create(
-                model=self._settings.model or "", messages=cast("Any", messages), **options.parts(answer)
-            )
-        except (openai.BadRequestError, openai.UnprocessableEntityError) as error:
-            simpler = options.without(complaint_of(error), answer)
+            body = {"model": model, "messages": messages} | options.parts(answer)
+            reply, headers = await self._gateway.post("chat/completions", body, Chat)
+        except RefusedError as error:
+            simpler = options.without(complaint_of(error), answer) if error.status in _OPTION_REFUSED else None
             if simpler is None:
                 raise
             if self._options is options:  # otherwise another request was faster
                 self._options = simpler
                 logger.info("the judge's gateway refuses an option (%s): going on without it", complaint_of(error))
-            return await self._request_chat(client, messages, answer)
-        reply = _read(raw.http_response.content, _Chat)
-        return reply, self._record(self._settings.model, reply.usage, raw.headers)
+            return await self._request_chat(messages, answer)
+        return reply, self._record(model, reply.usage, headers)
 
     def _most(self, model: str | None, texts: list[str], answer_tokens: int) -> float:
         """The most that a request can cost, in US dollars; infinite for a model without a price."""
@@ -225,18 +177,15 @@ class OpenAIJudge:
 
     async def _try(self, request: Request[T], most: float) -> T | Failed:
         async with self._pacer.turn() as turn, self._paying(most) as payment:
-            client = self._free.pop()
             try:
                 async with asyncio.timeout(self._settings.timeout_s):
-                    reply, usage = await request(client)
-            except (openai.OpenAIError, httpx.HTTPError, TimeoutError) as error:
+                    reply, usage = await request()
+            except FAULTS as error:
                 if is_free_of_charge(error):
                     payment.settle(0.0)
                 if is_pushback(error) or is_timeout(error):
                     turn.outcome = "pushback"
                 return explain(error, self._settings, self._clock.now())
-            finally:
-                self._free.append(client)
             payment.settle(usage.cost_usd)
             turn.outcome = "done"
         self._answered += 1
@@ -245,9 +194,9 @@ class OpenAIJudge:
     def _paying(self, most: float) -> AbstractAsyncContextManager[Payment]:
         return nullcontext(Payment(0.0)) if self._purse is None else self._purse.paying(most)
 
-    def _record(self, model: str | None, tokens: _Tokens | None, headers: Mapping[str, str]) -> Usage:
+    def _record(self, model: str | None, tokens: Tokens | None, headers: Mapping[str, str]) -> Usage:
         """Count what a reply cost: as the gateway says, else by the price list."""
-        tokens = tokens or _Tokens()
+        tokens = tokens or Tokens()
         cost = _cost(headers.get(COST_HEADER))
         reported = Usage(input_tokens=tokens.prompt_tokens, output_tokens=tokens.completion_tokens, cost_usd=cost)
         usage = self._settings.prices.priced(reported, model)
@@ -259,48 +208,6 @@ class OpenAIJudge:
         if lasting and self._down is None:
             self._down = error
             logger.warning("the judge is down (%s); what is left to ask it is not tried any more", error.message)
-
-
-def _clients(settings: JudgeSettings, instrument: Instrument) -> list[openai.AsyncOpenAI]:
-    """Enough clients for all slots: httpx looks at every connection of a client, and at each for each, per request."""
-    certificates = httpx.create_ssl_context()
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=SLOTS_OF_A_CLIENT)
-    proxy = _proxy_of(settings.base_url)
-    clients = []
-    for _ in range(math.ceil(settings.concurrency / SLOTS_OF_A_CLIENT)):
-        # openai's own choice is httpx2, which the OpenTelemetry instrumentation does not see
-        transport = instrument(httpx.AsyncHTTPTransport(limits=limits, verify=certificates, proxy=proxy))
-        http_client = httpx.AsyncClient(transport=transport, timeout=settings.timeout_s)
-        clients.append(
-            openai.AsyncOpenAI(
-                base_url=settings.base_url,
-                api_key=settings.api_key,
-                max_retries=0,
-                timeout=settings.timeout_s,
-                http_client=http_client,  # type: ignore[arg-type]  # see above
-            )
-        )
-    return clients
-
-
-def _proxy_of(base_url: str) -> str | None:
-    """The proxy that the environment names for an address (`HTTPS_PROXY`, `NO_PROXY`...)."""
-    address = urlsplit(base_url)
-    if proxy_bypass(address.netloc.rpartition("@")[2]):
-        return None
-    proxies = getproxies()
-    return proxies.get(address.scheme) or proxies.get("all")
-
-
-class _UnreadableReplyError(openai.OpenAIError):
-    """A reply with a good status whose body is not what the protocol says."""
-
-
-def _read(body: bytes, model: type[ReplyT]) -> ReplyT:
-    try:
-        return model.model_validate_json(body)
-    except ValidationError as error:
-        raise _UnreadableReplyError(f"a reply that cannot be read: {describe(error)}") from error
 
 
 def _cost(header: str | None) -> float | None:

@@ -128,6 +128,8 @@ class MetricSpec:
     samples: int | None = None
     """How often each sample is judged; None: as often as the run asks for, which is once for metrics without LLM."""
     combine: Combine = "mean"
+    package: str | None = None
+    """What must be installed for it beside its framework."""
     unavailable: str | None = None
     """Why it cannot be used here, e.g. a package that is missing."""
 

@@ -78,6 +78,7 @@ def spec_data(spec: MetricSpec) -> dict[str, Any]:
         "multi_turn": spec.multi_turn,
         "value_range": list(spec.value_range),
         "higher_is_better": spec.higher_is_better,
+        "package": spec.package,
         "unavailable": spec.unavailable,
     }
 
@@ -116,11 +117,13 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
 def _described(spec: MetricSpec) -> list[str]:
     needs = [word for word, needed in (("LLM", spec.needs_llm), ("embeddings", spec.needs_embeddings)) if needed]
     low, high = spec.value_range
+    direction = "higher is better" if spec.higher_is_better else "lower is better: its score is turned round"
     notes = [
         f"needs {' and '.join(needs)}" if needs else "no judge",
         f"fields: {', '.join(spec.required) or 'none'}",
-        *([] if (low, high) == (0, 1) else [f"value {low:g} to {high:g}"]),
-        *([] if spec.higher_is_better else ["lower is better; its score is turned round"]),
+        *(["over several turns"] if spec.multi_turn else []),
+        f"value {low:g} to {high:g}, {direction}",
+        *([f"package {spec.package}"] if spec.package else []),
         *([f"NOT AVAILABLE: {spec.unavailable}"] if spec.unavailable else []),
     ]
     lines = [f"{spec.full_name}: {spec.description}", f"    {'; '.join(notes)}"]

@@ -30,9 +30,10 @@ from testbench.printable import printable
 from testbench.schema.a2a_card import BINDINGS, describe, resolve_card, usable_cards
 from testbench.schema.a2a_errors import MESSAGE_LENGTH, TRANSPORT_FAULTS, agent_error
 from testbench.schema.a2a_reply import Said, read_message, read_task, state_name, status_text
-from testbench.schema.a2a_transport import AgentHttp, AgentTransport, Stopwatch, stopwatch
+from testbench.schema.a2a_transport import AgentHttp, AgentTransport
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
 from testbench.schema.clock import Clock, SystemClock
+from testbench.schema.stopwatch import Stopwatch, stopwatch
 
 T = TypeVar("T")
 

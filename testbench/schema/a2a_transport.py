@@ -13,12 +13,9 @@ import asyncio
 import os
 import socket
 import ssl
-import time
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -30,37 +27,11 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from testbench.errors import InputError
+from testbench.schema.stopwatch import current
 
 KEEPALIVE_S: Final = 3.0
 """Shorter than what servers keep: a connection that the server closes while we send looks like a lost message."""
 STREAM: Final = "text/event-stream"
-
-
-@dataclass
-class Stopwatch:
-    """From just before the first request until the last reply was read: the agent's time, without our own."""
-
-    sent: float | None = None
-    received: float | None = None
-
-    @property
-    def seconds(self) -> float | None:
-        """None before the first reply."""
-        return None if self.sent is None or self.received is None else self.received - self.sent
-
-
-_WATCH: ContextVar[Stopwatch | None] = ContextVar("a2a_stopwatch", default=None)
-
-
-@contextmanager
-def stopwatch() -> Iterator[Stopwatch]:
-    """Time the requests that this task makes inside the block."""
-    watch = Stopwatch()
-    token = _WATCH.set(watch)
-    try:
-        yield watch
-    finally:
-        _WATCH.reset(token)
 
 
 class AgentHttp(httpx.AsyncClient):
@@ -117,9 +88,9 @@ class AgentTransport(httpx.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         limits = request.extensions.get("timeout", {})
         content = await request.aread()
-        await self._turns.next()  # which also lets the loop see what connections were closed meanwhile
-        watch = _WATCH.get() or Stopwatch()
-        watch.sent = time.monotonic() if watch.sent is None else watch.sent
+        await self._turns.next(first=True)  # which also lets the loop see what connections were closed meanwhile
+        watch = current()
+        watch.send()
         with _faults_as_of_httpx():
             response = await self._session.request(
                 request.method,
@@ -138,7 +109,7 @@ class AgentTransport(httpx.AsyncBaseTransport):
             if response.content_type == STREAM:  # comes in pieces: whoever asked for it reads
                 return _response(request, response, _Stream(response))
             body = await response.read()
-        watch.received = time.monotonic()
+        watch.receive()
         await self._turns.next()
         return _response(request, response, httpx.ByteStream(body))
 
@@ -174,25 +145,29 @@ class Turns:
     """Lets one of those who wait go on in each round of the event loop, so that it looks after its sockets in between.
 
     Otherwise the replies of a whole round are worked on first, and those that come meanwhile lie unread: with 256 in
-    flight that alone made an agent look several times slower than it was.
+    flight that alone made an agent look several times slower than it was. Requests that are to leave come first:
+    replies that are here can wait, their time was taken.
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._first: deque[asyncio.Future[None]] = deque()
+        self._others: deque[asyncio.Future[None]] = deque()
 
-    async def next(self) -> None:
+    async def next(self, *, first: bool = False) -> None:
+        """Wait for a turn; those that are `first` have theirs before all others."""
         loop = asyncio.get_running_loop()
         turn = loop.create_future()
-        self._waiting.append(turn)
-        if len(self._waiting) == 1:
+        nobody = not self._first and not self._others
+        (self._first if first else self._others).append(turn)
+        if nobody:
             loop.call_soon(self._let_one_go_on, loop)
         await turn
 
     def _let_one_go_on(self, loop: asyncio.AbstractEventLoop) -> None:
-        turn = self._waiting.popleft()
+        turn = (self._first or self._others).popleft()
         if not turn.done():  # cancelled
             turn.set_result(None)
-        if self._waiting:
+        if self._first or self._others:
             loop.call_soon(self._let_one_go_on, loop)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import statistics
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Metric
@@ -112,7 +112,25 @@ def checks(experiment: EvaluatedExperiment) -> tuple[Check, ...]:
                 key = f"{key}\0{twice[key, scenario.repetition]}"  # without ids nothing says that it is the same one
             groups.setdefault(key, []).append(seen)
     repetitions = repetitions_of(experiment)
-    return tuple(_check(key, seen, repetitions, experiment.default_threshold) for key, seen in groups.items())
+    held: dict[str, set[int]] = {}
+    for scenario in experiment.scenarios:
+        held.setdefault(cluster_of(scenario), set()).add(scenario.repetition)
+    return tuple(
+        _check(key, seen, _due(seen[0].scenario, repetitions, held), experiment.default_threshold)
+        for key, seen in groups.items()
+    )
+
+
+def _due(scenario: EvaluatedScenario, repetitions: int, held: Mapping[str, set[int]]) -> Collection[int]:
+    """The repetitions in which a check has to be found.
+
+    With named systems each scenario has its own number of them, and a conversation whose user is played may have fewer
+    steps than another: there only conversations that are missing are missed.
+    """
+    if scenario.provider is None:
+        return range(1, repetitions + 1)
+    own = held[cluster_of(scenario)]
+    return set(range(1, max(own) + 1)) - own
 
 
 def repetitions_of(experiment: EvaluatedExperiment) -> int:
@@ -153,7 +171,7 @@ def _of(scenario: EvaluatedScenario) -> Iterator[tuple[int | None, _Seen]]:
         yield None, _Seen(scenario, scenario, WHOLE, attempt)
 
 
-def _check(key: str, seen: list[_Seen], repetitions: int, default_threshold: float) -> Check:
+def _check(key: str, seen: list[_Seen], due: Collection[int], default_threshold: float) -> Check:
     first = seen[0]
     found = Counter(one.attempt.repetition for one in seen)
     wanted = any(one.attempt.verdict != "unjudged" for one in seen)
@@ -162,7 +180,7 @@ def _check(key: str, seen: list[_Seen], repetitions: int, default_threshold: flo
         for one in seen
     ]
     lost: CheckVerdict = "error" if wanted else "unjudged"
-    attempts += [Attempt(number, lost, {}) for number in range(1, repetitions + 1) if number not in found]
+    attempts += [Attempt(number, lost, {}) for number in due if number not in found]
     return Check(
         key=key,
         id=first.owner.id,

@@ -306,6 +306,7 @@ class EvaluationRecord(Model):
     identity: str | None = Field(
         default=None, description="Digest of answers, metrics and judge: names this very evaluation."
     )
+    judge_usage: Usage | None = Field(default=None, description="What the judge used for all evaluations of the file.")
 
 
 class EvaluatedExperiment(ExecutedExperiment):

@@ -36,7 +36,7 @@ def distinct(items: Iterable[GeneratedItem]) -> Distinct:
 
     index = MinHashLSH(threshold=ALIKE, num_perm=PERMUTATIONS, weights=(0.2, 0.8))
     kept: list[GeneratedItem] = []
-    kept_shingles: list[frozenset[str]] = []
+    kept_texts: list[str] = []  # their shingles take a hundred times as much
     seen: set[str] = set()
     exact = near = 0
     for item in items:
@@ -48,12 +48,12 @@ def distinct(items: Iterable[GeneratedItem]) -> Distinct:
         shingles = shingles_of(text)
         sketch = MinHash(num_perm=PERMUTATIONS)
         sketch.update_batch([shingle.encode() for shingle in shingles])
-        if any(similarity(shingles, kept_shingles[position]) >= ALIKE for position in index.query(sketch)):
+        if any(similarity(shingles, shingles_of(kept_texts[position])) >= ALIKE for position in index.query(sketch)):
             near += 1
             continue
         index.insert(len(kept), sketch, check_duplication=False)
         kept.append(item)
-        kept_shingles.append(shingles)
+        kept_texts.append(text)
     return Distinct(tuple(kept), exact, near)
 
 

@@ -12,8 +12,6 @@ from typing import Final
 
 from testbench.arena.datagen.items import Batch, BatchRequest, GeneratedItem, Provenance, Seed
 
-DOCUMENT_LENGTH: Final = 24_000
-"""Characters of a document that a prompt holds; more of it is not asked about."""
 AVOIDED: Final = 20
 """Earlier questions that a prompt shows, so that the model asks something else."""
 
@@ -29,8 +27,7 @@ def prompt_of(request: BatchRequest, seed: Seed, avoided: Sequence[str] = (), ma
     parts = [seed.prompt.strip()]
     if seed.document is not None:
         parts.append(
-            f"Ask only what this document answers, and answer from it alone.\n"
-            f"<<<{mark}\n{seed.document[:DOCUMENT_LENGTH]}\n{mark}>>>"
+            f"Ask only what this document answers, and answer from it alone.\n<<<{mark}\n{seed.document}\n{mark}>>>"
         )
     if avoided:
         listed = "\n".join(f"- {' '.join(question.split())}" for question in avoided[-AVOIDED:])
@@ -53,7 +50,7 @@ def items_of(request: BatchRequest, seed: Seed, batch: Batch, model: str | None)
         round=request.round,
         request=request.key,
     )
-    contexts = () if seed.document is None else (seed.document[:DOCUMENT_LENGTH],)
+    contexts = () if seed.document is None else (seed.document,)
     return tuple(
         GeneratedItem(
             user_input=written.user_input,

@@ -5,16 +5,27 @@ Used for tool-call arguments and for answers in JSON.
 
 from __future__ import annotations
 
+import json
 import math
+import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 
 def same_number(left: float, right: float, tolerance: float) -> bool:
     """Whether two numbers differ by at most `tolerance` (absolute); a number that is not finite equals nothing."""
-    if not (math.isfinite(left) and math.isfinite(right)):
+    if not (_is_finite(left) and _is_finite(right)):
         return False
-    return left == right or abs(left - right) <= tolerance
+    if left == right:
+        return True
+    try:
+        return abs(left - right) <= tolerance
+    except OverflowError:  # an integer that is beyond all floating-point numbers
+        return False
+
+
+def _is_finite(number: float) -> bool:
+    return isinstance(number, int) or math.isfinite(number)
 
 
 def is_number(value: Any) -> bool:
@@ -46,6 +57,19 @@ def differences(expected: Any, found: Any, *, tolerance: float = 0.0, place: str
 def same(expected: Any, found: Any, *, tolerance: float = 0.0) -> bool:
     """Whether two JSON values do not differ anywhere."""
     return next(differences(expected, found, tolerance=tolerance), None) is None
+
+
+def key_of(value: Any) -> str:
+    """A text that is equal for two JSON values just when they are the `same` (without tolerance)."""
+    if isinstance(value, Mapping):
+        return f"{{{','.join(sorted(f'{json.dumps(str(key))}:{key_of(one)}' for key, one in value.items()))}}}"
+    if _is_array(value):
+        return f"[{','.join(map(key_of, value))}]"
+    if is_number(value):
+        if not _is_finite(value):
+            return uuid.uuid4().hex  # equals nothing, not even itself
+        return hex(int(value)) if value == int(value) else float.hex(value)
+    return f"{type(value).__name__}:{json.dumps(value, default=repr)}"
 
 
 def _is_array(value: Any) -> bool:

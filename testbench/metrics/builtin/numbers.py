@@ -93,4 +93,4 @@ class Latency(BuiltinMetric):
 
     def judge(self, sample: Sample) -> MetricResult:
         took = sample.latency_ms or 0.0
-        return verdict(took <= self.max_ms, f"{took:.0f} ms, {self.max_ms:.0f} ms allowed", latency_ms=took)
+        return verdict(took <= self.max_ms, f"{took:.10g} ms, {self.max_ms:.10g} ms allowed", latency_ms=took)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cache
 from typing import Any, ClassVar, Final, Literal
 
@@ -65,13 +66,16 @@ class Rouge(_AgainstReference):
 
     def judge(self, sample: Sample) -> MetricResult:
         answer, expected = self.pair(sample)
-        precision, recall = (
-            _longest(answer, expected) if self.type == "rougeL" else _shared(self.type, answer, expected)
-        )
-        f1 = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
-        score = {"f1": f1, "precision": precision, "recall": recall}[self.measure]
-        reason = f"{self.type}: precision {precision:.4f}, recall {recall:.4f}, F1 {f1:.4f}"
-        return MetricResult(score=min(1.0, score), reason=reason, details={"measure": self.measure})
+        found = _longest(answer, expected) if self.type == "rougeL" else _shared(self.type, answer, expected)
+        ours, theirs = max(1, found.ours), max(1, found.theirs)
+        measures = {
+            "precision": found.common / ours,
+            "recall": found.common / theirs,
+            "f1": 2 * found.common / max(1, found.ours + found.theirs),
+        }
+        parts = f"precision {found.common}/{found.ours}, recall {found.common}/{found.theirs}"
+        reason = f"{self.type}: {parts}, F1 {measures['f1']:.4f}"
+        return MetricResult(score=measures[self.measure], reason=reason, details={"measure": self.measure})
 
 
 class Bleu(_AgainstReference):
@@ -103,19 +107,28 @@ class ChrF(_AgainstReference):
         return MetricResult(score=min(1.0, found.score / 100), reason=f"{found} (0 to 100)")
 
 
-def _longest(answer: str, expected: str) -> tuple[float, float]:
-    """Precision and recall of ROUGE-L; by RapidFuzz, because rouge-score's table of a long text fills the memory."""
+@dataclass(frozen=True)
+class _Shared:
+    """How many words, or groups of words, the answer and the expected text have, and how many they share."""
+
+    common: int
+    ours: int
+    theirs: int
+
+
+def _longest(answer: str, expected: str) -> _Shared:
+    """What ROUGE-L counts; by RapidFuzz, because rouge-score's table of a long text fills the memory."""
     from rapidfuzz.distance import LCSseq
 
     ours, theirs = tokens(answer), tokens(expected)
     check_product(len(ours), len(theirs), TOKENS, "tokens")
-    common = LCSseq.similarity(ours, theirs)
-    return (common / len(ours) if ours else 0.0, common / len(theirs) if theirs else 0.0)
+    return _Shared(LCSseq.similarity(ours, theirs), len(ours), len(theirs))
 
 
-def _shared(kind: str, answer: str, expected: str) -> tuple[float, float]:
-    found = _rouge(kind).score(expected, answer)[kind]
-    return float(found.precision), float(found.recall)
+def _shared(kind: str, answer: str, expected: str) -> _Shared:
+    words = int(kind.removeprefix("rouge"))
+    ours, theirs = (max(0, len(tokens(text)) - words + 1) for text in (answer, expected))
+    return _Shared(round(_rouge(kind).score(expected, answer)[kind].precision * ours), ours, theirs)
 
 
 @cache

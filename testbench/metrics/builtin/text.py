@@ -137,11 +137,12 @@ class Similarity(TextMetric):
         shorter = min(len(left), len(right))
         most = CHARACTERS if self.algorithm != "partial" else PARTIAL / max(1, shorter)
         check_product(len(left), len(right), most)
+        how = f"{self.algorithm} of {len(left)} and {len(right)} characters"
         match self.algorithm:
             case "levenshtein":
-                score = distance.Levenshtein.normalized_similarity(left, right)
+                score, how = _of_edits(distance.Levenshtein.distance(left, right), max(len(left), len(right)), how)
             case "indel":
-                score = distance.Indel.normalized_similarity(left, right)
+                score, how = _of_edits(distance.Indel.distance(left, right), len(left) + len(right), how)
             case "jaro_winkler":
                 score = distance.JaroWinkler.normalized_similarity(left, right)
             case "token_sort":
@@ -150,8 +151,11 @@ class Similarity(TextMetric):
                 score = fuzz.token_set_ratio(left, right) / 100
             case "partial":
                 score = fuzz.partial_ratio(left, right) / 100
-        reason = f"{self.algorithm} similarity {score:.3f} of {len(left)} and {len(right)} characters"
-        return MetricResult(score=score, reason=reason)
+        return MetricResult(score=score, reason=f"{how}: {score:.4f}")
+
+
+def _of_edits(edits: int, most: int, how: str) -> tuple[float, str]:
+    return (1 - edits / most if most else 1.0), f"{how}, 1 - {edits}/{most}"
 
 
 class Length(TextMetric):

@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from testbench.metrics.builtin.bounded_regex import find
-from testbench.metrics.builtin.call_matching import in_order, paired
-from testbench.metrics.builtin.json_values import same
+from testbench.metrics.builtin.call_matching import in_order, in_order_by_key, paired, paired_by_key
+from testbench.metrics.builtin.json_values import key_of, same
 from testbench.metrics.builtin.metric import BuiltinMetric, verdict
 from testbench.metrics.protocol import MetricResult, Sample, SampleField
 from testbench.schema.models import ToolCall
@@ -51,7 +51,7 @@ class ToolCalls(BuiltinMetric):
         expected, made = list(sample.reference.tool_calls or ()), calls_made(sample)
         if not expected and not made:
             return MetricResult(score=1.0, reason="no tool call expected, none made")
-        pairs = paired(expected, made, self._same)
+        pairs = self._paired(expected, made)
         match self.mode:
             case "f1":
                 score, how = _f1(len(pairs), len(expected), len(made))
@@ -60,15 +60,33 @@ class ToolCalls(BuiltinMetric):
             case "subset":
                 score, how = _part(len(pairs), len(made), "calls made were expected", nothing=1.0)
             case "in_order":
-                score, how = _part(in_order(expected, made, self._same), len(expected), "expected calls made in order")
+                score, how = _part(self._in_order(expected, made), len(expected), "expected calls made in order")
             case "exact":
                 alike = len(expected) == len(made) and all(map(self._same, expected, made))
                 score, how = float(alike), "the same calls in the same order" if alike else "not the same calls"
+        used = set(pairs.values())
         missing = [call for position, call in enumerate(expected) if position not in pairs]
-        extra = [call for position, call in enumerate(made) if position not in pairs.values()]
+        extra = [call for position, call in enumerate(made) if position not in used]
         reason = "; ".join([f"{self.mode}: {how}", *_named("missing", missing), *_named("not expected", extra)])
         details = {"expected": len(expected), "made": len(made), "matched": len(pairs)}
         return MetricResult(score=score, reason=reason, details=details)
+
+    def _paired(self, expected: Sequence[ToolCall], made: Sequence[ToolCall]) -> dict[int, int]:
+        if self._have_keys():
+            return paired_by_key([*map(self._key, expected)], [*map(self._key, made)])
+        return paired(expected, made, self._same)
+
+    def _in_order(self, expected: Sequence[ToolCall], made: Sequence[ToolCall]) -> int:
+        if self._have_keys():
+            return in_order_by_key([*map(self._key, expected)], [*map(self._key, made)])
+        return in_order(expected, made, self._same)
+
+    def _have_keys(self) -> bool:
+        """Whether two calls are the same just when they have the same key."""
+        return self.arguments == "ignore" or (self.arguments == "exact" and not self.matchers and not self.tolerance)
+
+    def _key(self, call: ToolCall) -> str:
+        return key_of([call.name, {} if self.arguments == "ignore" else call.args])
 
     def _same(self, expected: ToolCall, made: ToolCall) -> bool:
         if expected.name != made.name:

@@ -5,8 +5,10 @@ Loaded by `testbench.metrics.registry` when a metric of DeepEval is first asked 
 
 from __future__ import annotations
 
+import asyncio
 import math
 import warnings
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -21,6 +23,7 @@ from testbench.errors import InputError
 from testbench.metrics.adapter import FrameworkAdapter
 from testbench.metrics.deepeval import specs
 from testbench.metrics.deepeval.judge_bridge import BridgedModel, recording
+from testbench.metrics.effort import CALLS, check_product
 from testbench.metrics.judge import Judge
 from testbench.metrics.parameters import parse_parameters
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample, SampleField
@@ -55,7 +58,7 @@ class DeepEvalAdapter(FrameworkAdapter):
     framework = specs.FRAMEWORK
 
     def specs(self) -> Mapping[str, MetricSpec]:
-        return {name: metric.spec for name, metric in specs.metrics().items()}
+        return specs.specs()
 
     def aliases(self) -> Mapping[str, str]:
         return specs.aliases()
@@ -108,12 +111,22 @@ class _DeepEvalCallable:
 
     async def __call__(self, sample: Sample, **overrides: Any) -> MetricResult:
         sample = replace(sample, **overrides)
+        if self.spec.name in specs.NOTHING:
+            made, expected = _calls_made(sample), sample.reference.tool_calls or ()
+            check_product(len(made), max(1, len(expected)), CALLS, "tool calls")
+            if self.spec.name == "ToolCorrectnessMetric" and self._counts_as_one(made, expected):
+                message = "the same call was made more than once, which DeepEval counts as one; see builtin.tool_calls"
+                return MetricResult(error=Failure(kind="undefined", message=message))
         metric = self.new_metric()
         case = conversation_of(sample) if self.spec.multi_turn else case_of(sample)
         counted = _ONE_VERDICT_EACH.get(self.spec.name)
         with recording(len(field_value(sample, counted)) if counted else None) as record:
             try:
-                await metric.a_measure(case, _show_indicator=False)
+                measuring = metric.a_measure(case, _show_indicator=False)
+                if self.spec.needs_llm:
+                    await measuring
+                else:
+                    await asyncio.to_thread(asyncio.run, measuring)
             except MissingTestCaseParamsError as error:
                 return MetricResult(skipped=str(error))
             finally:
@@ -123,6 +136,14 @@ class _DeepEvalCallable:
             message = "the metric is undefined for this sample: the judge found nothing to judge"
             return MetricResult(error=Failure(kind="undefined", message=message, raw=str(metric.score)))
         return _result(metric)
+
+    def _counts_as_one(self, made: Sequence[ToolCall], expected: Sequence[ToolCall]) -> bool:
+        """Whether calls that are equal matter, and DeepEval would take them for one."""
+        if self.given.get("should_exact_match") or self.given.get("should_consider_ordering"):
+            return False
+        wanted = Counter(call.name for call in expected)
+        equal = Counter(_tool_calls([call for call in made if wanted[call.name] > 1]))
+        return any(times > 1 for times in equal.values())
 
 
 def _result(metric: Any) -> MetricResult:
@@ -150,7 +171,7 @@ def case_of(sample: Sample) -> LLMTestCase:
         expected_output=sample.reference.response,
         retrieval_context=field_value(sample, "retrieved_contexts"),
         context=field_value(sample, "reference_contexts"),
-        tools_called=_tool_calls([call for turn in sample.turns for call in turn.tool_calls or ()]),
+        tools_called=_tool_calls(_calls_made(sample)),
         expected_tools=None if expected is None else _tool_calls(expected),
     )
 
@@ -177,6 +198,10 @@ def _turn(turn: Turn, contexts: list[str]) -> DeepEvalTurn:
         tools_called=_tool_calls(turn.tool_calls or ()) or None,
         retrieval_context=contexts or None,
     )
+
+
+def _calls_made(sample: Sample) -> list[ToolCall]:
+    return [call for turn in sample.turns for call in turn.tool_calls or ()]
 
 
 def _tool_calls(calls: Sequence[ToolCall]) -> list[DeepEvalToolCall]:

@@ -96,6 +96,12 @@ def metrics() -> Mapping[str, DeepEvalMetric]:
 
 
 @cache
+def specs() -> Mapping[str, MetricSpec]:
+    """The spec of every metric."""
+    return {name: metric.spec for name, metric in metrics().items()}
+
+
+@cache
 def aliases() -> Mapping[str, str]:
     """`ToolCorrectness` and `tool_correctness` for `ToolCorrectnessMetric`."""
     names: dict[str, str] = {}

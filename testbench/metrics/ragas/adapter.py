@@ -25,6 +25,7 @@ from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec,
 from testbench.metrics.ragas import names, specs
 from testbench.metrics.ragas.effort import check_effort
 from testbench.metrics.ragas.judge_bridge import BridgedEmbeddings, BridgedLLM, recording
+from testbench.metrics.ragas.prompts import remember_schemas
 from testbench.metrics.ragas.reading import result_of, rubric_range
 from testbench.metrics.sample_fields import field_value
 from testbench.schema.models import Failure, ToolCall, Turn
@@ -41,7 +42,7 @@ class RagasAdapter(FrameworkAdapter):
     framework = specs.FRAMEWORK
 
     def specs(self) -> Mapping[str, MetricSpec]:
-        return {name: metric.spec for name, metric in specs.metrics().items()}
+        return specs.specs()
 
     def aliases(self) -> Mapping[str, str]:
         return names.ALIASES
@@ -74,13 +75,14 @@ class RagasAdapter(FrameworkAdapter):
         if metric.swallows_errors:
             arguments["max_retries"] = 1
         try:
-            if metric.package is not None:
-                importlib.import_module(metric.package)  # now, and not while the event loop runs
+            if spec.package is not None:
+                importlib.import_module(spec.package)  # now, and not while the event loop runs
             made = metric.cls(**arguments)
         except (ValueError, TypeError, ImportError) as error:
             raise InputError(
                 f"{spec.full_name} cannot be made: {error}", hint="Check its parameters and packages."
             ) from error
+        remember_schemas(made)
         return _RagasCallable(spec, made, metric.arguments, embeddings)
 
     def _parameters(self, name: str, parameters: Mapping[str, Any]) -> BaseModel:

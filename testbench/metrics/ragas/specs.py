@@ -46,7 +46,9 @@ _PACKAGES: Final[Mapping[str, str]] = {
     "NonLLMStringSimilarity": "rapidfuzz",
     "NonLLMContextPrecisionWithReference": "rapidfuzz",
     "NonLLMContextRecall": "rapidfuzz",
+    "DataCompyScore": "datacompy",
 }
+"""What a metric imports when it is first used, which can take seconds."""
 _UNAVAILABLE: Final[Mapping[str, str]] = {
     "MultiModalFaithfulness": "it judges images, and an agent's answers are kept as text",
     "MultiModalRelevance": "it judges images, and an agent's answers are kept as text",
@@ -77,8 +79,6 @@ class RagasMetric:
     parameters: type[BaseModel]
     arguments: tuple[str, ...]
     """Arguments of `ascore`, required and optional."""
-    package: str | None
-    """What it imports when it is first used, which can take seconds."""
     swallows_errors: bool
     """Whether it turns a judge's failure into NaN, or into half a score."""
 
@@ -93,6 +93,12 @@ def metrics() -> Mapping[str, RagasMetric]:
         if inspect.isclass(cls) and issubclass(cls, collections.BaseMetric)
     }
     return today | {cls.__name__: _describe(cls.__name__, cls) for cls in FORMER}
+
+
+@cache
+def specs() -> Mapping[str, MetricSpec]:
+    """The spec of every metric, also of those that cannot be used here."""
+    return {name: metric.spec for name, metric in metrics().items()}
 
 
 def own_name(cls: type[Any]) -> str | None:
@@ -120,6 +126,7 @@ def _describe(name: str, cls: type[Any]) -> RagasMetric:
         value_range=RUBRIC_RANGE if name in RUBRICS else (0.0, 1.0),
         clamped=name in _COSINES,
         higher_is_better=name not in _LOWER_IS_BETTER,
+        package=_PACKAGES.get(name),
         unavailable=_UNAVAILABLE.get(name) or _missing_package(name),
     )
     return RagasMetric(
@@ -127,7 +134,6 @@ def _describe(name: str, cls: type[Any]) -> RagasMetric:
         spec,
         parameters,
         arguments=tuple(ascore),
-        package=_PACKAGES.get(name),
         swallows_errors="max_retries" in init,
     )
 

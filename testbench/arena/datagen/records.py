@@ -1,0 +1,148 @@
+"""The files of a generation in the folder of its run: what each round asks, each answer, and who is done.
+
+    rounds/<number>.json                              what a round asks, from the second one on
+    shards/<index>/round-<number>/<key>.json          one answered request
+    shards/<index>/round-<number>/done-<count>.json        all requests of one of so many shards were asked
+
+Called by the workers and the reducer. Files are created once, and a name is made of the request alone: an answer that
+is there is not asked for again, whichever worker got it. What cannot be read as what it should be stops the work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from pydantic import ValidationError
+
+from testbench.arena.datagen.items import AnsweredRequest, BatchRequest, RoundDone, RoundPlan
+from testbench.arena.plan import PlanModel
+from testbench.arena.stores import ResultStore, write_once
+from testbench.errors import StoreError
+
+SHARDS: Final = "shards"
+READERS: Final = 16
+"""Files that are read at once: each takes a round trip of a bucket."""
+
+RecordT = TypeVar("RecordT", bound=PlanModel)
+
+
+@dataclass(frozen=True)
+class Part:
+    """What shard `index` of `count` has to ask in a round."""
+
+    round: int
+    index: int
+    count: int
+
+    def of(self, planned: RoundPlan) -> tuple[BatchRequest, ...]:
+        """Its requests."""
+        return planned.requests[self.index :: self.count]
+
+
+def write_round(store: ResultStore, planned: RoundPlan) -> None:
+    """Say what a round asks.
+
+    Raises:
+        StoreError: it was not written, or another plan of this round is there.
+    """
+    write_once(store, _round_name(planned.number), _content(planned))
+
+
+def read_round(store: ResultStore, number: int, plan_digest: str) -> RoundPlan | None:
+    """What a round asks, or None where nobody has said so.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    planned = _read(store, _round_name(number), RoundPlan)
+    if planned is not None and (planned.number, planned.plan_digest) != (number, plan_digest):
+        raise _foreign(store, _round_name(number))
+    return planned
+
+
+def write_answer(store: ResultStore, index: int, answered: AnsweredRequest) -> None:
+    """Keep an answer; of two that somebody got, the first one stays."""
+    request = answered.request
+    store.create(f"{_folder(index, request.round)}/{request.key}.json", _content(answered))
+
+
+def read_answers(
+    store: ResultStore, requests: Iterable[BatchRequest], plan_digest: str
+) -> Mapping[str, AnsweredRequest]:
+    """The answers to these requests that any shard has, by key.
+
+    Raises:
+        StoreError: one is there and cannot be read, or answers something else.
+    """
+    asked = {request.key: request for request in requests}
+    found: dict[str, str] = {}
+    for name in store.names(SHARDS):
+        key = name.rpartition("/")[2].removesuffix(".json")
+        if key in asked:
+            found.setdefault(key, name)
+
+    def read(key: str) -> AnsweredRequest:
+        answered = _read(store, found[key], AnsweredRequest)
+        if answered is None or (answered.request, answered.plan_digest) != (asked[key], plan_digest):
+            raise _foreign(store, found[key])
+        return answered
+
+    with ThreadPoolExecutor(READERS) as readers:
+        return dict(zip(found, readers.map(read, found), strict=True))
+
+
+def write_done(store: ResultStore, part: Part, done: RoundDone) -> None:
+    """Say that a shard's part of a round is done; of two workers that say so the first one stays."""
+    store.create(_done_name(part), _content(done))
+
+
+def read_done(store: ResultStore, part: Part, plan_digest: str) -> RoundDone | None:
+    """What a shard says at the end of a round, or None where it is not done.
+
+    Raises:
+        StoreError: it cannot be read.
+    """
+    done = _read(store, _done_name(part), RoundDone)
+    if done is not None and (done.round, done.plan_digest) != (part.round, plan_digest):
+        raise _foreign(store, _done_name(part))
+    return done
+
+
+def unaccounted(done: RoundDone, requests: Sequence[BatchRequest], answered: Mapping[str, AnsweredRequest]) -> set[str]:
+    """Keys of a shard's requests of which nobody knows what became of them."""
+    known = {key for key in done.answered if key in answered} | {one.key for one in done.failed}
+    return {request.key for request in requests} - known
+
+
+def _round_name(number: int) -> str:
+    return f"rounds/{number}.json"
+
+
+def _folder(index: int, number: int) -> str:
+    return f"{SHARDS}/{index}/round-{number}"
+
+
+def _done_name(part: Part) -> str:
+    return f"{_folder(part.index, part.round)}/done-{part.count}.json"
+
+
+def _content(record: PlanModel) -> bytes:
+    return record.model_dump_json(exclude_none=True).encode() + b"\n"
+
+
+def _read(store: ResultStore, name: str, model: type[RecordT]) -> RecordT | None:
+    content = store.read(name)
+    if content is None:
+        return None
+    try:
+        return model.model_validate_json(content)
+    except ValidationError as error:
+        hint = "It was damaged, or written by another version: begin a new run."
+        raise StoreError(f"{store.url(name)}: is not what it should be", hint=hint) from error
+
+
+def _foreign(store: ResultStore, name: str) -> StoreError:
+    return StoreError(f"{store.url(name)}: belongs to another plan", hint="Each run needs a folder of its own.")
