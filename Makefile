@@ -36,7 +36,8 @@ manifests: .venv/.installed ## Render and check the Kubernetes manifests, the wo
 	@command -v kubectl >/dev/null || command -v kustomize >/dev/null || { \
 	  echo "error: neither kubectl nor kustomize is installed, so nothing can be rendered" >&2; \
 	  echo "hint: install one of them, e.g. go install sigs.k8s.io/kustomize/kustomize/v5@latest" >&2; exit 1; }
-	@.venv/bin/pytest -q tests/test_manifests.py tests/test_templates.py tests/test_workflows.py tests/test_tiltfile.py
+	@.venv/bin/pytest -q tests/test_manifests.py tests/test_templates.py tests/test_workflows.py tests/test_tiltfile.py \
+	  tests/test_operator_rbac.py
 
 format: .venv/.installed ## Format the code and mend what can be mended
 	@.venv/bin/poe ruff

@@ -10,7 +10,9 @@
                                  what to do next
     cluster, access, http_cluster
                                  the API server: the protocol, who asks, the requests
-    observe, shell, __main__     the process
+    observe, shell, health, __main__
+                                 the process
+    fetch                        what runs in a pod before its worker, where a bundle is an archive
 
 The package needs no Kubernetes library: the shell is a list-and-watch loop over httpx. A framework would bring watches
 that end the process on a handful of everyday faults, and a finalizer that keeps an ArenaJob from being deleted while

@@ -57,7 +57,7 @@ def parse(text: str | None) -> Word | None:
         return None
     for model in (Conclusion, Planned, Again, Refusal):
         try:
-            return _plain(model.model_validate_json(text))  # type: ignore[arg-type]  # each of them is a Word
+            return _plain(model.model_validate_json(text))
         except ValidationError:
             continue
     return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from testbench.arena.operator.kinds import Json
@@ -10,10 +10,6 @@ from testbench.arena.operator.kinds import Json
 DEFAULT_IMAGE: Final = "ghcr.io/agentic-layer/testbench/testworkflows:latest"
 WORKER_ENVIRONMENT: Final = "arena-worker"
 """The ConfigMap and the Secret of a job's namespace whose keys are variables of every worker; neither has to exist."""
-
-
-def _resources() -> Json:
-    return {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": "2Gi"}}
 
 
 @dataclass(frozen=True)
@@ -24,8 +20,8 @@ class Settings:
     image_pull_policy: str = "IfNotPresent"
     service_account: str = "default"
     """Of the workers, who get no token of it; it matters where a cloud hands out storage rights by it."""
-    resources: Json = field(default_factory=_resources)
-    """Of every container."""
+    resources: Json | None = None
+    """Of every container; None: what `resources_for` says."""
     cross_namespace: bool = False
     """Whether a job may use Providers of other namespaces. Their Secrets are copied into the job's."""
     retries: int = 3
@@ -40,4 +36,14 @@ class Settings:
     status_interval_s: float = 5
     """Between two writes of a status in which only numbers changed."""
     resync_s: float = 60
-    """Every running job is looked at this often, whatever the watches say."""
+    """Every job is looked at this often until it has ended, whatever the watches say."""
+    calm_s: float = 0.5
+    """Between two looks at the same job, however much happens to it."""
+    backoff_s: float = 1
+    """After a first failure; it doubles with each further one, up to a minute."""
+
+    def resources_for(self, items: int) -> Json:
+        """Of a container that holds so many results in memory at once: 19 KiB each were measured, 40 are given."""
+        limit = max(2048, 1024 + items * 40 // 1024)
+        default = {"requests": {"cpu": "250m", "memory": "512Mi"}, "limits": {"memory": f"{limit}Mi"}}
+        return default if self.resources is None else self.resources

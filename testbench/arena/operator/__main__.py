@@ -1,0 +1,84 @@
+"""The operator as a process: `python -m testbench.arena.operator`.
+
+Runs until SIGTERM. It keeps nothing: killed at any moment and started again, it goes on from what is in the cluster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from testbench.arena.operator.access import find_access
+from testbench.arena.operator.health import served
+from testbench.arena.operator.http_cluster import HttpCluster
+from testbench.arena.operator.settings import DEFAULT_IMAGE, Settings
+from testbench.arena.operator.shell import Shell
+from testbench.errors import TestbenchError
+
+PREFIX = "TESTBENCH_ARENA_OPERATOR"
+
+
+@click.command(context_settings={"auto_envvar_prefix": PREFIX, "show_default": True})
+@click.option("--namespace", "namespaces", multiple=True, help="Look after this namespace; again for more. [all]")
+@click.option("--image", default=DEFAULT_IMAGE, help="Of the workers.")
+@click.option("--image-pull-policy", default="IfNotPresent", type=click.Choice(["Always", "IfNotPresent", "Never"]))
+@click.option("--worker-service-account", default="default", help="Of the workers, who get no token of it.")
+@click.option("--worker-resources", metavar="JSON", help="Requests and limits of every worker.")
+@click.option("--allow-cross-namespace", is_flag=True, help="Let jobs use Providers of other namespaces.")
+@click.option("--retries", default=3, type=click.IntRange(0, 100), help="Of a shard, before it counts as failed.")
+@click.option("--gang-timeout", default=300.0, help="Seconds until all workers of a load test have to be ready.")
+@click.option("--start-lead", default=120.0, help="Seconds from then to their common start.")
+@click.option("--health-port", default=8080, type=click.IntRange(0, 65535), help="Of /healthz and /readyz.")
+@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of the pod's own service account.")
+@click.option("--server", metavar="URL", help="An API server that asks for no credentials, e.g. kubectl proxy.")
+def command(**options: Any) -> None:
+    """Keep ArenaJobs running: their Jobs, their schedules and their status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    try:
+        asyncio.run(_run(options))
+    except TestbenchError as error:
+        click.echo(f"error: {error.message}\nhint: {error.hint}", err=True)
+        sys.exit(int(error.exit_code))
+
+
+async def _run(options: dict[str, Any]) -> None:
+    access = find_access(os.environ, options["kubeconfig"], options["server"])
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with HttpCluster(access) as cluster:
+        shell = Shell(cluster, _settings(options), options["namespaces"])
+        async with served(options["health_port"], lambda: shell.ready):
+            await shell.run(stop)
+
+
+def _settings(options: dict[str, Any]) -> Settings:
+    chosen: dict[str, Any] = {}
+    if options["worker_resources"]:
+        try:
+            chosen["resources"] = json.loads(options["worker_resources"])
+        except ValueError as error:
+            raise click.UsageError(f"--worker-resources: {error}") from error
+    return Settings(
+        image=options["image"],
+        image_pull_policy=options["image_pull_policy"],
+        service_account=options["worker_service_account"],
+        cross_namespace=options["allow_cross_namespace"],
+        retries=options["retries"],
+        gang_timeout_s=options["gang_timeout"],
+        start_lead_s=options["start_lead"],
+        **chosen,
+    )
+
+
+if __name__ == "__main__":
+    command()

@@ -1,0 +1,209 @@
+"""What the operator sees of one ArenaJob at one moment: plain values, read from the API server's objects.
+
+Made by `testbench.arena.operator.observe`, decided upon by `testbench.arena.operator.reconcile`. What is not as it
+should be is a value too: an unreadable manifest is seen, and answered in the status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import ValidationError
+
+from testbench.arena.documents import validated
+from testbench.arena.job_status import JobStatus
+from testbench.arena.manifest import ArenaJob
+from testbench.arena.operator.kinds import Json
+from testbench.arena.operator.messages import Word
+from testbench.arena.operator.names import TICK_ANNOTATION
+from testbench.arena.operator.references import Resolution, Setup
+from testbench.arena.status import ENDED
+from testbench.schema.files import describe
+
+JobState = Literal["running", "complete", "failed"]
+
+
+@dataclass(frozen=True)
+class KubeJob:
+    """A Kubernetes Job of ours; `ended` indexes are in the compressed form of its status, e.g. `0-3,7`."""
+
+    name: str
+    uid: str
+    resource_version: str
+    created_at: datetime
+    state: JobState = "running"
+    why: str = ""
+    completions: int = 1
+    parallelism: int = 1
+    active: int = 0
+    ready: int = 0
+    failed: int = 0
+    """Pods that failed and count."""
+    completed_indexes: str = ""
+    failed_indexes: str = ""
+    deleting: bool = False
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a run was started with; later changes of the manifest or of its references do not reach it.
+
+    `id` names its folder in the store.
+    """
+
+    id: str
+    manifest: ArenaJob
+    setup: Setup
+
+
+@dataclass(frozen=True)
+class Child:
+    """A run of a schedule."""
+
+    name: str
+    uid: str
+    resource_version: str
+    tick: datetime | None
+    status: JobStatus
+    cancelled: bool = False
+    deleting: bool = False
+
+    @property
+    def live(self) -> bool:
+        """Whether it still does, or will do, something, and was not told to stop."""
+        return not (self.cancelled or self.deleting or self.status.phase in ENDED)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One ArenaJob with everything that is its own.
+
+    `manifest` is None and `fault` says why where it cannot be read. `run` is None until its references were resolved
+    once; until then `resolution` is how they stand. `jobs` and `words` are by the Kubernetes Job's name.
+    """
+
+    name: str
+    namespace: str
+    uid: str
+    created_at: datetime
+    generation: int | None = None
+    resource_version: str = ""
+    manifest: ArenaJob | None = None
+    fault: str = ""
+    status: JobStatus = field(default_factory=JobStatus)
+    deleting: bool = False
+    resolution: Resolution | None = None
+    run: Run | None = None
+    jobs: Mapping[str, KubeJob] = field(default_factory=dict)
+    words: Mapping[str, Word] = field(default_factory=dict)
+    start_told: bool = False
+    children: tuple[Child, ...] = ()
+    tick_recorded: bool = True
+    """Of a run of a schedule: whether the schedule's status shows that this tick was seen to."""
+
+    @property
+    def ended(self) -> bool:
+        return self.status.phase in ENDED
+
+
+def read_job(content: Json) -> Seen:
+    """An ArenaJob as it is in the API server, without what belongs to it."""
+    metadata = content["metadata"]
+    manifest, fault = None, ""
+    try:
+        manifest = validated(ArenaJob, {key: value for key, value in content.items() if key != "status"})
+    except ValidationError as error:
+        fault = describe(error)
+    return Seen(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        uid=metadata["uid"],
+        created_at=moment(metadata.get("creationTimestamp")),
+        generation=metadata.get("generation"),
+        resource_version=metadata.get("resourceVersion", ""),
+        manifest=manifest,
+        fault=fault,
+        status=read_status(content),
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+def read_status(content: Json) -> JobStatus:
+    """The status; one that nobody can read counts as none."""
+    try:
+        return validated(JobStatus, content.get("status") or {})
+    except ValidationError:
+        return JobStatus()
+
+
+def read_child(content: Json) -> Child:
+    """A run of a schedule."""
+    metadata = content["metadata"]
+    tick = (metadata.get("annotations") or {}).get(TICK_ANNOTATION)
+    return Child(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata.get("resourceVersion", ""),
+        tick=moment(tick) if tick else None,
+        status=read_status(content),
+        cancelled=bool((content.get("spec") or {}).get("cancelled")),
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+def read_kube_job(content: Json) -> KubeJob:
+    """A Kubernetes Job."""
+    metadata, spec, status = content["metadata"], content.get("spec") or {}, content.get("status") or {}
+    state, why = _state(status)
+    return KubeJob(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        resource_version=metadata.get("resourceVersion", ""),
+        created_at=moment(metadata.get("creationTimestamp")),
+        state=state,
+        why=why,
+        completions=spec.get("completions") or 1,
+        parallelism=_number(spec.get("parallelism"), 1),
+        active=_number(status.get("active")),
+        ready=_number(status.get("ready")),
+        failed=_number(status.get("failed")),
+        completed_indexes=status.get("completedIndexes") or "",
+        failed_indexes=status.get("failedIndexes") or "",
+        deleting="deletionTimestamp" in metadata,
+    )
+
+
+def owned_by(content: Json, uid: str) -> bool:
+    """Whether the object's controller is the one with this uid."""
+    owners = content["metadata"].get("ownerReferences") or ()
+    return any(owner.get("uid") == uid for owner in owners)
+
+
+def moment(text: str | None) -> datetime:
+    """A time of an object; the epoch where there is none, or one that nobody can read."""
+    try:
+        found = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
+    except ValueError:
+        return datetime.fromtimestamp(0, UTC)
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def stamp(time: datetime) -> str:
+    """A time as objects carry it, whole seconds in UTC."""
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _state(status: Json) -> tuple[JobState, str]:
+    """Only Complete and Failed are the end: SuccessCriteriaMet and FailureTarget come while pods still terminate."""
+    for condition in status.get("conditions") or ():
+        if condition.get("status") == "True" and condition.get("type") in ("Complete", "Failed"):
+            why = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
+            return ("complete" if condition["type"] == "Complete" else "failed"), why
+    return "running", ""
+
+
+def _number(value: Any, otherwise: int = 0) -> int:
+    return value if isinstance(value, int) else otherwise

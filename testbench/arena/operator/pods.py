@@ -1,0 +1,208 @@
+"""The pod template of every phase of a run: its command, its files, and no right that `restricted` does not give.
+
+    /etc/arena/run/manifest.json     the job and the resources that it refers to
+    /etc/arena/source/               the bundle, of a ConfigMap; /var/arena/source/ where it is fetched first
+    /etc/arena/credentials/<namespace>_<provider>/<key>, /etc/arena/credentials/output/<key>
+    /etc/arena/start/start.json      when the workers of a load test begin
+    /var/arena/output/               the claim, or a volume of the pod where nothing is to be kept
+
+Secrets and the bundle are mounted as optional: a pod that misses one says so and fails, where one that Kubernetes keeps
+waiting for it would say nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from testbench.arena.manifest import ArenaJob
+from testbench.arena.operator import names
+from testbench.arena.operator.fetch import SUFFIXES
+from testbench.arena.operator.kinds import Json
+from testbench.arena.operator.observed import Run
+from testbench.arena.operator.references import Mounted, Source
+from testbench.arena.operator.settings import WORKER_ENVIRONMENT, Settings
+from testbench.arena.stores import run_folder
+
+MANIFEST: Final = "/etc/arena/run/manifest.json"
+CREDENTIALS: Final = "/etc/arena/credentials"
+SOURCE: Final = "/etc/arena/source"
+FETCHED: Final = "/var/arena/source"
+START: Final = "/etc/arena/start/start.json"
+OUTPUT: Final = "/var/arena/output"
+TMP: Final = "/tmp"  # noqa: S108  # a volume of the pod's own  # nosec B108
+TERMINATION: Final = "/dev/termination-log"
+INDEX: Final = "$(JOB_COMPLETION_INDEX)"
+"""Kubernetes puts the number of the pod's index here."""
+GRACE_S: Final = 60
+"""Time to finish or give up the item in flight, and to write what is done."""
+USER: Final = 10001
+
+
+@dataclass(frozen=True)
+class Task:
+    """One phase as a command: `plan-run`, `work`, `reduce` or `run-all`, and its own arguments.
+
+    `items` is how many results it has in memory at once, where those are many.
+    """
+
+    phase: str
+    arguments: tuple[str, ...] = ()
+    waits_for_start: bool = False
+    items: int = 0
+
+
+def pod_template(job: ArenaJob, run: Run, task: Task, settings: Settings) -> Json:
+    """The template of a phase's pods."""
+    setup = run.setup
+    volumes, mounts = _volumes(job, run, task)
+    fetch = [_fetching(setup.source, settings)] if setup.source.url else []
+    return {
+        "metadata": {"labels": labels(job, task.phase)},
+        "spec": {
+            "restartPolicy": "Never",
+            "serviceAccountName": settings.service_account,
+            "automountServiceAccountToken": False,
+            "enableServiceLinks": False,
+            "terminationGracePeriodSeconds": GRACE_S,
+            "securityContext": {
+                "runAsNonRoot": True,
+                "runAsUser": USER,
+                "runAsGroup": USER,
+                "fsGroup": USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            **({"initContainers": fetch} if fetch else {}),
+            "containers": [
+                _container(task, _command(job, run, task), mounts, settings)
+                | {
+                    "envFrom": [
+                        {"configMapRef": {"name": WORKER_ENVIRONMENT, "optional": True}},
+                        {"secretRef": {"name": WORKER_ENVIRONMENT, "optional": True}},
+                    ]
+                }
+            ],
+            "volumes": volumes,
+        },
+    }
+
+
+def labels(job: ArenaJob, phase: str) -> dict[str, str]:
+    """What everything of a run carries."""
+    return {
+        "app.kubernetes.io/name": "testbench-arena",
+        "app.kubernetes.io/component": phase,
+        "app.kubernetes.io/managed-by": "testbench-arena-operator",
+        names.NAME_LABEL: names.label_value(job.metadata.name),
+        names.OWNER_LABEL: job.metadata.uid or "",
+        names.PHASE_LABEL: phase,
+    }
+
+
+def output_folder(job: ArenaJob) -> str | None:
+    """Where pods write results, if it is a folder: below the claim's subPath, or in a volume of the pod's own."""
+    output = job.spec.output
+    if output is None:
+        return OUTPUT
+    if output.pvc is None:
+        return None
+    return "/".join([OUTPUT, *(part for part in output.pvc.sub_path.split("/") if part)])
+
+
+def shown_result(run: Run, url: str | None) -> str | None:
+    """The address of the results for people. What is in a claim has no address outside: `pvc://claim/path` names it."""
+    job, output = run.manifest, run.manifest.spec.output
+    if url is None or output is None:
+        return None
+    if output.pvc is None:
+        return url
+    below = [part for part in output.pvc.sub_path.split("/") if part]
+    folder = run_folder(job.metadata.namespace, job.metadata.name, run.id)
+    return "/".join([f"pvc://{output.pvc.claim_name}", *below, folder])
+
+
+def _command(job: ArenaJob, run: Run, task: Task) -> list[str]:
+    source = _fetched(run.setup.source) if run.setup.source.url else SOURCE
+    folder = output_folder(job)
+    return [
+        "python3", "-m", "testbench.arena.cli", task.phase, MANIFEST,
+        "--run-id", run.id,
+        "--source", source,
+        *(["--output", folder] if folder else []),
+        *(["--credentials", CREDENTIALS] if run.setup.credentials else []),
+        "--termination-message", TERMINATION,
+        *task.arguments,
+    ]  # fmt: skip
+
+
+def _container(task: Task, command: Sequence[str], mounts: Sequence[Json], settings: Settings) -> Json:
+    return {
+        "name": task.phase,
+        "image": settings.image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "command": list(command),
+        "env": [{"name": "HOME", "value": TMP}, {"name": "TESTBENCH_LOG_FORMAT", "value": "json"}],
+        "resources": settings.resources_for(task.items),
+        "terminationMessagePath": TERMINATION,
+        "terminationMessagePolicy": "File",
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "volumeMounts": list(mounts),
+    }
+
+
+def _fetching(source: Source, settings: Settings) -> Json:
+    command = ["python3", "-m", "testbench.arena.operator.fetch", str(source.url), str(source.checksum)]
+    mounts = [{"name": "tmp", "mountPath": TMP}, {"name": "source", "mountPath": FETCHED}]
+    return _container(Task("fetch"), [*command, _fetched(source), TERMINATION], mounts, settings)
+
+
+def _fetched(source: Source) -> str:
+    """The archive's file; by its name it is known what it is."""
+    path = urlsplit(source.url or "").path.lower()
+    return f"{FETCHED}/bundle{next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])}"
+
+
+def _volumes(job: ArenaJob, run: Run, task: Task) -> tuple[list[Json], list[Json]]:
+    """Volumes and their mounts. Everything that is not a result is read-only."""
+    volumes: list[Json] = [{"name": "tmp", "emptyDir": {}}]
+    mounts: list[Json] = [{"name": "tmp", "mountPath": TMP}]
+
+    def add(name: str, path: str, volume: dict[str, Any], *, writable: bool = False) -> None:
+        volumes.append({"name": name, **volume})
+        mounts.append({"name": name, "mountPath": path} | ({} if writable else {"readOnly": True}))
+
+    items = [{"key": "manifest.json", "path": "manifest.json"}]
+    add(
+        "run", MANIFEST.rpartition("/")[0], {"configMap": {"name": names.run_config(job.metadata.name), "items": items}}
+    )
+    source = run.setup.source
+    if source.url:
+        add("source", FETCHED, {"emptyDir": {}})
+    else:
+        files = [{"key": file.key, "path": file.path} for file in source.files]
+        add("source", SOURCE, {"configMap": {"name": source.config_map, "items": files, "optional": True}})
+    if run.setup.credentials:
+        secrets = [_secret(job, mounted) for mounted in run.setup.credentials]
+        add("credentials", CREDENTIALS, {"projected": {"sources": secrets, "defaultMode": 0o440}})
+    if task.waits_for_start:
+        start = {"name": names.start_config(job.metadata.name), "optional": True}
+        add("start", START.rpartition("/")[0], {"configMap": start})
+    if output_folder(job):
+        claim = job.spec.output.pvc if job.spec.output else None
+        kept = {"persistentVolumeClaim": {"claimName": claim.claim_name}} if claim else {"emptyDir": {}}
+        add("output", OUTPUT, kept, writable=True)
+    return volumes, mounts
+
+
+def _secret(job: ArenaJob, mounted: Mounted) -> Json:
+    """Keys of a Secret as files of their folder."""
+    name = mounted.secret or names.copied_secret(job.metadata.name, mounted.folder)
+    items = [{"key": key, "path": f"{mounted.folder}/{key}"} for key in mounted.keys]
+    return {"secret": {"name": name, "optional": True, "items": items}}

@@ -1,0 +1,296 @@
+"""From a job's references to everything that its pods need, or why there is no such thing (yet).
+
+    ArenaJob, found objects -> More (read these too) | Waiting | Refused | Resolved
+
+Pure: `observe` reads what is asked for and asks again. What does not exist may still come: the job waits and says what
+for. What can never work is refused with its reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
+from urllib.parse import urlsplit
+
+from pydantic import ValidationError
+
+from testbench.arena.bundle import is_hidden, safe_path
+from testbench.arena.documents import validated
+from testbench.arena.manifest import ArenaJob
+from testbench.arena.operator import kinds
+from testbench.arena.operator.kinds import Json, Kind
+from testbench.arena.plan import PlanModel
+from testbench.arena.resources import AgentRuntime, ArenaSource, Provider, Resource, ToolRegistry
+from testbench.errors import InputError
+from testbench.printable import printable
+from testbench.redaction import shown_url
+from testbench.schema.files import describe
+
+OUTPUT_FOLDER: Final = "output"
+"""Of the credentials; a provider's folder has a `_` in its name."""
+OUTPUT_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+PROVIDER_KEYS: Final = ("api-key", "apiKey", "api_key", "API_KEY", "OPENAI_API_KEY", "token", "key")
+"""Where a Provider does not say which key of its Secret it means, workers look for these."""
+
+ResourceT = TypeVar("ResourceT", bound=Resource)
+
+
+class Reference(NamedTuple):
+    """An object by its kind, namespace and name."""
+
+    kind: Kind
+    namespace: str
+    name: str
+
+
+Objects: TypeAlias = Mapping[Reference, Json | None]
+"""What was read; None: it does not exist."""
+
+
+class File(PlanModel):
+    """A key of a ConfigMap and the path that it has in the bundle."""
+
+    key: str
+    path: str
+
+
+class Source(PlanModel):
+    """Where the pods get the bundle: a mounted ConfigMap, or an archive that they fetch."""
+
+    config_map: str | None = None
+    files: tuple[File, ...] = ()
+    url: str | None = None
+    checksum: str | None = None
+
+
+class Mounted(PlanModel):
+    """Keys of a Secret that pods see as files in a folder of the credentials, those of them that there are.
+
+    A Secret without a name is the job's copy of another namespace's.
+    """
+
+    folder: str
+    secret: str
+    keys: tuple[str, ...]
+
+
+class Setup(PlanModel):
+    """What the pods of a run are made of, beside the manifest; kept for the whole run."""
+
+    source: Source
+    credentials: tuple[Mounted, ...] = ()
+    one_pod: bool = False
+    why_one_pod: str = ""
+
+
+class SecretOf(NamedTuple):
+    """A Secret of another namespace that one folder of the credentials needs a copy of."""
+
+    folder: str
+    namespace: str
+    name: str
+
+
+@dataclass(frozen=True)
+class More:
+    """These objects have to be read before anything can be said."""
+
+    references: tuple[Reference, ...]
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Something does not exist, or is not ready."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Refused:
+    """This can never work."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Everything is there. `documents` are for the pods, without secrets; `copies` are made before they start."""
+
+    setup: Setup
+    documents: tuple[Json, ...]
+    copies: tuple[SecretOf, ...] = ()
+
+
+Resolution: TypeAlias = More | Waiting | Refused | Resolved
+
+
+class _Stop(Exception):
+    """Carries an answer out of the middle of looking."""
+
+    def __init__(self, answer: More | Waiting | Refused) -> None:
+        self.answer = answer
+
+
+def resolve(job: ArenaJob, objects: Objects, *, cross_namespace: bool = False) -> Resolution:
+    """How the job's references stand, as far as `objects` tell."""
+    wanted = tuple(_references(job))
+    if more := tuple(reference for reference in wanted if reference not in objects):
+        return More(more)
+    try:
+        return _Look(job, objects, cross_namespace).resolved()
+    except _Stop as stop:
+        return stop.answer
+
+
+def _references(job: ArenaJob) -> Iterator[Reference]:
+    here, spec = job.metadata.namespace, job.spec
+    yield Reference(kinds.ARENA_SOURCE, here, spec.source_ref.name)
+    for entries in (spec.providers or {}).values():
+        for entry in entries:
+            if entry.provider_ref is not None:
+                yield Reference(kinds.PROVIDER, entry.provider_ref.namespace or here, entry.provider_ref.name)
+            elif entry.agent_ref is not None:
+                yield Reference(kinds.AGENT_RUNTIME, here, entry.agent_ref.name)
+    for registry in spec.tool_registries:
+        yield Reference(kinds.TOOL_REGISTRY, here, registry.name)
+    if spec.output is not None and spec.output.pvc is not None:
+        yield Reference(kinds.CLAIM, here, spec.output.pvc.claim_name)
+
+
+class _Look:
+    """One look at the references of one job."""
+
+    def __init__(self, job: ArenaJob, objects: Objects, cross_namespace: bool) -> None:
+        self.job = job
+        self.objects = objects
+        self.cross_namespace = cross_namespace
+        self.home = job.metadata.namespace
+
+    def resolved(self) -> Resolved:
+        references = tuple(dict.fromkeys(_references(self.job)))
+        source = self.parsed(Reference(kinds.ARENA_SOURCE, self.home, self.job.spec.source_ref.name), ArenaSource)
+        providers = [self.provider(one) for one in references if one.kind == kinds.PROVIDER]
+        agents = [self.agent(one) for one in references if one.kind == kinds.AGENT_RUNTIME]
+        registries = [self.parsed(one, ToolRegistry) for one in references if one.kind == kinds.TOOL_REGISTRY]
+        one_pod, why = self.one_pod()
+        credentials, copies = self.credentials(providers)
+        setup = Setup(source=self.source(source), credentials=credentials, one_pod=one_pod, why_one_pod=why)
+        documents = (
+            _document(kinds.ARENA_SOURCE, source),
+            *(_document(kinds.PROVIDER, provider) for provider in providers),
+            *(_document(kinds.AGENT_RUNTIME, agent) for agent in agents),
+            *(_document(kinds.TOOL_REGISTRY, registry) for registry in registries),
+        )
+        return Resolved(setup, documents, copies)
+
+    def existing(self, reference: Reference) -> Json:
+        if reference not in self.objects:
+            raise _Stop(More((reference,)))
+        found = self.objects[reference]
+        if found is None:
+            raise _Stop(Waiting(f"{reference.kind.name}Missing", f"{_named(reference)} does not exist."))
+        return found
+
+    def parsed(self, reference: Reference, model: type[ResourceT]) -> ResourceT:
+        content = self.existing(reference)
+        kept = {key: content[key] for key in ("metadata", "spec", "status") if key in content}
+        kept["metadata"] = {"name": reference.name, "namespace": reference.namespace}
+        try:
+            return validated(model, kept)
+        except ValidationError as error:
+            message = f"{_named(reference)}: {describe(error)}"
+            raise _Stop(Waiting(f"{reference.kind.name}Invalid", printable(message, 1000))) from error
+
+    def provider(self, reference: Reference) -> Provider:
+        if reference.namespace != self.home and not self.cross_namespace:
+            message = f"{_named(reference)}: this operator does not let a job use another namespace's Provider."
+            raise _Stop(Refused("CrossNamespace", message))
+        return self.parsed(reference, Provider)
+
+    def agent(self, reference: Reference) -> AgentRuntime:
+        agent = self.parsed(reference, AgentRuntime)
+        if agent.endpoint() is None:
+            raise _Stop(Waiting("AgentNotReady", f"{_named(reference)} has no address in its status."))
+        return agent
+
+    def one_pod(self) -> tuple[bool, str]:
+        """Whether one pod does everything, and the reason where more were asked for."""
+        spec = self.job.spec
+        several = spec.workers.most > 1
+        if spec.output is None:
+            return True, "Several workers need an output that all of them can write: one works." if several else ""
+        if spec.output.pvc is None:
+            return not several, ""
+        claim = self.existing(Reference(kinds.CLAIM, self.home, spec.output.pvc.claim_name))
+        modes = (claim.get("spec") or {}).get("accessModes") or ()
+        if "ReadWriteMany" in modes or not several:
+            return not several, ""
+        name = spec.output.pvc.claim_name
+        return True, f"The claim {name} is not ReadWriteMany, so several nodes could not write to it: one pod works."
+
+    def source(self, source: ArenaSource) -> Source:
+        if source.spec.config_map is not None:
+            name = source.spec.config_map.name
+            content = self.existing(Reference(kinds.CONFIG_MAP, self.home, name))
+            keys = sorted({**(content.get("data") or {}), **(content.get("binaryData") or {})})
+            if not keys:
+                raise _Stop(Waiting("SourceNotReady", f"ConfigMap {name} is empty."))
+            return Source(config_map=name, files=tuple(_file(key, name) for key in keys))
+        artifact = source.status.artifact if source.status is not None else None
+        name = source.metadata.name
+        if artifact is None or not artifact.url:
+            kind = source.spec.type or "unknown"
+            message = f"ArenaSource {name} ({kind}) has no status.artifact.url: nobody has delivered its bundle yet."
+            raise _Stop(Waiting("SourceNotReady", message))
+        parts = urlsplit(artifact.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            message = f"ArenaSource {name}: {shown_url(artifact.url)} is no http(s) address."
+            raise _Stop(Refused("SourceNotSupported", printable(message, 1000)))
+        if not artifact.checksum:
+            message = f"ArenaSource {name}: its artifact has no checksum, so nobody can tell whether it is whole."
+            raise _Stop(Refused("SourceNotSupported", message))
+        return Source(url=artifact.url, checksum=artifact.checksum)
+
+    def credentials(self, providers: list[Provider]) -> tuple[tuple[Mounted, ...], tuple[SecretOf, ...]]:
+        """The Secrets of the providers and of the output; whether they exist is for the pods to find out."""
+        mounted, copies = [], []
+        for provider in providers:
+            credential = provider.spec.credential
+            reference = (credential.secret_ref if credential else None) or provider.spec.secret_ref
+            if reference is None:
+                continue
+            namespace = provider.metadata.namespace
+            folder = f"{namespace}_{provider.metadata.name}"
+            secret = reference.name
+            if namespace != self.home:
+                copies.append(SecretOf(folder, namespace, secret))
+                secret = ""
+            keys = (reference.key,) if reference.key else PROVIDER_KEYS
+            mounted.append(Mounted(folder=folder, secret=secret, keys=keys))
+        output = self.job.spec.output
+        if output is not None and output.s3 is not None and output.s3.secret_ref is not None:
+            mounted.append(Mounted(folder=OUTPUT_FOLDER, secret=output.s3.secret_ref.name, keys=OUTPUT_KEYS))
+        return tuple(mounted), tuple(copies)
+
+
+def _file(key: str, config_map: str) -> File:
+    """`__` in a key stands for `/`, which a key cannot have."""
+    path = key.replace("__", "/")
+    try:
+        safe_path(path, f"ConfigMap {config_map}")
+    except InputError as error:
+        raise _Stop(Refused("SourceInvalid", printable(error.message, 1000))) from error
+    return File(key=key, path=key if is_hidden(path) else path)
+
+
+def _document(kind: Kind, resource: Resource) -> Json:
+    content: dict[str, Any] = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
+    content["metadata"] = {"name": resource.metadata.name, "namespace": resource.metadata.namespace}
+    return {"apiVersion": kind.api_version, "kind": kind.name, **content}
+
+
+def _named(reference: Reference) -> str:
+    return f"{reference.kind.name} {reference.namespace}/{reference.name}"
