@@ -49,14 +49,14 @@ def page(view: ReportView, packer: Packer) -> bytes:
     Raises:
         StoreError: Chart.js is not installed.
     """
-    scripts = [_inline(chart_js()), _inline(_bundle())]
-    style = _inline("\n".join(_asset(name) for name in STYLES))
-    template = _environment().get_template("report.html.j2")
+    scripts = [inline(chart_js()), inline(bundle(SCRIPTS))]
+    style = inline(sheet(STYLES))
+    template = templates().get_template("report.html.j2")
     html = template.render(
         view=view,
         scripts=scripts,
         style=style,
-        policy=_policy(scripts, style),
+        policy=policy(scripts, style),
         index=packed_index(view),
         pieces=packer.pieces(),
         first=list(static_rows(view, packer)),
@@ -65,23 +65,29 @@ def page(view: ReportView, packer: Packer) -> bytes:
     return html.encode("utf-8", errors="replace")
 
 
-def _bundle() -> str:
+def bundle(names: Sequence[str]) -> str:
     """Our scripts as one, in one scope of its own."""
-    return '"use strict";\n(() => {\n' + "\n".join(_asset(name) for name in SCRIPTS) + "\n})();\n"
+    return '"use strict";\n(() => {\n' + "\n".join(_asset(name) for name in names) + "\n})();\n"
+
+
+def sheet(names: Sequence[str]) -> str:
+    """Our styles as one."""
+    return "\n".join(_asset(name) for name in names)
 
 
 def _asset(name: str) -> str:
     return resources.files("testbench.report").joinpath("assets", name).read_text(encoding="utf-8")
 
 
-def _inline(source: str) -> Markup:
+def inline(source: str) -> Markup:
     """Our own code for the inside of a script or style element, where nothing can be escaped."""
     if any(mark in source.lower() for mark in ("</script", "</style", "<!--", "\r")):
         raise ValueError("code that ends its own element")
     return Markup(source)  # noqa: S704  # code of this package and of Chart.js, never data  # nosec B704
 
 
-def _policy(scripts: Sequence[str], style: str) -> str:
+def policy(scripts: Sequence[str], style: str) -> str:
+    """What a browser may do on a page of ours: run and show what was put in, and ask nobody."""
     allowed = " ".join(_hash(script) for script in scripts)
     return (
         f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data:; "
@@ -93,7 +99,8 @@ def _hash(source: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
-def _environment() -> Environment:
+def templates() -> Environment:
+    """Our templates; everything that they are given is escaped."""
     environment = Environment(
         loader=PackageLoader("testbench.report"),
         autoescape=True,

@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from testbench.report.matrix import Matrix, matrix_of
 from testbench.report.rows import Row, rows
 from testbench.report.scores import MetricView, metric_views
 from testbench.schema.checks import repetitions_of
 from testbench.schema.comparison import Baseline, Comparison, compare, judge_of, remember
-from testbench.schema.models import EvaluatedExperiment, Usage
+from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Usage
 from testbench.schema.summary import CheckVerdict, Summary, summarize
 from testbench.schema.verdict import Verdict
 
@@ -91,6 +92,7 @@ class ReportView:
     rows: tuple[Row, ...]
     comparison: Comparison | None
     default_threshold: float
+    matrix: Matrix | None = None
 
 
 def build_view(
@@ -105,11 +107,17 @@ def build_view(
         verdict=verdict,
         cards=_cards(experiment, summary, found),
         metrics=metric_views(experiment, summary.metrics),
-        scenarios=tuple(scenario.name for scenario in experiment.scenarios),
+        scenarios=tuple(map(_shown_name, experiment.scenarios)),
         rows=found,
         comparison=compare(baseline, remember(experiment)) if baseline else None,
         default_threshold=experiment.default_threshold,
+        matrix=matrix_of(experiment),
     )
+
+
+def _shown_name(scenario: EvaluatedScenario) -> str:
+    """The scenario's name, with the system that it was run with where there are several."""
+    return f"{scenario.name} · {scenario.provider}" if scenario.provider else scenario.name
 
 
 def _origin(experiment: EvaluatedExperiment) -> Origin:
@@ -134,7 +142,7 @@ def _cards(experiment: EvaluatedExperiment, summary: Summary, found: Sequence[Ro
     quarantined = sum(row.quarantine for row in found)
     return Cards(
         steps=len(steps),
-        scenarios=sum(scenario.repetition == 1 for scenario in experiment.scenarios),
+        scenarios=_scenario_count(experiment),
         metrics=len({name for row in found for name in row.cells}),
         conversations=sum(row.position is None for row in found),
         outcomes=Outcomes(verdicts["pass"], verdicts["fail"], verdicts["error"], verdicts["unjudged"], quarantined),
@@ -144,6 +152,13 @@ def _cards(experiment: EvaluatedExperiment, summary: Summary, found: Sequence[Ro
         latency_p95=nearest_rank(latencies, 0.95) if latencies else None,
         repetitions=repetitions_of(experiment),
     )
+
+
+def _scenario_count(experiment: EvaluatedExperiment) -> int:
+    """Scenarios, however often and with however many systems they were run."""
+    first = [scenario for scenario in experiment.scenarios if scenario.repetition == 1]
+    with_system = {scenario.id or scenario.name for scenario in first if scenario.provider}
+    return len(with_system) + sum(scenario.provider is None for scenario in first)
 
 
 def nearest_rank(values: Sequence[float], proportion: float) -> float:
