@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -13,6 +14,7 @@ from testbench.arena.load.samples import Sample
 from testbench.errors import AgentError
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation
 from testbench.schema.models import Turn, Usage
+from testbench.schema.stopwatch import current
 
 HELLO = Draw("greeting", "gpt", ("hello",))
 
@@ -162,3 +164,35 @@ async def test_without_a_rate_one_conversation_is_in_flight() -> None:
     generator = LoadGenerator(share_of(1, 1), {"gpt": agent}, time, samples.append)  # type: ignore[arg-type]  # its now() is never asked for
     await time.drive(asyncio.create_task(generator.hold(3.0)))
     assert (len(samples), agent.most_in_flight) == (6, 1)
+
+
+async def test_a_turn_that_is_never_answered_ends_and_is_an_error() -> None:
+    time = SimulatedTime()
+    agent = SlowAgent(time, lambda at: 1e9 if at < 0.4 else 0.1)
+
+    async def forever() -> str:
+        samples: list[Sample] = []
+        share = share_of(1, 1, turn_deadline_s=0.01)
+        generator = LoadGenerator(share, {"gpt": agent}, time, samples.append)  # type: ignore[arg-type]  # its now() is never asked for
+        await generator.run()
+        return str([sample.error for sample in samples])
+
+    assert await forever() == "['timeout']"
+
+
+async def test_latencies_end_when_the_reply_is_here_and_slip_counts_until_the_request_leaves() -> None:
+    """What waits in this process before and after is not the system's time, and not hidden either."""
+    time = SimulatedTime()
+
+    class Waiting(SlowAgent):
+        async def send_step(self, text: str, conversation: Conversation) -> AgentReply:
+            await time.sleep(0.3)
+            current().send()
+            reply = await super().send_step(text, conversation)
+            current().receive()
+            await time.sleep(0.2)
+            return replace(reply, time_to_first_token_ms=None)
+
+    _, (sample,), _ = await driven(time, Waiting(time, lambda at: 0.1), share_of(1, 1))
+    assert sample.sent_s == pytest.approx(0.3)
+    assert sample.ended_s == pytest.approx(0.4)

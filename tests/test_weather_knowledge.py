@@ -70,7 +70,8 @@ def test_daylight_saving_time_follows_the_instant() -> None:
 
 
 def test_machine_without_time_zone_data_answers_at_the_default_instant_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "tzdata", None)
+    for name in {"tzdata", *(name for name in sys.modules if name.startswith("tzdata."))}:
+        monkeypatch.setitem(sys.modules, name, None)
     reset_tzpath(to=[])
     ZoneInfo.clear_cache()
     try:

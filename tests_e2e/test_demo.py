@@ -25,3 +25,18 @@ def test_the_demo_ends_with_a_verdict_and_a_report(tmp_path: Path) -> None:
     report = tmp_path / "data/results/evaluation_report.html"
     assert str(report.relative_to(tmp_path)) in done.stdout
     assert "And in London?" in report.read_text() or report.stat().st_size > 50_000
+
+
+def test_the_arena_demo_ends_with_a_verdict_and_a_report(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "testbench.samples.arena_demo"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done
+    assert done.stdout.splitlines()[-1].startswith("arena: done (exit 0): Succeeded: PASS: 10 of 10 attempts")
+    (report,) = tmp_path.glob("data/arena/default/weather/*/report.html")
+    assert "matrix-title" in report.read_text()

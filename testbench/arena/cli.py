@@ -1,6 +1,7 @@
-"""ArenaJobs on this machine: `python testbench/arena/cli.py plan job.yaml --source DIR`.
+"""ArenaJobs on this machine: `python testbench/arena/cli.py run job.yaml --source DIR`; and what a cluster's pods call.
 
-A shell like those of the phases: each command reads its inputs, calls one function and says how it ended.
+A shell like those of the phases: each command reads its inputs, calls one function and says how it ended. Pods call
+`plan-run`, `work` and `reduce`, or `run-all` where one pod does it all.
 """
 
 from __future__ import annotations
@@ -10,38 +11,41 @@ import sys
 if __name__ == "__main__" and sys.path[0] == __file__.rpartition("/")[0]:
     del sys.path[0]  # modules of this folder must not be taken for libraries of the same name
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from testbench.command import Outcome, PhaseGroup, main, option
+from testbench.arena.execute.options import (
+    awaited,
+    executing,
+    gathered,
+    in_pod,
+    job_inputs,
+    judging,
+    progress,
+    sharded,
+    telling,
+    told,
+)
+from testbench.command import Outcome, PhaseGroup, main, option, run_async
+from testbench.errors import InputError, Interrupted
 
 if TYPE_CHECKING:
+    from testbench.arena.bundle import Bundle
+    from testbench.arena.conclusion import Conclusion
+    from testbench.arena.execute.opening import OpenedRun
     from testbench.arena.inputs import Inputs
+    from testbench.arena.manifest import ArenaJob
     from testbench.arena.plan import Plan
     from testbench.schema.models import Metric
-
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 command = PhaseGroup(
     "arena",
     script="testbench/arena/cli.py",
     description="Evaluation, load test and data generation from one manifest, an ArenaJob, on this machine.",
 )
-
-
-def job_inputs(function: FunctionT) -> FunctionT:
-    """The arguments of every command that plans a job."""
-    for add in (
-        option("--only", multiple=True, metavar="GLOB", help="Only scenario files like this; again for more."),
-        option("--source", type=click.Path(path_type=Path), help="The bundle: a folder, a checkout, or an archive."),
-        option("--job", "job_name", metavar="NAME", help="Which job, where the manifest has several."),
-        click.argument("manifest", type=click.Path(path_type=Path)),
-    ):
-        function = add(function)
-    return function
 
 
 @command.phase("validate")
@@ -68,7 +72,10 @@ def plan_job(*, as_json: bool, **options: Any) -> Outcome:
     """
     from testbench.arena.plan_text import calls_of, plan_text
 
-    plan = _checked_plan(_inputs(options))
+    inputs = _inputs(options)
+    plan = _checked_plan(inputs)
+    if plan.type == "datagen":
+        return _planned_generation(inputs.job, inputs.bundle, plan, as_json=as_json)
     judged = _judged_evaluations(plan)
     if not as_json:
         click.echo(plan_text(plan))
@@ -76,6 +83,188 @@ def plan_job(*, as_json: bool, **options: Any) -> Outcome:
     data = plan.model_dump(mode="json", exclude_none=True) | {"calls": vars(calls) | {"judged_evaluations": judged}}
     sentence = f"{len(plan.items):,} items, {calls.messages:,} messages, {judged:,} evaluations by a judge"
     return Outcome(sentence, data)
+
+
+# --- commands that execute ------------------------------------------------------------------------------------------
+
+
+@command.phase("run")
+@executing
+@judging
+@option("--workers", type=click.IntRange(1, 256), help="Processes [default: 1, or what the rate of a load test needs].")
+@option("--resume", metavar="RUN", help="Take up the run of this name.")
+@option("--retry-errors", "earlier", metavar="RUN", help="A new run that does again what was an error in this one.")
+@click.option("--dry-run", is_flag=True, help="Check everything, show the plan, and ask nobody.")
+def run_job(
+    *, workers: int | None, resume: str | None, earlier: str | None, dry_run: bool, as_json: bool, **options: Any
+) -> Outcome:
+    """Run MANIFEST on this machine, and end with its verdict: exit code 0 for pass and 1 for fail.
+
+    Stopped or killed, `--resume RUN` goes on where it was. After an outage, `--retry-errors RUN` makes a new run that
+    keeps what was answered and judged, and does the rest again. Nothing of an earlier run is ever written over.
+    """
+    from testbench.arena.execute.local import begin, execute
+    from testbench.arena.execute.opening import planned_run
+
+    run = planned_run(told(options), resume)
+    judged = _judged_evaluations(run.plan)
+    if dry_run:
+        return _dry_run(run, judged, as_json=as_json)
+    begin(run, resume=resume is not None, earlier=earlier)
+    click.echo(f"run {run.run_id} -> {run.store.url()}", err=True)
+    try:
+        conclusion = execute(run, workers or _workers(run), progress(silent=as_json), earlier=earlier)
+    except Interrupted as error:
+        again = f"Take it up again with the same command and --resume {run.run_id}"
+        error.hint = "A load test begins again from the start." if run.job.spec.type == "loadtest" else again
+        raise
+    return _concluded(conclusion)
+
+
+def _workers(run: OpenedRun) -> int:
+    """One process; a load test gets as many as its rate needs, within what the manifest allows."""
+    if run.job.spec.type != "loadtest":
+        return 1
+    from testbench.arena.load.draws import workers_of
+
+    return workers_of(run.job, run.plan)
+
+
+@command.phase("render")
+@executing
+def render(*, as_json: bool, **options: Any) -> Outcome:
+    """Show the Kubernetes objects that the operator would make of MANIFEST; to be read, not applied."""
+    from testbench.arena.execute.opening import planned_run
+    from testbench.arena.execute.rendering import rendered
+
+    run = planned_run(told(options))
+    text = rendered(run)
+    if not as_json:
+        click.echo(text)
+    amount = text.count("\napiVersion: ") + 1
+    return Outcome(f"{amount} objects, none was made", {"objects": text})
+
+
+@command.phase("plan-run")
+@executing
+@in_pod
+def plan_run(*, run_id: str, termination_message: Path | None, **options: Any) -> Outcome:
+    """Begin a run: check everything, and write its plan into the output. For a cluster's pods."""
+    from testbench.arena.execute.local import begin
+    from testbench.arena.execute.opening import planned_run
+    from testbench.arena.execute.pod import in_a_pod
+
+    with in_a_pod(termination_message) as say:
+        run = planned_run(told(options), run_id)
+        _judged_evaluations(run.plan)
+        begin(run)
+        plan = run.plan
+        counts = {"items": len(plan.items), "scenarios": len(plan.scenarios), "contenders": len(plan.contenders)}
+        say({"digest": plan.digest, **counts})
+    return Outcome(f"{len(plan.items):,} items -> {run.store.url()}", {"digest": plan.digest, **counts})
+
+
+@command.phase("work")
+@executing
+@in_pod
+@sharded
+@option("--index", type=click.IntRange(0), required=True, help="Which shard, from 0.")
+@option("--start-file", type=click.Path(path_type=Path), help="Appears when all workers of a load test are ready.")
+@click.option("--tell-items", is_flag=True, hidden=True)
+def work(*, index: int, count: int, round_: int, start_file: Path | None, tell_items: bool, **options: Any) -> Outcome:
+    """Work on one shard of a run. For a cluster's pods, and for the processes of `run`."""
+    from testbench.arena.execute.context import ShardPlace
+    from testbench.arena.execute.kinds import functions_of
+    from testbench.arena.execute.opening import begun_run, opened_context, worker_name
+    from testbench.arena.execute.pod import in_a_pod
+
+    with in_a_pod(options["termination_message"]):
+        place = ShardPlace(index, count, worker_name())
+        run = begun_run(told(options), options["run_id"])
+        common_start = None if start_file is None else gathered(start_file, run.told.clock, tell=tell_items)
+        show = telling if tell_items else progress(silent=options["as_json"])
+        with opened_context(run, place=place, round_=round_, common_start=common_start, show_progress=show) as context:
+            run_async(awaited(functions_of(run.job.spec.type).work(context)))
+    return Outcome(f"shard {index} of {count} of run {run.run_id} is done", {"run_id": run.run_id, "index": index})
+
+
+@command.phase("reduce")
+@executing
+@judging
+@in_pod
+@sharded
+def reduce_run(*, count: int, round_: int, run_id: str, termination_message: Path | None, **options: Any) -> Outcome:
+    """Make the results of a run from what its workers left, and end with its verdict. For a cluster's pods."""
+    from testbench.arena.execute.context import ShardPlace
+    from testbench.arena.execute.kinds import functions_of
+    from testbench.arena.execute.opening import begun_run, opened_context, worker_name
+    from testbench.arena.execute.pod import in_a_pod
+
+    with in_a_pod(termination_message) as say:
+        run = begun_run(told(options), run_id)
+        with opened_context(run, place=ShardPlace(0, count, worker_name()), round_=round_) as context:
+            conclusion = run_async(awaited(functions_of(run.job.spec.type).reduce(context)))
+        if conclusion is None:
+            message = f"round {round_} was not enough"
+            say({"next": "again", "message": message})
+            return Outcome(message, {"next": "again"})
+        say(conclusion)
+    return _concluded(conclusion)
+
+
+@command.phase("run-all")
+@executing
+@judging
+@in_pod
+def run_all(*, run_id: str, termination_message: Path | None, **options: Any) -> Outcome:
+    """Plan, work and reduce in one process, or go on with that. For a cluster's pods."""
+    from testbench.arena.execute.local import begin, execute
+    from testbench.arena.execute.opening import planned_run
+    from testbench.arena.execute.pod import in_a_pod
+
+    with in_a_pod(termination_message) as say:
+        run = planned_run(told(options), run_id)
+        _judged_evaluations(run.plan)
+        begin(run)
+        conclusion = execute(run, 1, progress(silent=options["as_json"]))
+        say(conclusion)
+    return _concluded(conclusion)
+
+
+def _dry_run(run: OpenedRun, judged: int, *, as_json: bool) -> Outcome:
+    """The plan, once it is known that everybody in it can be talked to."""
+    from testbench.arena.plan_text import calls_of, plan_text
+
+    run.clients.check(run.plan)
+    if run.plan.type == "datagen" and run.bundle is not None:
+        return _planned_generation(run.job, run.bundle, run.plan, as_json=as_json)
+    if not as_json:
+        click.echo(plan_text(run.plan))
+    calls = calls_of(run.plan)
+    sentence = f"dry run: {calls.messages:,} messages and {judged:,} evaluations by a judge, none was sent"
+    return Outcome(sentence, {"digest": run.plan.digest, "calls": vars(calls) | {"judged_evaluations": judged}})
+
+
+def _planned_generation(job: ArenaJob, bundle: Bundle, plan: Plan, *, as_json: bool) -> Outcome:
+    from testbench.arena.datagen.estimate import estimate_of, estimate_text
+    from testbench.arena.plan_text import plan_text
+
+    estimate = estimate_of(job, bundle, plan)
+    if not as_json:
+        click.echo(plan_text(plan, estimate_text(estimate)))
+    sentence = f"{estimate.items:,} items in {estimate.requests:,} requests, none was sent"
+    return Outcome(sentence, plan.model_dump(mode="json", exclude_none=True) | {"generation": vars(estimate)})
+
+
+def _concluded(conclusion: Conclusion) -> Outcome:
+    from testbench.arena.execute.kinds import exit_code_of
+
+    place = f" -> {conclusion.url}" if conclusion.url else ""
+    sentence = f"{conclusion.reason}: {conclusion.message}{place}"
+    return Outcome(sentence, conclusion.model_dump(mode="json", exclude_none=True), exit_code_of(conclusion))
+
+
+# --- inputs ---------------------------------------------------------------------------------------------------------
 
 
 def _inputs(options: dict[str, Any]) -> Inputs:
@@ -100,7 +289,6 @@ def _judged_evaluations(plan: Plan) -> int:
         InputError: a metric does not exist, or cannot be used like this.
     """
     from testbench.arena.plan_text import metrics_of
-    from testbench.errors import InputError
     from testbench.metrics.registry import GenericMetricsRegistry
 
     registry = GenericMetricsRegistry()

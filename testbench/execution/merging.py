@@ -30,6 +30,7 @@ from testbench.schema.models import (
     Scenario,
     Step,
 )
+from testbench.schema.summary import total_usage
 
 ModelT = TypeVar("ModelT", bound=Model)
 
@@ -191,6 +192,7 @@ def _evaluation(parts: Sequence[_Part]) -> EvaluationRecord | None:
         testbench_version=records[0].testbench_version,
         started_at=started_at,
         wall_seconds=seconds,
+        judge_usage=total_usage(record.judge_usage for record in records),
     )
 
 

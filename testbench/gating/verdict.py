@@ -60,7 +60,7 @@ def reach_verdict(experiment: EvaluatedExperiment, policy: Policy, baseline: Bas
     comparison = _against(baseline, experiment, policy) if baseline else None
     word = _with_baseline(_decide(counted, policy), comparison)
     sentence = _sentence(word, counted, policy, comparison)
-    if part := _part_of_a_run(experiment):
+    if word != "nothing" and (part := _part_of_a_run(experiment)):
         word, sentence = "error", f"NO VERDICT: this is shard {part} of a run and not the whole; merge them first."
     return Verdict(
         verdict=word,

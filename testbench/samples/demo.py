@@ -21,9 +21,9 @@ READY = "weather agent ready at "
 
 def main() -> int:
     """Run the demo; the exit code is the pipeline's."""
-    signal.signal(signal.SIGTERM, _raise_interrupt)
+    signal.signal(signal.SIGTERM, raise_interrupt)
     try:
-        with _weather_agent() as agent_url:
+        with running_agent() as agent_url:
             print(f"The sample agent answers at {agent_url}\n", flush=True)
             return _pipeline(agent_url)
     except KeyboardInterrupt:
@@ -31,7 +31,7 @@ def main() -> int:
 
 
 @contextmanager
-def _weather_agent() -> Iterator[str]:
+def running_agent() -> Iterator[str]:
     """The agent's URL while it runs."""
     command = [sys.executable, "-m", "testbench.samples.weather_agent", "--port", "0"]
     agent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  # nosec B603
@@ -52,7 +52,8 @@ def _pipeline(agent_url: str) -> int:
     return subprocess.run(command, check=False).returncode  # noqa: S603  # nosec B603
 
 
-def _raise_interrupt(number: int, frame: object) -> None:
+def raise_interrupt(number: int, frame: object) -> None:
+    """SIGTERM ends a demo like Ctrl-C does."""
     raise KeyboardInterrupt
 
 

@@ -14,23 +14,36 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+from testbench import defaults
 from testbench.arena.load.measures import DROPPED
 from testbench.arena.load.samples import Sample
 from testbench.errors import AgentError
 from testbench.schema.agent import AgentClient, AgentReply, Conversation
 from testbench.schema.clock import Clock
+from testbench.schema.models import Usage
+from testbench.schema.stopwatch import Stopwatch, stopwatch
 
-Stopped = Literal["duration", "budget", "cancelled"]
+Stopped = Literal["duration", "budget", "unpriced", "cancelled"]
+"""What ended the sending; `unpriced`: there is a budget, and an answer whose cost nobody knows."""
 MOST_IN_FLIGHT: Final = 10_000
 
 
 @dataclass(frozen=True)
 class Draw:
-    """What an arrival does: the inputs of one scenario to one contender."""
+    """What an arrival does: the inputs of one scenario to one contender.
+
+    `client` names who says them, where the contender has several: one for each system prompt.
+    """
 
     scenario: str
     contender: str
     inputs: tuple[str, ...]
+    client: str = ""
+
+    @property
+    def speaker(self) -> str:
+        """The name of its client."""
+        return self.client or self.contender
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,8 @@ class LoadShare:
     """One worker's share of a load test.
 
     `arrivals` are numbers and times in seconds from the common start, which is `start` on the clock's steady count.
-    Arrival k does `draws[k mod n]`. `budget_usd` is this worker's part of the budget.
+    Arrival k does `draws[k mod n]`. `budget_usd` is this worker's part of the budget. Contenders in `reporting` have
+    clients that tell `LoadGenerator.spend` of every completion; of the others the replies say what they cost.
     """
 
     worker: int
@@ -47,18 +61,26 @@ class LoadShare:
     start: float
     most_in_flight: int = MOST_IN_FLIGHT
     budget_usd: float | None = None
+    workers: int = 1
+    turn_deadline_s: float = defaults.STEP_DEADLINE_S
+    """After so long without an answer there is none: the test has to end."""
+    reporting: frozenset[str] = frozenset()
     kept: Callable[[int], bool] = field(default=lambda number: False)
     """Which arrivals hand on their whole conversation, to be judged."""
 
 
 @dataclass(frozen=True)
 class KeptConversation:
-    """A conversation as it went: a reply for each input, or the error that ended it."""
+    """A conversation as it went: a reply for each input, or the error that ended it.
+
+    `due_s` is when the first was due; `latencies_s` has the time of each reply from when it was due.
+    """
 
     arrival: int
     due_s: float
     draw: Draw
     replies: tuple[AgentReply | AgentError, ...]
+    latencies_s: tuple[float, ...]
 
 
 OnSample = Callable[[Sample], None]
@@ -76,7 +98,7 @@ class LoadGenerator:
         on_sample: OnSample,
         on_conversation: OnConversation = lambda _: None,
     ) -> None:
-        """`clients` by the label of the contender; they are not closed."""
+        """`clients` by `Draw.speaker`; they are not closed."""
         self._share = share
         self._clients = clients
         self._clock = clock
@@ -89,6 +111,10 @@ class LoadGenerator:
     def cancel(self) -> None:
         """Send nothing new; what is in flight is still waited for."""
         self._stopped = "cancelled"
+
+    def spend(self, usage: Usage) -> None:
+        """Told of a completion of one of those in `reporting`."""
+        self._spend(usage.cost_usd)
 
     async def run(self) -> Stopped:
         """Send every arrival when it is due and wait for all answers; what ended it."""
@@ -107,17 +133,20 @@ class LoadGenerator:
         return self._stopped
 
     async def hold(self, duration_s: float) -> Stopped:
-        """Keep one conversation in flight for so long: the closed loop of a test without a rate."""
+        """Keep one conversation in flight for so long: the closed loop of a test without a rate.
+
+        Its conversations are numbered like arrivals: every `workers`-th is this worker's.
+        """
         number = self._share.worker
         while self._elapsed() < duration_s and self._stopped == "duration":
             await self._converse(number, self._elapsed())
-            number += 1
+            number += self._share.workers
         return self._stopped
 
     def _begin(self, number: int, due_s: float) -> None:
         if len(self._in_flight) >= self._share.most_in_flight:
             draw, now = self._draw(number), self._elapsed()
-            self._record(number, draw, 0, (due_s, now, now), DROPPED)
+            self._record(number, draw, 0, (due_s, now, now), None, now)
             return
         task = asyncio.create_task(self._converse(number, due_s))
         self._in_flight.add(task)
@@ -132,22 +161,43 @@ class LoadGenerator:
     async def _converse(self, number: int, due_s: float) -> None:
         """All turns of one conversation; a later turn is due when the one before it was answered."""
         draw = self._draw(number)
-        client, conversation = self._clients[draw.contender], Conversation()
+        client, conversation = self._clients[draw.speaker], Conversation()
         replies: list[AgentReply | AgentError] = []
+        latencies: list[float] = []
+        first_due_s = due_s
         for turn, text in enumerate(draw.inputs):
-            sent_s = self._elapsed()
-            try:
-                reply = await client.send_step(text, conversation)
-            except AgentError as error:
-                replies.append(error)
-                self._record(number, draw, turn, (due_s, sent_s, self._elapsed()), error.kind)
-                break
-            ended_s = self._elapsed()
+            asked_s = self._elapsed()
+            with stopwatch(self._elapsed) as watch:
+                try:
+                    reply: AgentReply | AgentError = await self._answer(client, text, conversation)
+                except AgentError as error:
+                    reply = error
+            ended_s = self._ended(watch, reply)
             replies.append(reply)
-            self._record(number, draw, turn, (due_s, sent_s, ended_s), None, reply)
+            latencies.append(ended_s - due_s)
+            sent_s = asked_s if watch.sent is None else watch.sent
+            self._record(number, draw, turn, (due_s, sent_s, ended_s), reply, asked_s)
+            if isinstance(reply, AgentError):
+                break
             due_s = ended_s
         if self._share.kept(number):
-            self._on_conversation(KeptConversation(number, due_s, draw, tuple(replies)))
+            found = KeptConversation(number, first_due_s, draw, tuple(replies), tuple(latencies))
+            self._on_conversation(found)
+
+    async def _answer(self, client: AgentClient, text: str, conversation: Conversation) -> AgentReply:
+        """The reply to one turn; a client may ask for a task for as long as somebody works on it."""
+        deadline_s = self._share.turn_deadline_s
+        try:
+            async with asyncio.timeout(deadline_s):
+                return await client.send_step(text, conversation)
+        except TimeoutError as error:
+            raise AgentError(f"no answer within {deadline_s:g} s", kind="timeout") from error
+
+    def _ended(self, watch: Stopwatch, reply: AgentReply | AgentError) -> float:
+        """When the whole reply was here. One that came in pieces has no such moment but now."""
+        if isinstance(reply, AgentError) or watch.received is None or reply.time_to_first_token_ms is not None:
+            return self._elapsed()
+        return watch.received
 
     def _record(
         self,
@@ -155,10 +205,13 @@ class LoadGenerator:
         draw: Draw,
         turn: int,
         times: tuple[float, float, float],
-        error: str | None,
-        reply: AgentReply | None = None,
+        answer: AgentReply | AgentError | None,
+        asked_s: float,
     ) -> None:
+        """A sample of a turn that was answered, failed, or (None) was dropped."""
         due_s, sent_s, ended_s = times
+        reply = answer if isinstance(answer, AgentReply) else None
+        error = answer.kind if isinstance(answer, AgentError) else DROPPED if answer is None else None
         usage = reply.usage if reply is not None else None
         ttft_ms = reply.time_to_first_token_ms if reply is not None else None
         cost = usage.cost_usd if usage is not None else None
@@ -171,7 +224,7 @@ class LoadGenerator:
                 turn=turn,
                 intended_s=due_s,
                 sent_s=sent_s,
-                first_token_s=None if ttft_ms is None else sent_s + ttft_ms / 1000,
+                first_token_s=None if ttft_ms is None else asked_s + ttft_ms / 1000,
                 ended_s=ended_s,
                 error=error,
                 input_tokens=usage.input_tokens if usage is not None else None,
@@ -179,12 +232,17 @@ class LoadGenerator:
                 cost_usd=cost,
             )
         )
-        self._spend(cost)
+        if reply is not None and (cost is None or draw.contender not in self._share.reporting):
+            self._spend(cost)
 
     def _spend(self, cost: float | None) -> None:
-        self._spent += cost or 0.0
         budget = self._share.budget_usd
-        if budget is not None and self._spent >= budget and self._stopped == "duration":
+        if budget is None or self._stopped != "duration":
+            return
+        self._spent += cost or 0.0
+        if cost is None:
+            self._stopped = "unpriced"
+        elif self._spent >= budget:
             self._stopped = "budget"
 
     def _draw(self, number: int) -> Draw:

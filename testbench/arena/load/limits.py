@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Literal
+from typing import Final
 
 from testbench.arena.conclusion import CANCELLED, SUCCEEDED, Conclusion, Counts
 from testbench.arena.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
+from testbench.arena.load.generator import Stopped
 from testbench.arena.load.measures import Distribution, Measures
 from testbench.arena.manifest import LoadTestSettings, LoadThreshold, seconds
 from testbench.arena.plan import PlanModel
@@ -22,8 +23,12 @@ GENERATOR_SATURATED: Final = "GeneratorSaturated"
 LIMIT_MISSED: Final = "LimitMissed"
 NO_REQUESTS: Final = "NoRequests"
 BUDGET_EXCEEDED: Final = "BudgetExceeded"
+BUDGET_UNKNOWN: Final = "BudgetUnknown"
 NOT_GANGED: Final = "NotGanged"
 MISSING_WORKERS: Final = "MissingWorkers"
+
+TIMES: Final = ("latency_", "ttft_")
+"""Metrics in milliseconds begin so."""
 
 COMPARE: Final[Mapping[str, Callable[[float, float], bool]]] = {
     "<": operator.lt,
@@ -45,8 +50,9 @@ class LimitResult(PlanModel):
     @property
     def sentence(self) -> str:
         """What it says to a person."""
-        shown = "not measured" if self.measured is None else f"{self.measured:g}"
-        return f"{self.metric} {shown} ({self.operator} {self.limit:g} {'kept' if self.kept else 'missed'})"
+        unit = " ms" if self.metric.startswith(TIMES) else ""
+        shown = "not measured" if self.measured is None else f"{self.measured:g}{unit}"
+        return f"{self.metric} {shown} ({self.operator} {self.limit:g}{unit} {'kept' if self.kept else 'missed'})"
 
 
 def check_limits(
@@ -88,21 +94,25 @@ def _measured(metric: str, measures: Measures, pass_rate: float | None) -> float
     return rates[metric]
 
 
-Stop = Literal["duration", "budget", "cancelled"]
-
-
 def conclude_load(
     measures: Measures,
     limits: Sequence[LimitResult],
     missing_workers: Sequence[int] = (),
-    stopped_by: Stop = "duration",
+    stopped_by: Stopped = "duration",
+    *,
+    ganged: bool = True,
 ) -> Conclusion:
-    """The end of a load test. One that its own generator could not drive is void, whatever was measured."""
+    """The end of a load test. One that its own generator could not drive is void, whatever was measured.
+
+    `ganged` says whether all workers began at the same time.
+    """
     missed = [limit for limit in limits if not limit.kept]
     reason, message = SUCCEEDED, f"{measures.turns} turns, all {len(limits)} limits kept."
     if missing_workers:
         reason = MISSING_WORKERS
-        message = f"{len(missing_workers)} workers left no samples: the load was not what was planned."
+        message = f"Void: not finished: worker {_some(missing_workers)}. The load was not what was planned."
+    elif not ganged:
+        reason, message = NOT_GANGED, "Void: the workers did not begin together, so the load was not what was planned."
     elif measures.turns == 0:
         reason, message = NO_REQUESTS, "Nothing was sent."
     elif measures.generator_slipped and measures.slip_ms is not None:
@@ -110,6 +120,8 @@ def conclude_load(
         message = f"Void: the generator itself was late (p99 {measures.slip_ms.p99:g} ms). More workers are needed."
     elif stopped_by == "cancelled":
         reason, message = CANCELLED, f"Cancelled after {measures.turns} turns."
+    elif stopped_by == "unpriced":
+        reason, message = BUDGET_UNKNOWN, "Stopped: there is a budget, and the cost of an answer is not known."
     elif stopped_by == "budget":
         reason, message = BUDGET_EXCEEDED, f"The budget was used up after {measures.turns} turns."
     elif missed:
@@ -121,6 +133,11 @@ def conclude_load(
         counts=Counts(total=measures.turns, passed=measures.answered, errors=measures.turns - measures.answered),
         summary=_summary(measures, limits, reason),
     )
+
+
+def _some(workers: Sequence[int], most: int = 5) -> str:
+    shown = ", ".join(str(worker) for worker in workers[:most])
+    return f"{shown}, …" if len(workers) > most else shown
 
 
 def _summary(measures: Measures, limits: Sequence[LimitResult], reason: str) -> dict[str, str]:

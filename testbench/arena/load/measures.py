@@ -60,7 +60,7 @@ class Measures(PlanModel):
     answered: int
     errors: Mapping[str, int] = Field(description="Turns without an answer, by kind.")
     rps_target: float | None
-    rps_achieved: float | None = Field(description="Turns sent a second, from the first to the last that was due.")
+    rps_achieved: float | None = Field(description="Turns sent a second, while the target was planned.")
     error_rate: float | None = Field(description="Proportion of turns without an answer; absent where none was sent.")
     rate_limit_rate: float | None
     latency_ms: Distribution | None
@@ -81,8 +81,11 @@ class Measures(PlanModel):
         return self.slip_ms.p99 > max(SLIP_LIMIT_MS, SLIP_PART_OF_MEDIAN * median)
 
 
-def measure(table: pa.Table, rps_target: float | None) -> Measures:
-    """The measures of a table of samples."""
+def measure(table: pa.Table, rps_target: float | None, plateau: tuple[float, float] | None = None) -> Measures:
+    """The measures of a table of samples.
+
+    `plateau` is when the target rate was planned, from and to; without it the achieved rate is that of the whole test.
+    """
     import numpy as np
 
     columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
@@ -90,13 +93,12 @@ def measure(table: pa.Table, rps_target: float | None) -> Measures:
     answered = np.array(table["error"].is_null().to_numpy(zero_copy_only=False), dtype=bool)
     latency, first = (ended - due) * 1000, (columns["first_token_s"] - due) * 1000
     turns, errors = len(table), _errors(table)
-    span = float(due.max() - due.min()) if turns else 0.0
     return Measures(
         turns=turns,
         answered=int(answered.sum()),
         errors=errors,
         rps_target=rps_target,
-        rps_achieved=round((turns - errors.get(DROPPED, 0)) / span, 3) if span else None,
+        rps_achieved=_rate(table, sent, plateau),
         error_rate=sum(errors.values()) / turns if turns else None,
         rate_limit_rate=errors.get(RATE_LIMITED, 0) / turns if turns else None,
         latency_ms=distribution(latency[answered]),
@@ -111,6 +113,22 @@ def measure(table: pa.Table, rps_target: float | None) -> Measures:
         },
         series=_series(due, latency, answered),
     )
+
+
+def _rate(table: pa.Table, sent: NDArray[np.float64], plateau: tuple[float, float] | None) -> float | None:
+    """Turns that were sent, by the second."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    dropped = pc.fill_null(pc.equal(table["error"], DROPPED), False).to_numpy(zero_copy_only=False)
+    times = sent[~np.array(dropped, dtype=bool)]
+    if not len(times):
+        return None
+    begin, end = plateau or (float(times.min()), float(times.max()))
+    if end <= begin:
+        return None
+    within = len(times) if plateau is None else int(((times >= begin) & (times < end)).sum())
+    return round(within / (end - begin), 3)
 
 
 def distribution(milliseconds: NDArray[np.float64]) -> Distribution | None:

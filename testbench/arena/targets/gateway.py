@@ -8,17 +8,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final, Literal
 from urllib.parse import unquote
 
+import aiohttp
 import httpx
 
 from testbench import __version__
 from testbench.arena.targets.target import Headers
 from testbench.errors import InputError
 from testbench.redaction import shown_url
-from testbench.schema.a2a_transport import AgentTransport
+from testbench.schema.a2a_transport import AgentHttp, AgentTransport
 
 Instrument = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 """Puts something around the transport that every request takes, e.g. to trace it."""
@@ -136,15 +136,14 @@ def _open(url: httpx.URL, headers: Headers, whole: httpx.URL, instrument: Instru
         "accept-encoding": "identity",  # a proxy that compresses a stream holds back its first tokens
     }
     given = httpx.Headers(list(headers))
-    auth: httpx.BasicAuth | None = None
     if whole.userinfo and "authorization" not in given:
         user, _, password = whole.userinfo.decode().partition(":")
-        auth = httpx.BasicAuth(unquote(user), unquote(password))
-    return httpx.AsyncClient(
-        transport=instrument(AgentTransport(str(url))),
-        headers=[*((name, value) for name, value in defaults.items() if name not in given), *given.multi_items()],
-        auth=auth,
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        given["authorization"] = aiohttp.encode_basic_auth(unquote(user), unquote(password))
+    ours = ((name, value) for name, value in defaults.items() if name not in given)
+    return AgentHttp(
+        instrument(AgentTransport(str(url))),
+        headers=httpx.Headers([*ours, *given.multi_items()]),
+        params=httpx.QueryParams(),
         timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),
     )
 

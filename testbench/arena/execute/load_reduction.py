@@ -1,0 +1,173 @@
+"""A load test's reducer: from the parts of all workers to the verdict and the files that people and machines read.
+
+    parts -> samples, kept conversations -> measures, quality -> limits -> conclusion
+          -> results.json samples.parquet report.html [junit.xml] [results.csv] -> summary.json, the last one
+
+Called by `load`. The files of a test with missing workers have a folder of their own: a worker may still be at work,
+and no file is ever written over.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from pydantic import ValidationError
+
+from testbench.arena.conclusion import OUTPUT_FAILED, Conclusion, failed
+from testbench.arena.execute.context import SHARDS, SUMMARY_FILE, JobContext, shard_folder
+from testbench.arena.execute.load_quality import judge_kept
+from testbench.arena.execute.load_report import load_report, mean_turns
+from testbench.arena.execute.parts import checksum, is_done, parts_of
+from testbench.arena.load.draws import draws_of, profile, settings_of
+from testbench.arena.load.levels import pass_rate
+from testbench.arena.load.limits import check_limits, conclude_load
+from testbench.arena.load.measures import measure
+from testbench.arena.load.outcome import (
+    END_FILE,
+    KeptScenario,
+    LoadEnd,
+    LoadResults,
+    began_together,
+    limits_junit,
+    series_csv,
+    stopped_by,
+)
+from testbench.arena.load.samples import table_of
+from testbench.arena.stores import write_once
+from testbench.errors import StoreError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+RESULTS_FILE: Final = "results.json"
+SAMPLES_FILE: Final = "samples.parquet"
+REPORT_FILE: Final = "report.html"
+CSV_FILE: Final = "results.csv"
+JUNIT_FILE: Final = "junit.xml"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the workers left: `ends` by worker, of those alone that are done."""
+
+    table: pa.Table
+    kept: Sequence[KeptScenario]
+    ends: Mapping[int, LoadEnd]
+    missing: tuple[int, ...]
+
+
+async def conclude_and_write(context: JobContext) -> Conclusion:
+    """See `load.reduce_load`."""
+    found = _found(context)
+    results, conclusion = await _concluded(context, found)
+    workers = context.shard.count
+    folder = f"incomplete-{len(found.ends)}-of-{workers}-workers/" if found.missing else ""
+    conclusion = conclusion.model_copy(update={"url": context.store.url(folder.rstrip("/"))})
+    try:
+        for name, content in _files(context, results, conclusion, found.table):
+            write_once(context.store, folder + name, content)
+    except StoreError as error:
+        conclusion = failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
+    try:
+        content = conclusion.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"
+        write_once(context.store, folder + SUMMARY_FILE, content)
+    except StoreError as error:
+        if conclusion.reason != OUTPUT_FAILED:
+            conclusion = failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
+    return conclusion
+
+
+def _found(context: JobContext) -> _Found:
+    """All that is in the store.
+
+    Raises:
+        StoreError: the store did not answer, or a part cannot be read.
+    """
+    samples, lines, checksums = list[bytes](), list[bytes](), dict[str, str]()
+    for name, content in parts_of(context.store, SHARDS):
+        checksums[name] = checksum(content)
+        if name.endswith(".parquet"):
+            samples.append(content)
+        else:
+            lines += content.splitlines()
+    count = context.shard.count
+    done = [index for index in range(count) if is_done(context.store, context.plan, index, count, checksums)]
+    ends = {index: end for index in done if (end := _end(context, index)) is not None}
+    kept = [one for line in lines if (one := _kept(line)) is not None]
+    missing = tuple(index for index in range(count) if index not in ends)
+    return _Found(table_of(samples), kept, ends, missing)
+
+
+def _end(context: JobContext, index: int) -> LoadEnd | None:
+    content = context.store.read(f"{shard_folder(index)}/{END_FILE}")
+    try:
+        return None if content is None else LoadEnd.model_validate_json(content)
+    except ValidationError:
+        return None
+
+
+def _kept(line: bytes) -> KeptScenario | None:
+    """A line that was cut belongs to a worker that was stopped, which is missing anyway."""
+    try:
+        return KeptScenario.model_validate_json(line)
+    except ValidationError:
+        return None
+
+
+async def _concluded(context: JobContext, found: _Found) -> tuple[LoadResults, Conclusion]:
+    settings, ends = settings_of(context.job), list(found.ends.values())
+    arrivals = profile(context.job, draws_of(context.plan))
+    plateau = None
+    if arrivals is not None and arrivals.duration_s > arrivals.ramp_s:
+        plateau = arrivals.ramp_s, arrivals.duration_s
+    measures = measure(found.table, settings.target_rps, plateau)
+    levels = await judge_kept(context, found.kept)
+    rate = pass_rate(levels)
+    limits = check_limits(settings, measures, rate)
+    stop = stopped_by(ends)
+    conclusion = conclude_load(measures, limits, found.missing, stop, ganged=began_together(ends))
+    if rate is not None:
+        conclusion = conclusion.model_copy(update={"summary": {**conclusion.summary, "pass_rate": f"{rate:g}"}})
+    results = LoadResults(
+        job=context.plan.job,
+        run_id=context.run_id,
+        plan_digest=context.plan.digest,
+        workers=context.shard.count,
+        missing_workers=found.missing,
+        started_at=min((end.started_at for end in ends), default=None),
+        stopped_by=stop,
+        reason=conclusion.reason,
+        message=conclusion.message,
+        limits=limits,
+        pass_rate=rate,
+        levels=levels,
+        measures=measures,
+    )
+    return results, conclusion
+
+
+def _files(
+    context: JobContext, results: LoadResults, conclusion: Conclusion, table: pa.Table
+) -> Iterator[tuple[str, bytes]]:
+    settings, draws = settings_of(context.job), draws_of(context.plan)
+    evaluation = context.job.spec.evaluation
+    formats = set(evaluation.output_formats) if evaluation is not None else set()
+    yield RESULTS_FILE, results.model_dump_json(indent=2).encode() + b"\n"
+    yield SAMPLES_FILE, _parquet(table)
+    if "csv" in formats:
+        yield CSV_FILE, series_csv(results.measures)
+    if "junit" in formats:
+        yield JUNIT_FILE, limits_junit(context.plan.job, conclusion, results.limits)
+    mean = mean_turns([draw.inputs for draw in draws])
+    yield REPORT_FILE, load_report(results, settings, profile(context.job, draws), mean)
+
+
+def _parquet(table: pa.Table) -> bytes:
+    import pyarrow.parquet as pq
+
+    target = io.BytesIO()
+    pq.write_table(table, target, compression="zstd")
+    return target.getvalue()

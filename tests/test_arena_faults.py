@@ -1,0 +1,233 @@
+"""Whatever breaks while a job runs never ends as a pass, nor as a low score: each fault has its name and its code."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from testbench.arena.conclusion import Conclusion
+from testbench.arena.execute import reducing
+from testbench.arena.execute.evaluation import run_evaluation
+from testbench.arena.execute.local import begin
+from testbench.arena.execute.opening import Told, opened_context, planned_run
+from testbench.schema.clock import FakeClock
+from testbench.schema.models import EvaluatedExperiment
+from tests.arena_runs import Arena, agent_entry, agent_runtime, arena_job, asks, code_in, model, provider
+from tests.parts.scripted_chat import ScriptedChat
+
+if TYPE_CHECKING:
+    from tests.parts.otlp_receiver import OtlpReceiver
+    from tests.parts.s3_store import S3Store
+    from tests.parts.scripted_agent import ScriptedAgent
+    from tests.parts.scripted_judge import ScriptedJudge
+
+
+@pytest.fixture
+def chat() -> Iterator[ScriptedChat]:
+    with ScriptedChat() as part:
+        yield part
+
+
+@pytest.fixture
+def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
+    monkeypatch.chdir(tmp_path)
+    found = Arena(tmp_path)
+    found.bundle(greets=asks("greets", "hello", "and again"), leaves=asks("leaves", "goodbye"))
+    return found
+
+
+async def patient_run(arena: Arena) -> Conclusion:
+    """A run on a clock that does not wait between tries."""
+    told = Told(arena.manifest, source=arena.source, output=arena.output, clock=FakeClock())
+    run = planned_run(told)
+    begin(run)
+    with opened_context(run) as context:
+        return await run_evaluation(context)
+
+
+def kinds(experiment: EvaluatedExperiment, provider: str) -> set[str | None]:
+    """What went wrong in the conversations of one system."""
+    steps = [step for one in experiment.scenarios if one.provider == provider for step in one.steps]
+    return {step.error.kind if step.error else None for step in steps}
+
+
+def test_nobody_there_is_no_verdict_and_can_be_taken_up_again(
+    arena: Arena, chat: ScriptedChat, nobody: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arena.write(arena_job({"default": [agent_entry("bot")]}), agent_runtime("bot", nobody))
+    assert arena.call("run") == 3
+    assert not (arena.run / "summary.json").exists()
+    assert not (arena.run / "shards" / "0" / "done.json").exists()
+    assert capsys.readouterr().err.splitlines()[-1] == "arena: could not be done (exit 3)"
+
+
+async def test_an_outage_of_one_provider_is_an_error_of_its_items_alone(
+    arena: Arena, chat: ScriptedChat, agent: ScriptedAgent
+) -> None:
+    arena.write(
+        arena_job({"default": [model("gpt"), agent_entry("bot")]}),
+        provider("gpt", chat.base_url),
+        agent_runtime("bot", agent.url),
+    )
+    chat.fail_rate(1.0, status=500)
+    conclusion = await patient_run(arena)
+    assert (conclusion.phase, conclusion.reason) == ("Failed", "NotJudged")
+    assert (conclusion.counts.passed, conclusion.counts.errors) == (2, 2)
+    experiment = arena.results()
+    assert kinds(experiment, "bot") == {None}
+    assert "http_error" in kinds(experiment, "gpt")
+
+
+async def test_an_agent_that_is_down_from_the_beginning_is_an_error_of_its_items_alone(
+    arena: Arena, chat: ScriptedChat, nobody: str
+) -> None:
+    arena.write(
+        arena_job({"default": [model("gpt"), agent_entry("bot")]}),
+        provider("gpt", chat.base_url),
+        agent_runtime("bot", nobody),
+    )
+    conclusion = await patient_run(arena)
+    assert conclusion.reason == "NotJudged"
+    assert (conclusion.counts.passed, conclusion.counts.errors) == (2, 2)
+    assert "unreachable" in kinds(arena.results(), "bot")
+
+
+async def test_a_storm_of_429_is_never_a_pass(arena: Arena, chat: ScriptedChat) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    chat.fail_rate(1.0, status=429, retry_after=1)
+    conclusion = await patient_run(arena)
+    assert (conclusion.phase, conclusion.reason) == ("Failed", "NotJudged")
+    assert "rate_limited" in kinds(arena.results(), "gpt")
+
+
+async def test_a_storm_that_passes_costs_nothing_but_time(arena: Arena, chat: ScriptedChat) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    chat.fail_rate(0.5, status=429)
+    assert (await patient_run(arena)).reason == "Succeeded"
+
+
+async def test_a_judge_that_is_down_is_no_score(arena: Arena, chat: ScriptedChat, judge: ScriptedJudge) -> None:
+    polite = {"metric_name": "builtin.judge", "threshold": 0.0, "parameters": {"criteria": "polite"}}
+    arena.bundle(greets={"name": "greets", "steps": [{"input": "hello", "metrics": [polite]}]})
+    judge.answer("RubricVerdict", lambda prompt: {"reason": "it is", "score": 5, "code": code_in(prompt)})
+    judge.fail_rate(1.0, status=503)
+    arena.write(
+        arena_job({"default": [model("gpt")], "judge": [model("wise")]}, scenarios={"include": ["greets.yaml"]}),
+        provider("gpt", chat.base_url),
+        provider("wise", judge.base_url),
+    )
+    conclusion = await patient_run(arena)
+    assert conclusion.reason == "NotJudged"
+    (evaluation,) = arena.results().scenarios[0].steps[0].evaluations
+    assert (evaluation.result.result, evaluation.result.score) == ("error", None)
+
+
+def test_a_missing_shard_is_named_and_the_run_can_still_be_completed(arena: Arena, chat: ScriptedChat) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    assert arena.call("plan-run", "--run-id", "r1") == 0
+    assert arena.call("work", "--run-id", "r1", "--index", "0", "--count", "2") == 0
+    assert arena.call("reduce", "--run-id", "r1", "--count", "2") == 3
+    (early,) = arena.run.glob("incomplete-*")
+    assert json.loads((early / "summary.json").read_text())["reason"] == "MissingShards"
+    assert not (arena.run / "summary.json").exists()
+    assert arena.call("work", "--run-id", "r1", "--index", "1", "--count", "2") == 0
+    assert arena.call("reduce", "--run-id", "r1", "--count", "2") == 0
+    assert arena.summary()["reason"] == "Succeeded"
+
+
+def test_a_part_that_was_changed_or_lost_is_a_missing_shard(arena: Arena, chat: ScriptedChat) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    assert arena.call("plan-run", "--run-id", "r1") == 0
+    assert arena.call("work", "--run-id", "r1", "--index", "0", "--count", "1") == 0
+    (part, *_) = sorted((arena.run / "shards" / "0").glob("part-*"))
+    part.write_bytes(part.read_bytes().replace(b"answer to", b"Answer to"))
+    assert arena.call("reduce", "--run-id", "r1", "--count", "1") == 3
+    part.unlink()
+    assert arena.call("reduce", "--run-id", "r1", "--count", "1") == 3
+    reasons = [json.loads(path.read_text())["reason"] for path in arena.run.glob("incomplete-*/summary.json")]
+    assert set(reasons) == {"MissingShards"}
+
+
+def test_a_file_that_was_not_written_fails_the_run(
+    arena: Arena, chat: ScriptedChat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    assert arena.call("plan-run", "--run-id", "r1") == 0
+    assert arena.call("work", "--run-id", "r1", "--index", "0", "--count", "1") == 0
+    (arena.run / "results.json").write_text("of somebody else")
+    assert arena.call("reduce", "--run-id", "r1", "--count", "1") == 3
+    assert arena.summary()["reason"] == "OutputFailed"
+    assert (arena.run / "results.json").read_text() == "of somebody else"
+    assert "OutputFailed" in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_bucket_that_is_not_there_ends_the_run_before_anybody_is_asked(
+    arena: Arena, chat: ScriptedChat, s3: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.endpoint)
+    output = {"type": "s3", "s3": {"bucket": "nowhere"}}
+    arena.write(arena_job({"default": [model("gpt")]}, output=output), provider("gpt", chat.base_url))
+    assert arena.call("run", output=False) == 3
+    assert chat.chats == []
+
+
+def test_nothing_selected_and_nothing_judged_are_no_pass(arena: Arena, chat: ScriptedChat) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    assert arena.call("run", "--only", "nothing-like-this*") == 2
+    arena.bundle(greets={"name": "greets", "steps": [{"input": "hello"}]})
+    assert arena.call("run", "--only", "greets.yaml") == 4
+    assert chat.chats != []
+    assert arena.summary()["reason"] == "NoItems"
+
+
+def test_scores_that_did_not_arrive_fail_the_run(
+    arena: Arena, chat: ScriptedChat, otlp: OtlpReceiver, nobody: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{otlp.endpoint}/v1/metrics")
+    assert arena.call("run", "--publish") == 0
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{nobody}/v1/metrics")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    assert arena.call("run", "--publish") == 3
+    assert arena.summary(arena.runs[-1])["reason"] == "OutputFailed"
+
+
+def test_a_store_that_fills_up_ends_the_worker_and_not_the_run(
+    arena: Arena, chat: ScriptedChat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    assert arena.call("plan-run", "--run-id", "r1") == 0
+    (arena.run / "shards").write_text("no folder")
+    assert arena.call("work", "--run-id", "r1", "--index", "0", "--count", "1") == 3
+    (arena.run / "shards").unlink()
+    assert arena.call("work", "--run-id", "r1", "--index", "0", "--count", "1") == 0
+    assert arena.call("reduce", "--run-id", "r1", "--count", "1") == 0
+
+
+def test_a_reducer_that_is_started_again_writes_the_same_files(arena: Arena, chat: ScriptedChat) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    assert arena.call("run") == 0
+    (arena.run / reducing.REPORT_FILE).unlink()
+    before = {path: path.read_bytes() for path in arena.run.iterdir() if path.is_file()}
+    assert arena.call("reduce", "--run-id", arena.run.name, "--count", "1") == 0
+    assert {path: path.read_bytes() for path in before} == before
+    assert (arena.run / reducing.REPORT_FILE).exists()
+
+
+def test_another_plan_is_refused(arena: Arena, chat: ScriptedChat, capsys: pytest.CaptureFixture[str]) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    assert arena.call("run") == 0
+    asked = len(chat.chats)
+    arena.bundle(leaves=asks("leaves", "farewell"))
+    assert arena.call("run", "--resume", arena.run.name) == 2
+    assert "was begun with another plan" in capsys.readouterr().err
+    assert arena.call("run", "--resume", "no-such-run") == 2
+    shutil.rmtree(arena.output)
+    assert len(chat.chats) == asked
