@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.arena.conclusion import Conclusion, Counts
-from testbench.arena.load.arrivals import RateProfile
-from testbench.arena.load.draws import PER_WORKER_RPS, draws_of, profile, workers_of
+from testbench.arena.load.arrivals import PER_WORKER_RPS, RateProfile
+from testbench.arena.load.draws import draws_of, profile, workers_of
 from testbench.arena.load.levels import kept_of, levels_of, pass_rate, quality
 from testbench.arena.load.limits import LimitResult
 from testbench.arena.load.measures import measure
@@ -84,10 +84,11 @@ def test_every_scenario_meets_everybody_and_repetitions_count_once(tmp_path: Pat
 @pytest.mark.parametrize(
     ("rate", "workers", "wanted"),
     [
-        (PER_WORKER_RPS["provider"] * 3, {"replicas": 1, "maxReplicas": 8}, 3),
-        (PER_WORKER_RPS["provider"] * 9, {"replicas": 1, "maxReplicas": 8}, 8),
+        (PER_WORKER_RPS * 3, {"replicas": 1, "maxReplicas": 8}, 3),
+        (PER_WORKER_RPS * 9, {"replicas": 1, "maxReplicas": 8}, 8),
         (1, {"replicas": 1, "minReplicas": 2, "maxReplicas": 8}, 2),
         (None, {"replicas": 4}, 4),
+        (None, {"replicas": 1, "minReplicas": 2, "maxReplicas": 8}, 2),
     ],
 )
 def test_the_rate_says_how_many_workers_there_are(
@@ -95,7 +96,7 @@ def test_the_rate_says_how_many_workers_there_are(
 ) -> None:
     settings: dict[str, Any] = {} if rate is None else {"targetRPS": rate}
     context = load_job(manifest(tmp_path, settings, provider(NOBODY), workers=workers))
-    assert workers_of(context.job, context.plan) == wanted
+    assert workers_of(context.job) == wanted
 
 
 def test_the_profile_is_of_conversations(tmp_path: Path) -> None:

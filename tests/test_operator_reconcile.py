@@ -228,7 +228,7 @@ def test_progress_sums_up_to_the_total(items: int, shards: int, data: st.DataObj
 
 
 def load_test() -> World:
-    return many(type="loadtest", loadTest={"targetRPS": 250}, workers={"minReplicas": 2, "maxReplicas": 9})
+    return many(type="loadtest", loadTest={"targetRPS": 750}, workers={"minReplicas": 2, "maxReplicas": 9})
 
 
 def test_the_workers_of_a_load_test_begin_together_once_all_are_ready() -> None:

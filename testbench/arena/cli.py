@@ -127,7 +127,7 @@ def _workers(run: OpenedRun) -> int:
         return 1
     from testbench.arena.load.draws import workers_of
 
-    return workers_of(run.job, run.plan)
+    return workers_of(run.job)
 
 
 @command.phase("render")

@@ -122,6 +122,8 @@ class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, Executed
                 return _executed(step, **failed), sent.attempts
             executed = _executed(step, **common, **_answered(human, sent))
             span.set({"message_count": len(executed.turns), "context_id": executed.context_id or ""})
+            if executed.task_id:
+                span.set({"task_id": executed.task_id})
             return executed, sent.attempts
 
 

@@ -9,8 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from testbench.arena.manifest import LoadTestSettings, seconds
+
+PER_WORKER_RPS: Final = 250
+"""Turns a second that one process is given: they take a quarter of a core (0.5 to 0.9 ms each, `benchmarks/load.py`),
+which leaves room on a node that is busy."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,11 @@ def profile_of(settings: LoadTestSettings, mean_turns: float) -> RateProfile | N
     return RateProfile(settings.target_rps / mean_turns, seconds(settings.ramp_up), seconds(settings.duration))
 
 
-def workers_needed(target_rps: int, per_worker: int, fewest: int, most: int) -> int:
-    """How many workers hold a rate, within what the manifest allows."""
+def workers_needed(target_rps: int | None, per_worker: int, fewest: int, most: int) -> int:
+    """How many workers a load test gets, all at once and for the whole of it: as many as hold the rate, within limits.
+
+    Without a rate each worker keeps one conversation in flight, so their number is the load: the fewest.
+    """
+    if target_rps is None:
+        return fewest
     return min(max(math.ceil(target_rps / per_worker), fewest, 1), most)

@@ -7,17 +7,12 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Sequence
-from typing import Final
 
-from testbench.arena.load.arrivals import RateProfile, profile_of, workers_needed
+from testbench.arena.load.arrivals import PER_WORKER_RPS, RateProfile, profile_of, workers_needed
 from testbench.arena.load.generator import Draw
 from testbench.arena.manifest import ArenaJob, LoadTestSettings
 from testbench.arena.plan import Item, Plan, PlannedScenarioFile
 from testbench.errors import InputError, NothingToDo
-
-PER_WORKER_RPS: Final = {"provider": 250, "agent": 250}
-"""Turns a second that one process is given, by the kind of contender: they take a quarter of a core (0.5 to 0.9 ms
-each, `benchmarks/load.py`), which leaves room on a node that is busy."""
 
 
 def drawn_items(plan: Plan) -> tuple[Item, ...]:
@@ -74,13 +69,7 @@ def profile(job: ArenaJob, draws: Sequence[Draw]) -> RateProfile | None:
     return profile_of(settings_of(job), statistics.fmean(len(draw.inputs) for draw in draws))
 
 
-def workers_of(job: ArenaJob, plan: Plan) -> int:
-    """How many workers a load test gets, all at once and for the whole of it.
-
-    Without a rate each worker keeps one conversation in flight, so their number is the load: `workers.replicas`.
-    """
-    workers, rate = job.spec.workers, settings_of(job).target_rps
-    if rate is None:
-        return workers.fewest
-    per_worker = min((PER_WORKER_RPS[contender.kind] for contender in plan.contenders), default=1)
-    return workers_needed(rate, per_worker, workers.fewest, workers.most)
+def workers_of(job: ArenaJob) -> int:
+    """How many processes a load test gets on one machine."""
+    workers = job.spec.workers
+    return workers_needed(settings_of(job).target_rps, PER_WORKER_RPS, workers.fewest, workers.most)

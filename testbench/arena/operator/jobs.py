@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from testbench.arena.load.arrivals import workers_needed
 from testbench.arena.manifest import API_VERSION, ArenaJob
 from testbench.arena.operator import names
 from testbench.arena.operator.kinds import CONFIG_MAP, JOB, SECRET, Json
@@ -107,8 +108,8 @@ def shards_of(job: ArenaJob, items: int, settings: Settings) -> int:
     workers, load = job.spec.workers, job.spec.load_test
     if is_gang(job):
         rate = load.target_rps if load is not None else None
-        needed = workers.most if rate is None else math.ceil(rate / settings.requests_per_worker)
-        return min(max(workers.fewest, needed), workers.most, MAX_SHARDS)
+        needed = workers_needed(rate, settings.requests_per_worker, workers.fewest, workers.most)
+        return min(needed, MAX_SHARDS)
     return max(1, min(workers.most, items, MAX_SHARDS))
 
 

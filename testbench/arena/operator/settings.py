@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from testbench.arena.load.arrivals import PER_WORKER_RPS
 from testbench.arena.operator.kinds import Json
 
 DEFAULT_IMAGE: Final = "ghcr.io/agentic-layer/testbench/testworkflows:latest"
@@ -26,7 +27,7 @@ class Settings:
     """Whether a job may use Providers of other namespaces. Their Secrets are copied into the job's."""
     retries: int = 3
     """Of an index, and of a Job of one pod that can take up its work again."""
-    requests_per_worker: int = 100
+    requests_per_worker: int = PER_WORKER_RPS
     """Requests a second that one worker of a load test is given, where the manifest leaves the number open."""
     gang_timeout_s: float = 300
     """All workers of a load test have to be ready within it."""
