@@ -185,9 +185,17 @@ async def test_without_an_endpoint_ids_are_given_and_nothing_is_sent(
     monkeypatch.setattr("testbench.defaults.OTLP_ENDPOINT", otlp.endpoint)
     with open_tracing(workflow_name="w", agent_url="http://agent") as tracing:
         trace_id = await run_scenario(tracing, web, "one")
-    assert re.fullmatch("[0-9a-f]{32}", trace_id)
-    assert trace_id in web.requests[0].headers["traceparent"]
+    assert re.fullmatch(f"00-{trace_id}-[0-9a-f]{{16}}-01", web.requests[0].headers["traceparent"])
+    assert int(trace_id, 16)
     assert (otlp.requests, caplog.messages) == ([], [])
+
+
+async def test_without_an_endpoint_the_sampler_still_decides(web: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent's own spans are kept or not by what it is told."""
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    with open_tracing(workflow_name="w", agent_url="http://agent") as tracing:
+        trace_id = await run_scenario(tracing, web, "one")
+    assert re.fullmatch(f"00-{trace_id}-[0-9a-f]{{16}}-00", web.requests[0].headers["traceparent"])
 
 
 async def test_switched_off_means_not_even_a_header(

@@ -15,21 +15,22 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 
 from testbench.redaction import shown_url
 from testbench.telemetry import attributes as names
+from testbench.telemetry.unheard import SpanSource
 
 
 class TracedTransport(httpx.AsyncBaseTransport):
     """Requests outside of any span go through as they are."""
 
-    def __init__(self, transport: httpx.AsyncBaseTransport, tracer: trace.Tracer) -> None:
+    def __init__(self, transport: httpx.AsyncBaseTransport, spans: SpanSource) -> None:
         self._transport = transport
-        self._tracer = tracer
+        self._spans = spans
         self._address = lru_cache(maxsize=64)(_address)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         if not trace.get_current_span().get_span_context().is_valid:
             return await self._transport.handle_async_request(request)
         attributes = {names.HTTP_METHOD: request.method} | self._address(request.url)
-        span = self._tracer.start_span(request.method, kind=SpanKind.CLIENT, attributes=attributes)
+        span = self._spans.start_span(request.method, kind=SpanKind.CLIENT, attributes=attributes)
         try:
             carried: dict[str, str] = {}
             propagate.inject(carried, trace.set_span_in_context(span))

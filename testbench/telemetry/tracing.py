@@ -33,6 +33,7 @@ from testbench.telemetry.content import attribute_text, content_allowed
 from testbench.telemetry.endpoints import is_configured, resolve
 from testbench.telemetry.resource import resource_attributes
 from testbench.telemetry.span_export import CountingExporter
+from testbench.telemetry.unheard import SpanSource, UnheardSpans
 
 if TYPE_CHECKING:
     import httpx
@@ -68,7 +69,8 @@ def open_tracing(*, workflow_name: str, agent_url: str, flush_s: float = default
         return
     shared = {names.WORKFLOW_NAME: workflow_name, names.AGENT_URL: shown_url(agent_url)}
     try:
-        yield _SdkTracing(provider, shared, content=content_allowed(os.environ))
+        spans = UnheardSpans(provider) if exporter is None else provider.get_tracer(names.RUN_SCOPE, __version__)
+        yield _SdkTracing(spans, shared, content=content_allowed(os.environ))
     finally:
         if exporter is not None:
             exporter.give_up_after(flush_s)
@@ -111,6 +113,8 @@ class _SdkSpan:
         return trace.format_span_id(self.sdk_span.get_span_context().span_id)
 
     def set(self, attributes: Attributes) -> None:
+        if not self.sdk_span.is_recording():
+            return
         for key, value in attributes.items():
             if not isinstance(value, str):
                 self.sdk_span.set_attribute(key, value)
@@ -129,9 +133,8 @@ class _SdkSpan:
 class _SdkTracing:
     """The tracer of one run."""
 
-    def __init__(self, provider: TracerProvider, shared: Mapping[str, str], *, content: bool) -> None:
-        self._provider = provider
-        self._tracer = provider.get_tracer(names.RUN_SCOPE, __version__)
+    def __init__(self, spans: SpanSource, shared: Mapping[str, str], *, content: bool) -> None:
+        self._spans = spans
         self._shared = shared
         self._content = content
 
@@ -154,10 +157,10 @@ class _SdkTracing:
     def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
         from testbench.telemetry.http_spans import TracedTransport
 
-        return TracedTransport(transport, self._tracer)
+        return TracedTransport(transport, self._spans)
 
     def _start(self, name: str, context: Context, attributes: Attributes) -> _SdkSpan:
-        span = _SdkSpan(self._tracer.start_span(name, context), content=self._content)
+        span = _SdkSpan(self._spans.start_span(name, context), content=self._content)
         span.set(self._shared)
         span.set(attributes)
         return span
