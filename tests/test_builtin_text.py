@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from fractions import Fraction
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ async def test_similarity_can_be_computed_again_from_its_reason(
     assert found is not None
     left, right, edits, of = map(int, found.groups())
     assert (left, right, of) == (len(answer), len(expected), most([len(answer), len(expected)]))
-    assert result.score == 1 - edits / of
+    assert result.score == float(1 - Fraction(edits, of))
 
 
 async def test_similarity_is_a_part_of_the_letters() -> None:

@@ -26,6 +26,7 @@ from testbench.schema.identity import key_of
 from testbench.schema.models import (
     EvaluatedExperiment,
     ExecutedExperiment,
+    Failure,
     Metric,
     Reference,
     Result,
@@ -229,6 +230,71 @@ async def test_a_fault_of_a_framework_is_an_error_of_one_evaluation() -> None:
     assert first.error.kind == "metric_failed"
     assert "ZeroDivisionError: division by zero" in first.error.message
     assert second.result == "pass"
+
+
+def raising(error: BaseException) -> Behaviour:
+    def fail(sample: Sample) -> MetricResult:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("behave", "told"),
+    [
+        (lambda sample: 0.5, "it returned float, not a MetricResult"),
+        (lambda sample: None, "it returned NoneType, not a MetricResult"),
+        (lambda sample: MetricResult(score="0.9"), "its score is str, not a number"),  # type: ignore[arg-type]
+        (lambda sample: MetricResult(score=1.0, reason=5), "its reason is no text"),  # type: ignore[arg-type]
+        (lambda sample: MetricResult(score=1.0, details=[1]), "its details are no mapping"),  # type: ignore[arg-type]
+        (lambda sample: MetricResult(error="down"), "its error is no Failure"),  # type: ignore[arg-type]
+        (raising(asyncio.CancelledError()), "CancelledError"),
+        (raising(SystemExit(0)), "SystemExit: 0"),
+    ],
+)
+async def test_whatever_a_users_metric_does_is_an_error_of_one_evaluation(behave: Behaviour, told: str) -> None:
+    executed = experiment(scenario(step(metrics=(metric("Own"), CONTAINS))))
+    first, second = results(await evaluated(executed, behave=behave))
+    assert (first.result, first.score, second.result) == ("error", None, "pass")
+    assert first.error is not None
+    assert first.error.kind == "metric_failed"
+    assert told in first.error.message
+
+
+async def test_a_judges_failure_is_found_among_errors_that_were_raised_together() -> None:
+    down = ExceptionGroup("two", [JudgeError("nobody there", kind="unreachable"), ValueError("x")])
+    [result] = results(await evaluated(experiment(scenario(step(metrics=(metric("Own"),)))), behave=raising(down)))
+    assert result.error is not None
+    assert result.error.kind == "unreachable"
+
+
+@pytest.mark.parametrize(
+    "outcome",
+    [
+        MetricResult(score=1.0, reason="half of \ud83d"),
+        MetricResult(score=1.0, details={"own": object(), "below": {("a", "b"): 1}}),
+        MetricResult(error=Failure(kind="malformed", message="\udfff", raw="\udfff")),
+    ],
+)
+async def test_what_no_file_can_hold_is_replaced(outcome: MetricResult) -> None:
+    found = await evaluated(experiment(scenario(step(metrics=(metric("Own"),)))), behave=lambda sample: outcome)
+    [result] = results(EvaluatedExperiment.model_validate_json(found.model_dump_json(exclude_none=True)))
+    assert (result.result, result.score) == ("error", None) if outcome.error else ("pass", 1.0)
+
+
+async def test_several_judgements_off_the_scale_do_not_make_one_on_it() -> None:
+    scores = iter([1.5, 0.5])
+    judge = FakeJudge(lambda prompt, wanted: {"score": next(scores)})
+    [result] = results(await evaluated(experiment(scenario(step(metrics=VALUE))), judge, judge_samples=2))
+    assert (result.result, result.score) == ("error", None)
+
+
+@pytest.mark.parametrize("reference", [" ", "\n\t", "\u00a0", "\u3000"])
+async def test_a_blank_reference_is_none(reference: str) -> None:
+    names = ("contains", "exact_match", "similarity", "rouge", "json_equality", "numeric")
+    asked = tuple(metric(f"builtin.{name}") for name in names)
+    executed = experiment(scenario(step(metrics=asked, reference=Reference(response=reference))))
+    assert {result.result for result in results(await evaluated(executed))} == {"skipped"}
 
 
 async def test_a_metric_that_takes_too_long_is_an_error() -> None:

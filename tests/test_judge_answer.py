@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from testbench.metrics.judge import Question
-from testbench.metrics.judge_answer import MAX_STARTS, UnfitAnswerError, read_answer
+from testbench.metrics.judge_answer import UnfitAnswerError, objects_in, read_answer
 
 
 class Verdict(BaseModel):
@@ -32,6 +32,8 @@ GOOD = '{"verdict": 1, "reason": "said {so}"}'
         f"Sure! {GOOD} Hope that helps {{:-)}}",
         f'<think>Is it {{"verdict": 0}}? No.</think>{GOOD}',
         f"{GOOD}\n{GOOD}",
+        '{"verdict": 1, "verdict": 1, "reason": "said {so}"}',
+        f"{{{{{{ {GOOD}",
         f'The input was {{"question": "x"}}. {GOOD}',
         '{"verdict": "1", "reason": "said {so}"}',
     ],
@@ -51,7 +53,15 @@ def test_an_answer_is_found_wherever_it_stands(said: str) -> None:
         ("[1]", "no JSON object"),
         ('{"verdict": 1} and {"verdict": 0}', "contradict"),
         ('{"verdict": NaN}', "verdict"),
-        ('{"a":' * 5000, "no JSON object"),
+        ('{"a":' * 100, "no JSON object"),
+        ('{"a":' * 5000, "too many fragments"),
+        ('{"verdict": 0, "verdict": 1}', "gives 'verdict' two values"),
+        ('{"verdict": 0, "x": {"y": 1, "y": 2}}', "gives 'y' two values"),
+        ('{"verdict": 1, "reason": "\\ud83d"}', "half of a character"),
+        ('{"verdict": "\uff11"}', "verdict"),
+        ('{"verdict": 0.8}', "verdict"),
+        ('{"verdict": "0.8/1"}', "verdict"),
+        ('{"verdict": 1e999}', "verdict"),
     ],
 )
 def test_what_is_no_answer_says_why(said: str, told: str) -> None:
@@ -67,9 +77,23 @@ def test_a_check_of_the_content_is_part_of_fitting() -> None:
         read_answer('{"verdict": 9}', Question("?", Verdict, check=check))
 
 
-def test_braces_without_end_do_not_keep_us_busy() -> None:
+@pytest.mark.parametrize(
+    "begun",
+    [
+        '{"' * 100_000,
+        '{"a":' * 100_000,
+        '{"a":' * 150 + "[" + "1," * 1_000_000,
+        '{"a":"' + "x" * 1_000_000 + "\\" * 3 + '{"' * 300,
+    ],
+)
+def test_objects_without_end_do_not_keep_us_busy(begun: str) -> None:
     with pytest.raises(UnfitAnswerError):
-        read_answer("{" * (MAX_STARTS * 1000) + GOOD, QUESTION)
+        read_answer(begun + GOOD, QUESTION)
+
+
+def test_braces_and_many_objects_hide_nothing() -> None:
+    assert read_answer("{" * 200_000 + GOOD, QUESTION).verdict == 1
+    assert len(list(objects_in(json.dumps([{"a": n} for n in range(1000)])))) == 1000
 
 
 def test_thoughts_without_end_do_not_keep_us_busy() -> None:

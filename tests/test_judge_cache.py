@@ -94,6 +94,15 @@ async def test_equal_questions_in_flight_are_asked_once() -> None:
     assert [one.all_cached for one in spent].count(False) == 1
 
 
+async def test_who_waits_for_an_equal_question_checks_its_answer_for_itself() -> None:
+    inner = _Unhurried(lambda prompt, wanted: {"verdict": 1})
+    judge = CachedJudge(inner, MemoryStore(), identity="a")
+    strict = replace(QUESTION, check=lambda answer: "not so")
+    first, second = await asyncio.gather(judge.ask(QUESTION), judge.ask(strict), return_exceptions=True)
+    assert first == Verdict(verdict=1)
+    assert isinstance(second, JudgeError)
+
+
 async def test_errors_are_not_kept() -> None:
     answers: Iterator[Mapping[str, Any] | JudgeError] = iter([JudgeError("down", kind="unreachable"), {"verdict": 0}])
     judge = CachedJudge(FakeJudge(lambda prompt, wanted: next(answers)), MemoryStore(), identity="a")
@@ -154,3 +163,23 @@ async def test_a_folder_that_cannot_be_written_is_told_once_and_changes_nothing(
     for prompt in ("a", "b"):
         assert await judge.ask(Question(prompt, Verdict)) == Verdict(verdict=1)
     assert len([record for record in caplog.records if "cannot be written" in record.message]) == 1
+
+
+async def test_a_kept_answer_that_does_not_pass_the_check_is_asked_for_again() -> None:
+    store = MemoryStore()
+    await CachedJudge(answering(), store, identity="a").ask(QUESTION)
+    inner = answering(0)
+    strict = replace(QUESTION, check=lambda answer: "not 1" if answer.verdict else None)
+    assert await CachedJudge(inner, store, identity="a").ask(strict) == Verdict(verdict=0)
+    assert len(inner.asked) == 1
+
+
+async def test_an_evaluation_of_which_a_part_was_paid_for_is_not_from_the_cache() -> None:
+    judge = CachedJudge(answering(), MemoryStore(), identity="a")
+    await judge.ask(QUESTION)
+    with spending.track() as spent:
+        await judge.ask(QUESTION)
+        before = spent.all_cached
+        await judge.ask(Question("And now?", Verdict))
+    assert (before, spent.all_cached) == (True, False)
+    assert spent.usage is not None

@@ -14,6 +14,7 @@ from testbench.errors import InputError, JudgeError
 from testbench.metrics import spending
 from testbench.metrics.judge import JudgeSettings, Question, gateway_of
 from testbench.metrics.openai_judge import OpenAIJudge
+from testbench.metrics.prices import Price, PriceList
 from testbench.schema.clock import FakeClock
 from testbench.schema.models import Usage
 from tests.parts.scripted_judge import ScriptedJudge, prompt_tokens, tokens
@@ -104,11 +105,25 @@ async def test_what_passes_is_tried_again(
     assert [0.5 * 2**n <= wait <= 2**n for n, wait in enumerate(clock.sleeps)] == [True, True, True]
 
 
-async def test_retry_after_is_obeyed(judge: ScriptedJudge, connect: Connect, clock: FakeClock) -> None:
+async def test_retry_after_is_obeyed_with_jitter_on_top(
+    judge: ScriptedJudge, connect: Connect, clock: FakeClock
+) -> None:
     judge.fail_next(1, status=429, retry_after=7)
-    judge.fail_next(1, status=429, retry_after="Thu, 01 Jan 2026 00:00:27 GMT")
+    judge.fail_next(1, status=429, retry_after="Thu, 01 Jan 2026 00:01:00 GMT")
     await connect().ask(QUESTION)
-    assert clock.sleeps == [7.0, 20.0]
+    first, second = clock.sleeps
+    assert 7.5 <= first <= 8
+    assert 61 <= second + first <= 62
+
+
+async def test_a_server_that_asks_for_no_wait_is_not_asked_without_end(
+    judge: ScriptedJudge, connect: Connect, clock: FakeClock
+) -> None:
+    judge.fail_rate(1.0, status=429, retry_after=0)
+    error = await failing(connect())
+    assert error.kind == "rate_limited"
+    assert len(judge.chats) < 20
+    assert all(wait >= 0.5 for wait in clock.sleeps)
 
 
 async def test_a_connection_that_breaks_is_tried_again(judge: ScriptedJudge, connect: Connect) -> None:
@@ -184,6 +199,19 @@ async def test_a_judge_that_is_down_is_found_out_once(judge: ScriptedJudge, conn
     assert len(judge.chats) == before
 
 
+async def test_the_wait_for_a_turn_uses_up_no_patience(judge: ScriptedJudge, clock: FakeClock) -> None:
+    judge.answer("Verdict", GOOD)
+    judge.fail_next(1, status=429)
+    client = OpenAIJudge(JudgeSettings(base_url=judge.base_url, api_key="k", model="m", concurrency=1), clock)
+    async with client._pacer.turn():
+        asking = asyncio.create_task(client.ask(QUESTION))
+        while not client._pacer._waiting:  # noqa: ASYNC110  # nobody tells when one begins to wait
+            await asyncio.sleep(0)
+        await clock.sleep(3600)
+    assert await asking == Verdict(**GOOD)
+    await client.close()
+
+
 async def test_a_question_that_is_refused_does_not_take_the_judge_down(judge: ScriptedJudge, connect: Connect) -> None:
     judge.fail_next(1, status=400)
     client = connect()
@@ -239,6 +267,64 @@ async def test_an_answer_cut_short_is_no_answer(judge: ScriptedJudge, connect: C
     judge.finish_reason(reason)
     error = await failing(connect())
     assert (error.kind, error.raw) == (kind, json.dumps(GOOD))
+
+
+def said_by(message: dict[str, Any], **more: Any) -> str:
+    return json.dumps({"choices": [{"message": message, "finish_reason": "stop"}], **more})
+
+
+async def test_a_judge_that_refuses_is_told_in_its_words_and_not_asked_again(
+    judge: ScriptedJudge, connect: Connect
+) -> None:
+    judge.garbage_next(1, body=said_by({"content": None, "refusal": "I cannot grade this."}))
+    error = await failing(connect())
+    assert (error.kind, error.raw, len(judge.chats)) == ("content_filter", "I cannot grade this.", 1)
+    assert "I cannot grade this." in error.message
+
+
+async def test_an_error_inside_of_a_success_is_told_in_the_gateways_words(
+    judge: ScriptedJudge, connect: Connect
+) -> None:
+    for _ in range(3):
+        judge.garbage_next(1, body='{"error": {"message": "no provider has capacity", "code": 502}}')
+    error = await failing(connect(retries=2))
+    assert (error.kind, error.attempts) == ("http_error", 3)
+    assert "no provider has capacity" in error.message
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": -5, "completion_tokens": 1},
+        {"prompt_tokens": "many"},
+        {"prompt_tokens": 10**30, "completion_tokens": 1},
+        [],
+        None,
+    ],
+)
+async def test_a_usage_that_makes_no_sense_is_absent_and_the_answer_counts(
+    judge: ScriptedJudge, connect: Connect, usage: Any
+) -> None:
+    judge.garbage_next(1, body=said_by({"content": json.dumps(GOOD)}, usage=usage))
+    with spending.track() as spent:
+        assert await connect().ask(QUESTION) == Verdict(**GOOD)
+    assert spent.usage == Usage()
+
+
+@pytest.mark.parametrize("vector", [[], [float("nan")], ["a"]])
+async def test_vectors_that_are_none_are_asked_for_again(
+    judge: ScriptedJudge, connect: Connect, vector: list[Any]
+) -> None:
+    judge.garbage_next(1, body=json.dumps({"data": [{"index": 0, "embedding": vector}]}))
+    judge.embedding("a", [1.0, 0.0])
+    assert await connect().embed(["a"]) == [[1.0, 0.0]]
+
+
+async def test_a_key_that_a_gateway_repeats_is_not_shown(judge: ScriptedJudge, connect: Connect) -> None:
+    judge.fail_next(1, status=401, body='{"error": {"message": "Incorrect API key: sk-secret-123"}}')
+    error = await failing(connect(api_key="sk-secret-123"))
+    assert error.kind == "auth"
+    assert "secret" not in error.message
 
 
 def refusal(option: str) -> str:
@@ -308,7 +394,8 @@ async def test_embeddings(judge: ScriptedJudge, connect: Connect) -> None:
     with spending.track() as spent:
         assert await connect(embedding_model="e").embed(["b", "a"]) == [[0.0, 1.0], [1.0, 0.0]]
     assert judge.requests[-1].json()["model"] == "e"
-    assert len(spent.paid) == 1
+    [usage] = spent.paid
+    assert (usage.input_tokens, usage.output_tokens) == (2, 0)
 
 
 @pytest.mark.parametrize(
@@ -406,3 +493,73 @@ async def test_the_judge_is_asked_through_the_proxy_of_the_environment(
 async def test_the_temperature_is_the_users(judge: ScriptedJudge, connect: Connect) -> None:
     await connect(temperature=0.7).ask(QUESTION)
     assert judge.chats[0].json()["temperature"] == 0.7
+
+
+async def test_a_wrong_key_ends_it_for_all_questions(judge: ScriptedJudge, connect: Connect) -> None:
+    judge.fail_next(1, status=401)
+    client = connect()
+    assert (await failing(client)).attempts == 1
+    again = await failing(client)
+    assert (again.kind, again.attempts, len(judge.chats)) == ("auth", 0, 1)
+
+
+DEAR = PriceList({"judge-a": Price(input=1000, output=1000)})
+"""One request can cost between 4 and 5 dollars, and costs less than one."""
+
+
+async def test_what_is_refused_costs_nothing(judge: ScriptedJudge, connect: Connect) -> None:
+    judge.fail_next(4, status=429)
+    assert await connect(prices=DEAR, max_cost=6.0).ask(QUESTION) == Verdict(**GOOD)
+
+
+async def test_what_was_not_answered_in_time_may_have_cost_the_most(judge: ScriptedJudge, connect: Connect) -> None:
+    judge.hang_next(1)
+    error = await failing(connect(prices=DEAR, max_cost=6.0, timeout_s=0.2))
+    judge.release()
+    assert (error.kind, len(judge.chats)) == ("max_cost", 1)
+
+
+async def test_the_time_that_requests_take_uses_up_the_patience(judge: ScriptedJudge) -> None:
+    class Slow(FakeClock):
+        def monotonic(self) -> float:
+            self.passed = getattr(self, "passed", 0.0) + 130.0
+            return self.passed
+
+    judge.fail_rate(1.0, status=500)
+    settings = JudgeSettings(base_url=judge.base_url, api_key="k", model="m", retries=9)
+    client = OpenAIJudge(settings, Slow())
+    error = await failing(client)
+    await client.close()
+    assert (error.kind, error.attempts) == ("http_error", 2)
+
+
+async def test_what_was_begun_is_ended_before_more_is_begun(judge: ScriptedJudge, connect: Connect) -> None:
+    judge.fail_next(1, status=429)
+    client = connect(concurrency=1)
+    await asyncio.gather(*(client.ask(Question(f"{n}?", Verdict)) for n in range(6)))
+    asked = [chat.json()["messages"][-1]["content"] for chat in judge.chats]
+    assert asked[0] == "0?"
+    assert asked.index("0?", 1) < 4
+    assert len(asked) == 7
+
+
+async def test_a_quota_that_is_used_up_is_not_waited_for(judge: ScriptedJudge, connect: Connect) -> None:
+    judge.fail_next(1, status=429, body='{"error": {"message": "no money left", "code": "insufficient_quota"}}')
+    error = await failing(connect())
+    assert (error.kind, error.attempts, len(judge.chats)) == ("rate_limited", 1, 1)
+
+
+async def test_a_question_that_is_filtered_says_so(judge: ScriptedJudge, connect: Connect) -> None:
+    judge.fail_next(1, status=400, body='{"error": {"message": "against our policy", "code": "content_filter"}}')
+    error = await failing(connect())
+    assert (error.kind, error.attempts) == ("content_filter", 1)
+
+
+async def test_messages_call_the_model_by_its_role(
+    judge: ScriptedJudge, connect: Connect, caplog: pytest.LogCaptureFixture
+) -> None:
+    judge.fail_rate(1.0, status=500)
+    error = await failing(connect(retries=0, role="model"))
+    assert error.message.startswith("the model's gateway answered 500")
+    assert "the model is down" in caplog.text
+    assert "judge" not in caplog.messages[-1]

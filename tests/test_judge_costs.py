@@ -12,7 +12,7 @@ import pytest
 from testbench.command import main
 from testbench.errors import InputError, JudgeError
 from testbench.evaluate import command
-from testbench.metrics.prices import Price, PriceList
+from testbench.metrics.prices import Price, PriceList, most_tokens
 from testbench.metrics.purse import Purse
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Usage
 from testbench.schema.summary import evaluations
@@ -85,6 +85,11 @@ def test_a_price_list_that_is_none(text: str) -> None:
 def test_json_is_a_price_list_too() -> None:
     Path("prices.json").write_text('{"m": {"input": 1, "output": 2}}')
     assert PriceList.read(Path("prices.json")).of("m") == Price(input=1, output=2)
+
+
+@pytest.mark.parametrize("text", ["", "plain", "\u00e9" * 50, "\U0001f600" * 50, "\u4e2d" * 50])
+def test_no_text_has_more_tokens_than_bytes(text: str) -> None:
+    assert most_tokens([text]) >= len(text.encode())
 
 
 async def test_a_purse_refuses_what_could_exceed_it_and_everything_after() -> None:
@@ -207,6 +212,16 @@ def test_a_dry_run_counts_as_many_calls_as_are_made_and_its_ceiling_holds(
     assert len(polite.chats) == told["calls"] == 12
     spent = sum((item.evaluation.result.usage or Usage()).cost_usd or 0.0 for item in evaluations(written()))
     assert 0 < spent <= told["cost_ceiling_usd"]
+
+
+def test_a_dry_run_counts_equal_answers_as_the_cache_will(
+    polite: ScriptedJudge, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alike = experiment(*(scenario(step("I do not know.", metrics=(RUBRIC,)), name=f"s{n}") for n in range(6)))
+    assert dry_run(alike, "--judge-samples", "2", "--no-cache", capsys=capsys)["calls"] == 12
+    told = dry_run(alike, "--judge-samples", "2", capsys=capsys)
+    assert evaluate(alike, "--judge-samples", "2") == 0
+    assert len(polite.chats) == told["calls"] == 2
 
 
 def test_a_dry_run_knows_what_the_cache_knows(polite: ScriptedJudge, capsys: pytest.CaptureFixture[str]) -> None:

@@ -42,18 +42,26 @@ def strict(judge: ScriptedJudge) -> ScriptedJudge:
     return judge
 
 
-async def judged(judge: ScriptedJudge, *metrics: Metric, answers: int = 1, text: str = "It is sunny.") -> list[Result]:
+async def judged(
+    judge: ScriptedJudge,
+    *metrics: Metric,
+    answers: int = 1,
+    text: str = "It is sunny.",
+    timeout_s: float = 30.0,
+) -> list[Result]:
     def make(settings: JudgeSettings, clock: Clock, tracing: Tracing) -> Judge:
         return OpenAIJudge(settings, clock)
 
     steps = [step(f"{text} {n}", metrics=metrics, custom_values=CONTEXTS) for n in range(answers)]
     executed = experiment(*(scenario(one, name=f"{n}") for n, one in enumerate(steps)), llm_as_a_judge_model="m")
     around = Surroundings({"OPENAI_API_BASE": judge.base_url}, clock=FakeClock(), make_judge=make)
-    found = await evaluate(executed, EvaluationSettings(cache=None, timeout_s=0.2, concurrency=8), around)
+    found = await evaluate(executed, EvaluationSettings(cache=None, timeout_s=timeout_s, concurrency=8), around)
     conclude(found, lambda errors, of: True)
     return [item.evaluation.result for item in evaluations(found)]
 
 
+PATIENCE = {"a timeout": 0.3, "a hang": 0.1}
+"""Seconds for a request where a fault has to run out of time; the others have as long as a busy machine takes."""
 RECOVERED: dict[str, Script] = {
     "no fault": lambda judge: None,
     "429": lambda judge: judge.fail_next(3, 429),
@@ -75,7 +83,7 @@ RECOVERED: dict[str, Script] = {
 @pytest.mark.parametrize("fault", RECOVERED)
 async def test_a_fault_that_passes_leaves_the_true_score(strict: ScriptedJudge, metric: Metric, fault: str) -> None:
     RECOVERED[fault](strict)
-    [result] = await judged(strict, metric)
+    [result] = await judged(strict, metric, timeout_s=PATIENCE.get(fault, 30.0))
     assert (result.result, result.score) == ("fail", 0.0), result.reason
 
 
@@ -102,7 +110,7 @@ LASTING: dict[str, tuple[Script, str]] = {
 async def test_a_fault_that_stays_is_an_error_with_its_kind(strict: ScriptedJudge, metric: Metric, fault: str) -> None:
     script, kind = LASTING[fault]
     script(strict)
-    [result] = await judged(strict, metric)
+    [result] = await judged(strict, metric, timeout_s=PATIENCE.get(fault, 30.0))
     strict.release()
     assert (result.result, result.score) == ("error", None)
     assert result.error is not None

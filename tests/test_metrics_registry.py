@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -146,22 +147,46 @@ from testbench.metrics.protocol import MetricSpec
 class Adapter(FrameworkAdapter):
     framework = "mine"
     def specs(self):
-        return {"Own": MetricSpec("mine", "Own", "Of a user's own.")}
+        return {
+            "Own": MetricSpec("mine", "Own", "Of a user's own."),
+            "Asking": MetricSpec("mine", "Asking", "Needs what there is not.", required=("answer",)),
+        }
     def create(self, name, parameters, judge):
-        raise NotImplementedError
+        return {}[name]
+
+class Elsewhere(Adapter):
+    framework = "builtin"
+
+class Forgetful(Adapter):
+    framework = "forgetful"
+    def specs(self):
+        raise RuntimeError("no file")
+
+class Unfinished(FrameworkAdapter):
+    framework = "unfinished"
+"""
+ENTRIES = """[testbench.metrics]
+mine = users_metrics:Adapter
+broken = users_metrics:Missing
+quits = users_quits:Adapter
+elsewhere = users_metrics:Elsewhere
+forgetful = users_metrics:Forgetful
+unfinished = users_metrics:Unfinished
+twice = users_metrics:Adapter
+builtin = users_metrics:Elsewhere
 """
 
 
 @pytest.fixture
 def package_of_a_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An installed package whose entry points name an adapter, a broken one, and one that wants to be `builtin`."""
+    """Two installed packages: an adapter, several that are broken, one that wants to be `builtin`, one named twice."""
     (tmp_path / "users_metrics.py").write_text(ADAPTER)
-    info = tmp_path / "users_metrics-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: users-metrics\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[testbench.metrics]\nmine = users_metrics:Adapter\nbroken = users_metrics:Missing\n"
-    )
+    (tmp_path / "users_quits.py").write_text("raise SystemExit(0)")
+    for name, entries in (("metrics", ENTRIES), ("others", "[testbench.metrics]\ntwice = others:Adapter\n")):
+        info = tmp_path / f"users_{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: users-{name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(entries)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 
@@ -174,9 +199,22 @@ def test_a_package_of_a_user_adds_a_framework() -> None:
 
 
 @pytest.mark.usefixtures("package_of_a_user")
-def test_a_broken_package_of_a_user_is_named() -> None:
-    with pytest.raises(InputError, match="broken cannot be loaded"):
-        GenericMetricsRegistry().check(metric("broken.Own"))
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("broken.Own", "broken cannot be loaded: AttributeError"),
+        ("quits.Own", "quits cannot be loaded: SystemExit"),
+        ("unfinished.Own", "unfinished cannot be loaded: TypeError"),
+        ("forgetful.Own", "forgetful cannot say its metrics: its adapter failed with RuntimeError: no file"),
+        ("elsewhere.Own", "'elsewhere' calls itself 'builtin'"),
+        ("twice.Own", "several packages bring a metric framework 'twice': others:Adapter and users_metrics:Adapter"),
+        ("mine.Asking", "mine.Asking needs 'answer', which no sample has"),
+        ("mine.Own", "mine.Own cannot be made: its adapter failed with KeyError"),
+    ],
+)
+def test_a_broken_package_of_a_user_is_named(name: str, told: str) -> None:
+    with pytest.raises(InputError, match=re.escape(told)):
+        GenericMetricsRegistry().ready(metric(name), None)
 
 
 def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

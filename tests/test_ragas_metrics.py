@@ -1,6 +1,6 @@
 """RAGAS behind our interface: every metric described, scores as they should be, and none where the judge gave none.
 
-This module imports `ragas`, which takes seconds: everything that needs it is here.
+This module imports `ragas`, which takes seconds: what needs it is here and in `test_ragas_definitions`.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ GOOD: dict[str, Said] = {
     "StatementGeneratorOutput": {"statements": ["It is sunny.", "It is 18 degrees."]},
     "NLIStatementOutput": {"statements": [statement("It is sunny.", 1), statement("It is 18 degrees.", 1)]},
     "StatementFaithfulnessOutput": {"statements": [statement("It is sunny.", 1), statement("It is 18 degrees.", 1)]},
-    "ClassificationWithReason": {"TP": [{"statement": "It is sunny.", "reason": "same"}], "FP": [], "FN": []},
+    "ClassificationWithReason": {"TP": [{"statement": "It is sunny.", "reason": "same"}] * 2, "FP": [], "FN": []},
     "AnswerRelevanceOutput": {"question": "What is the weather in Paris?", "noncommittal": 0},
     "AnswerAccuracyOutput": {"rating": 4},
     "ContextRelevanceOutput": {"rating": 2},
@@ -195,6 +195,7 @@ async def test_metrics_without_a_judge_work_without_one(adapter: RagasAdapter, n
     assert {"raw", "range"} <= result.details.keys()
 
 
+NO_FAULTS: dict[str, list[Any]] = {"FP": [], "FN": []}
 ALL_WITH_JUDGE = [
     ("AnswerAccuracy", 1.0),
     ("AnswerCorrectness", 1.0),
@@ -272,6 +273,17 @@ async def test_lower_is_better_is_turned_round(adapter: RagasAdapter) -> None:
     assert (best.details["raw"], best.score) == (0.0, 1.0)
 
 
+async def test_verdicts_of_another_list_are_malformed(adapter: RagasAdapter) -> None:
+    """One statement of the reference, two of the answer: a verdict for the one is none for the two."""
+    statements = iter([{"statements": ["a"]}, {"statements": ["b", "c"]}])
+    one = {"statements": [statement("a", 1)]}
+    judge = judge_that_says(
+        StatementGeneratorOutput=lambda prompt: next(statements), StatementFaithfulnessOutput=lambda prompt: one
+    )
+    with pytest.raises(JudgeError, match="1 verdicts for 2 items"):
+        await judged(adapter, "NoiseSensitivity", judge)
+
+
 async def test_the_judges_reasons_are_kept(adapter: RagasAdapter) -> None:
     verdicts = {"statements": [statement("It is sunny.", 1, "it says so"), statement("It is cold.", 0, "it does not")]}
     result = await judged(adapter, "Faithfulness", judge_that_says(NLIStatementOutput=verdicts))
@@ -286,7 +298,6 @@ async def test_the_judges_reasons_are_kept(adapter: RagasAdapter) -> None:
         ("Faithfulness", {"StatementGeneratorOutput": {"statements": []}}),
         ("FactualCorrectness", {"ClaimDecompositionOutput": {"claims": []}}),
         ("AnswerCorrectness", {"StatementGeneratorOutput": {"statements": []}}),
-        ("AnswerCorrectness", {"ClassificationWithReason": {"TP": [], "FP": [], "FN": []}}),
         ("ContextRecall", {"ContextRecallOutput": {"classifications": []}}),
         ("TopicAdherence", {"TopicExtractionOutput": {"topics": []}}),
         ("ContextEntityRecall", {"EntitiesList": {"entities": []}}),
@@ -313,6 +324,9 @@ async def test_nothing_to_judge_is_undefined_and_no_score(
         ("ContextPrecision", {"ContextPrecisionOutput": {"reason": "x", "verdict": 2}}),
         ("SummaryScore", {"AnswersGenerated": {"answers": ["yes", "no"]}}),
         ("SummaryScore", {"AnswersGenerated": {"answers": ["1"]}}),
+        ("AnswerCorrectness", {"ClassificationWithReason": {"TP": [{"statement": "a", "reason": "b"}], **NO_FAULTS}}),
+        ("AnswerCorrectness", {"ClassificationWithReason": {"TP": [], **NO_FAULTS}}),
+        ("FactualCorrectness", {"NLIStatementOutput": {"statements": [statement("a", 1)] * 3}}),
         ("TopicAdherence", {"TopicClassificationOutput": {"classifications": [True, False]}}),
         ("AnswerRelevancy", {"AnswerRelevanceOutput": {"question": " ", "noncommittal": 0}}),
     ],

@@ -16,12 +16,14 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from testbench.errors import JudgeError
 from testbench.metrics.judge import AnswerT, Judge, Question
-from testbench.metrics.judge_answer import MAX_CHARACTERS, objects_in
+from testbench.metrics.judge_answer import FragmentsError, objects_in
 from testbench.metrics.protocol import Sample
 from testbench.metrics.sample_fields import field_value
 
-_documents: ContextVar[tuple[Any, ...]] = ContextVar("testbench_documents_under_judgement", default=())
+_documents: ContextVar[tuple[Any, ...] | FragmentsError] = ContextVar("testbench_documents_under_judgement", default=())
+"""The objects in the texts, or why they are not known."""
 
 FAULT: Final = "it repeats an object of the text that is to be judged; judge the text, do not repeat it"
 
@@ -29,11 +31,18 @@ FAULT: Final = "it repeats an object of the text that is to be judged; judge the
 @contextmanager
 def judging(sample: Sample) -> Iterator[None]:
     """Inside the block the judge's answers must not be objects out of this sample."""
-    token = _documents.set(tuple(document for text in _texts(sample) for document in objects_in(text)))
+    token = _documents.set(_documents_in(sample))
     try:
         yield
     finally:
         _documents.reset(token)
+
+
+def _documents_in(sample: Sample) -> tuple[Any, ...] | FragmentsError:
+    try:
+        return tuple(document for text in _texts(sample) for document in objects_in(text))
+    except FragmentsError as error:
+        return error
 
 
 class GuardedJudge:
@@ -43,8 +52,10 @@ class GuardedJudge:
         self._inner = inner
 
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
-        """See `Judge.ask`."""
+        """See `Judge.ask`; a text with too many fragments of objects is not judged, since it could hide one."""
         documents = _documents.get()
+        if isinstance(documents, FragmentsError):
+            raise JudgeError(f"the text to be judged cannot be told from a verdict: {documents}", kind="too_long")
         if not documents:
             return await self._inner.ask(question)
 
@@ -77,4 +88,4 @@ def _texts(sample: Sample) -> Iterator[str]:
     own = [sample.user_input, sample.response or "", sample.reference.response or ""]
     for text in dict.fromkeys([*own, *(turn.content for turn in sample.conversation), *contexts]):
         if "{" in text:
-            yield text[:MAX_CHARACTERS]
+            yield text

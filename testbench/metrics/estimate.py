@@ -20,6 +20,7 @@ from testbench.metrics.judge_answer import messages_of
 from testbench.metrics.judge_cache import AnswerStore
 from testbench.metrics.judge_options import format_text
 from testbench.metrics.prices import likely_tokens, most_tokens
+from testbench.metrics.sampling import current_draw
 
 ITEMS: Final = 2
 """How many of everything the made-up answers name."""
@@ -54,10 +55,14 @@ class Estimate:
 
 
 class DryJudge:
-    """Makes up an answer of the right shape to every question, and counts."""
+    """Makes up an answer of the right shape to every question, and counts.
 
-    def __init__(self, settings: JudgeSettings) -> None:
+    Before a cache equal questions count once: a real answer would be known the second time.
+    """
+
+    def __init__(self, settings: JudgeSettings, *, cached: bool) -> None:
         self._settings = settings
+        self._known: set[tuple[object, ...]] | None = set() if cached else None
         self.estimate = Estimate(settings.model, settings.embedding_model)
 
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
@@ -66,17 +71,29 @@ class DryJudge:
         Raises:
             JudgeError: the shape is one that cannot be made up; what would follow is not counted.
         """
+        if self._is_new(question):
+            self._count(question)
+        schema = question.answer.model_json_schema()
+        try:
+            return question.answer.model_validate(instance(schema, schema))
+        except ValidationError as error:
+            raise JudgeError("no answer could be made up", kind="malformed") from error
+
+    def _is_new(self, question: Question[AnswerT]) -> bool:
+        if self._known is None:
+            return True
+        key = (current_draw(), question.system, question.prompt, question.answer)
+        new = key not in self._known
+        self._known.add(key)
+        return new
+
+    def _count(self, question: Question[AnswerT]) -> None:
         texts = [*(message["content"] for message in messages_of(question)), format_text(question.answer)]
         asked, answer = most_tokens(texts), self._settings.max_tokens
         price = self._settings.prices.of(self._settings.model)
         most = None if price is None else price.of(2 * asked + answer + REPAIR_TOKENS, 2 * answer)
         self.estimate.calls += 1
         self.estimate.add(self._settings.model or "", likely_tokens(texts), most)
-        schema = question.answer.model_json_schema()
-        try:
-            return question.answer.model_validate(instance(schema, schema))
-        except ValidationError as error:
-            raise JudgeError("no answer could be made up", kind="malformed") from error
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """A vector that is the same for every text."""

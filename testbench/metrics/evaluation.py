@@ -174,7 +174,7 @@ async def estimate(experiment: ExecutedExperiment, settings: EvaluationSettings,
     made: list[DryJudge] = []
 
     def dry(judge_settings: JudgeSettings, clock: Clock, tracing: Tracing) -> Judge:
-        made.append(DryJudge(judge_settings))
+        made.append(DryJudge(judge_settings, cached=settings.cache is not None))
         return made[-1]
 
     nowhere = {} if any(around.environment.get(name) for name in BASE_URLS) else {BASE_URLS[0]: "http://localhost/v1"}

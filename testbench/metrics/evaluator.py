@@ -13,13 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from testbench.errors import JudgeError
-from testbench.metrics import purse, spending
+from testbench.metrics import spending
 from testbench.metrics.echo_guard import judging
-from testbench.metrics.effort import TooLongError
 from testbench.metrics.judge import Judge
+from testbench.metrics.patience import limited
 from testbench.metrics.protocol import MetricResult, MetricSpec, Sample
 from testbench.metrics.registry import GenericMetricsRegistry, ReadyMetric
+from testbench.metrics.returned import failed, sound, writable
 from testbench.metrics.sample_fields import missing_fields
 from testbench.schema.models import (
     EvaluatedScenario,
@@ -145,7 +145,7 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         return metric.model_copy(update={"metric_name": self._registry.one_name(metric)})
 
     async def _evaluate(self, work: Work) -> Evaluation:
-        return Evaluation(metric=self._named(work.metric), result=await self._result(work))
+        return Evaluation(metric=self._named(work.metric), result=writable(await self._result(work)))
 
     async def _result(self, work: Work) -> Result:
         ready = self._ready(work.metric)
@@ -178,28 +178,23 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
     async def _outcome(self, ready: ReadyMetric, sample: Sample) -> MetricResult:
         patience = self._limits.timeout_s * (ready.spec.samples or self._limits.samples)
         try:
-            async with asyncio.timeout(patience):
-                return await ready.call(sample)
-        except JudgeError as error:
-            if error.kind == purse.KIND:
-                return MetricResult(skipped=error.message, details={"skipped_by": purse.KIND})
-            return MetricResult(error=failure_of(error))
+            async with limited(patience):
+                return sound(await ready.call(sample))
         except TimeoutError:
             message = f"not judged within {patience:g} s"
             return MetricResult(error=Failure(kind="timeout", message=message, retryable=True))
-        except TooLongError as error:
-            return MetricResult(error=Failure(kind="too_long", message=str(error)))
-        except Exception as error:  # noqa: BLE001  # the one guard: frameworks raise anything, and one sample is not the run
-            message = f"{ready.spec.full_name} failed: {type(error).__name__}: {error}"
-            return MetricResult(error=Failure(kind="metric_failed", message=message))
+        except asyncio.CancelledError as error:
+            if _is_being_cancelled():
+                raise
+            return failed(ready.spec.full_name, error)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  # frameworks raise anything, and one sample is not the run
+            return failed(ready.spec.full_name, error)
 
     def _with_verdict(self, metric: Metric, outcome: MetricResult) -> Result:
         if outcome.error is not None:
             return Result(result="error", error=outcome.error, reason=outcome.error.message, details=outcome.details)
         if outcome.skipped is not None:
             return Result(result="skipped", reason=outcome.skipped, details=outcome.details)
-        if (fault := _no_score(outcome.score)) is not None:
-            return Result(result="error", error=fault, reason=fault.message, details=outcome.details)
         threshold = self._threshold if metric.threshold is None else metric.threshold
         return Result(
             result="pass" if (outcome.score or 0.0) >= threshold else "fail",
@@ -239,20 +234,7 @@ def scenario_works(scenario: ExecutedScenario) -> list[Work]:
     return [Work(metric, sample, "; ".join(reasons), scenario.trace_id, span_id) for metric in scenario.metrics]
 
 
-def failure_of(error: JudgeError) -> Failure:
-    """A judge's failure as the file keeps it."""
-    return Failure(
-        kind=error.kind,
-        message=error.message,
-        attempts=error.attempts,
-        retryable=error.retryable,
-        raw=error.raw,
-    )
-
-
-def _no_score(score: float | None) -> Failure | None:
-    if score is None:
-        return Failure(kind="undefined", message="the metric gave no score")
-    if not 0.0 <= score <= 1.0:  # also true of NaN
-        return Failure(kind="out_of_range", message=f"the metric gave {score}, which is no score from 0 to 1")
-    return None
+def _is_being_cancelled() -> bool:
+    """Whether somebody stops this task; otherwise a framework has let out a cancellation of its own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -63,7 +63,7 @@ class JudgeSettings:
     """Whom to ask, how patiently and how dearly. Times in seconds.
 
     `concurrency` requests are in flight at once; with `adaptive` at most so many, and fewer while the gateway pushes
-    back. `max_cost` is in US dollars and needs the price of every model that is asked.
+    back. `max_cost` is in US dollars and needs the price of every model that is asked. `role` is what messages call it.
     """
 
     base_url: str
@@ -78,6 +78,7 @@ class JudgeSettings:
     temperature: float = defaults.JUDGE_TEMPERATURE
     prices: PriceList = field(default_factory=PriceList)
     max_cost: float | None = None
+    role: str = "judge"
 
     @property
     def deadline_s(self) -> float:

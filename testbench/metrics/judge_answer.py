@@ -12,19 +12,34 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 
 from testbench.metrics.judge import AnswerT, Question
 from testbench.schema.files import describe
 
 _THOUGHT: Final = re.compile(r"<(/?)(think|thinking|reasoning)>", re.IGNORECASE)
 Message: TypeAlias = dict[str, str]
-MAX_CHARACTERS: Final = 400_000
-MAX_STARTS: Final = 200
-"""Opening braces that are tried before a text is given up, so that no answer can keep us busy."""
+MAX_FRAGMENTS: Final = 200
+"""Beginnings of objects that may come to nothing before a text is given up, so that none can keep us busy."""
+MAX_IN_VAIN: Final = 20_000_000
+"""Characters that may be read for these: half a second."""
+_START: Final = re.compile(r'\{\s*["}]')
+"""How a JSON object begins, and hardly anything else."""
 
 
 class UnfitAnswerError(ValueError):
     """What the judge said holds no answer of the wanted shape, or several that contradict each other."""
+
+
+class FragmentsError(Exception):
+    """The text holds more beginnings of objects than are looked at; there may be an object behind them."""
+
+    def __init__(self) -> None:
+        super().__init__("it holds too many fragments of JSON objects")
+
+
+class _TwoValuesError(Exception):
+    """An object has two values for one key."""
 
 
 def read_answer(said: str, question: Question[AnswerT]) -> AnswerT:
@@ -35,14 +50,19 @@ def read_answer(said: str, question: Question[AnswerT]) -> AnswerT:
     """
     answers: list[AnswerT] = []
     fault = "it holds no JSON object"
-    for document in objects_in(without_thoughts(said[:MAX_CHARACTERS])):
-        try:
-            answer = question.answer.model_validate(document)
-        except ValidationError as error:
-            fault = describe(error)
-            continue
-        if answer not in answers:
-            answers.append(answer)
+    try:
+        for document in objects_in(without_thoughts(said), _STRICT):
+            try:
+                answer = question.answer.model_validate(document)
+                answer.model_dump_json()
+            except ValidationError as error:
+                fault = describe(error)
+            except PydanticSerializationError:
+                fault = "it holds half of a character"
+            else:
+                answers += [answer] if answer not in answers else []
+    except (FragmentsError, _TwoValuesError) as error:
+        raise UnfitAnswerError(str(error)) from error
     if not answers:
         raise UnfitAnswerError(fault)
     if len(answers) > 1:
@@ -82,17 +102,35 @@ def messages_of(question: Question[AnswerT]) -> list[Message]:
     return [*messages, {"role": "user", "content": question.prompt}]
 
 
-def objects_in(text: str) -> Iterator[Any]:
-    """Every JSON object that stands in the text and in no other object."""
-    decoder = json.JSONDecoder()
-    position = 0
-    for _ in range(MAX_STARTS):
-        start = text.find("{", position)
-        if start < 0:
-            return
+def objects_in(text: str, decoder: json.JSONDecoder | None = None) -> Iterator[Any]:
+    """Every JSON object that stands in the text and in no other object.
+
+    Raises:
+        FragmentsError: there are too many of what begins like one and is none.
+    """
+    decoder = decoder or _PLAIN
+    fragments = in_vain = position = 0
+    while begin := _START.search(text, position):
+        start = begin.start()
         try:
             document, position = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):
+        except (ValueError, RecursionError) as error:
+            fragments += 1
+            in_vain += getattr(error, "pos", len(text)) - start
+            if fragments > MAX_FRAGMENTS or in_vain > MAX_IN_VAIN:
+                raise FragmentsError from error
             position = start + 1
         else:
             yield document
+
+
+def _with_one_value_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if found.setdefault(key, value) != value:
+            raise _TwoValuesError(f"it gives {key!r:.80} two values that contradict each other")
+    return found
+
+
+_PLAIN: Final = json.JSONDecoder()
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_with_one_value_each)

@@ -21,6 +21,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
 from testbench.metrics.judge import AnswerT, Judge, Question
 from testbench.metrics.judge_answer import schema_text
+from testbench.metrics.patience import not_counted
 from testbench.metrics.sampling import current_draw
 from testbench.metrics.spending import record_cached
 
@@ -116,7 +117,11 @@ class CachedJudge:
         async def ask() -> str:
             return (await self._inner.ask(question)).model_dump_json(by_alias=True)
 
-        return question.answer.model_validate_json(await self._once(key, ask))
+        text, of_another = await self._once(key, ask)
+        answer = question.answer.model_validate_json(text)
+        if of_another and question.check and question.check(answer):
+            return await self._inner.ask(question)  # an equal question about another sample, with less to check
+        return answer
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """See `Judge.embed`."""
@@ -135,13 +140,15 @@ class CachedJudge:
         """Close the judge inside."""
         await self._inner.close()
 
-    async def _once(self, key: str, ask: Callable[[], Awaitable[str]]) -> str:
+    async def _once(self, key: str, ask: Callable[[], Awaitable[str]]) -> tuple[str, bool]:
+        """The answer to a question, and whether it is that to an equal one which was under way."""
         while (leader := self._in_flight.get(key)) is not None:
-            await asyncio.wait([leader])
+            with not_counted():
+                await asyncio.wait([leader])
             if not leader.cancelled():
                 text = leader.result()
                 record_cached()
-                return text
+                return text, True
         self._in_flight[key] = outcome = asyncio.get_running_loop().create_future()
         try:
             text = await ask()
@@ -155,7 +162,7 @@ class CachedJudge:
         else:
             self._store.put(key, text)
             outcome.set_result(text)
-            return text
+            return text, False
         finally:
             del self._in_flight[key]
 

@@ -11,8 +11,8 @@ import httpx
 from testbench.errors import JudgeError
 from testbench.metrics.gateway import RefusedError
 from testbench.metrics.judge import JudgeSettings
-from testbench.metrics.retrying import retry_after
 from testbench.redaction import shown_url
+from testbench.schema.retry_after import retry_after
 
 RETRYABLE: Final = frozenset({408, 409, 425, 429})
 """Client errors that pass; those of the server (5xx) pass too."""
@@ -20,23 +20,24 @@ RETRYABLE: Final = frozenset({408, 409, 425, 429})
 
 @dataclass(frozen=True)
 class Failed:
-    """One request that failed, and the seconds to wait that the server asked for."""
+    """One request that failed, the seconds to wait that the server asked for, and those that the request took."""
 
     error: JudgeError
     retry_after: float | None = None
+    seconds: float = 0.0
 
 
 def explain(error: Exception, settings: JudgeSettings, now: datetime) -> Failed:
     """What the failure of a request means."""
     if isinstance(error, RefusedError):
-        return _explain_status(error, now)
+        return _explain_status(error, settings.role, now)
     if is_timeout(error):
-        message = f"the judge gave no answer within {settings.timeout_s:g} s"
+        message = f"the {settings.role} gave no answer within {settings.timeout_s:g} s"
         return Failed(JudgeError(message, kind="timeout", retryable=True))
     if isinstance(error, httpx.HTTPError):
-        message = f"the judge at {shown_url(settings.base_url)} cannot be reached: {error}"
+        message = f"the {settings.role} at {shown_url(settings.base_url)} cannot be reached: {error}"
         return Failed(JudgeError(message, kind="unreachable", retryable=True))
-    return Failed(JudgeError(f"the judge's gateway sent {error}", kind="http_error", retryable=True))
+    return Failed(JudgeError(f"the {settings.role}'s gateway sent {error}", kind="http_error", retryable=True))
 
 
 def is_pushback(error: Exception) -> bool:
@@ -60,18 +61,18 @@ def complaint_of(error: RefusedError) -> str:
     return f"{error.param or ''} {error.said}"
 
 
-def _explain_status(error: RefusedError, now: datetime) -> Failed:
+def _explain_status(error: RefusedError, role: str, now: datetime) -> Failed:
     status = error.status
-    message = f"the judge's gateway answered {status}: {error.said}"
+    message = f"the {role}'s gateway answered {status}: {error.said}"
     if status in (401, 403):
         hint = "Check the key in OPENAI_API_KEY and what it may use."
         return Failed(JudgeError(message, kind="auth", hint=hint))
     if status == 429:
         lasting = error.code == "insufficient_quota"
         failure = JudgeError(message, kind="rate_limited", retryable=not lasting)
-        return Failed(failure, retry_after(error.headers, now))
+        return Failed(failure, retry_after(error.headers.get("retry-after"), now))
     if error.code == "content_filter":
         return Failed(JudgeError(message, kind="content_filter"))
     passes = status in RETRYABLE or status >= 500
     failure = JudgeError(message, kind="http_error", retryable=passes)
-    return Failed(failure, retry_after(error.headers, now))
+    return Failed(failure, retry_after(error.headers.get("retry-after"), now))

@@ -12,25 +12,28 @@ import asyncio
 import logging
 import math
 import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
 from typing import Final, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
 from testbench.errors import JudgeError
-from testbench.metrics.gateway import FAULTS, Chat, Gateway, Instrument, RefusedError, Tokens, Vectors
+from testbench.metrics.gateway import FAULTS, SAID_LIMIT, Chat, Gateway, Instrument, RefusedError, Tokens, Vectors
 from testbench.metrics.judge import AnswerT, JudgeSettings, Question
 from testbench.metrics.judge_answer import Message, UnfitAnswerError, messages_of, read_answer
 from testbench.metrics.judge_failures import Failed, complaint_of, explain, is_free_of_charge, is_pushback, is_timeout
 from testbench.metrics.judge_options import RequestOptions, format_text
+from testbench.metrics.patience import not_counted
 from testbench.metrics.prices import most_tokens
 from testbench.metrics.purse import Payment, Purse
 from testbench.metrics.retrying import wait_before
 from testbench.metrics.spending import record_paid
+from testbench.printable import printable
 from testbench.schema.clock import Clock, SystemClock
 from testbench.schema.models import Usage
-from testbench.schema.pacing import Pacer, automatic, fixed
+from testbench.schema.pacing import Pacer, Turn, automatic, fixed
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +81,8 @@ class OpenAIJudge:
         try:
             return read_answer(said, question)
         except UnfitAnswerError as error:
-            message = f"the judge's answer does not fit {question.answer.__name__}, asked twice: {error}"
+            wanted = question.answer.__name__
+            message = f"the {self._settings.role}'s answer does not fit {wanted}, asked twice: {error}"
             hint = "Use a model that follows a JSON schema, or look at what it said: `raw` of the error."
             raise JudgeError(message, kind="malformed", raw=said[:RAW_LIMIT], attempts=2, hint=hint) from error
 
@@ -90,7 +94,8 @@ class OpenAIJudge:
         async def request() -> Paid[Vectors]:
             body = {"model": model, "input": list(texts), "encoding_format": "float"}
             reply, headers = await self._gateway.post("embeddings", body, Vectors)
-            return reply, self._record(model, reply.usage, headers)
+            tokens = reply.usage and reply.usage.model_copy(update={"completion_tokens": 0})
+            return reply, self._record(model, tokens, headers)
 
         reply = await self._patiently(request, self._most(model, list(texts), answer_tokens=0))
         vectors = {vector.index: vector.embedding for vector in reply.data}
@@ -111,15 +116,18 @@ class OpenAIJudge:
         texts = [*(message["content"] for message in messages), format_text(answer)]
         most = self._most(self._settings.model, texts, self._settings.max_tokens)
         reply = await self._patiently(lambda: self._request_chat(messages, answer), most)
-        choice = reply.choices[0]
+        choice, role = reply.choices[0], self._settings.role
         said = choice.message.content or ""
         if choice.finish_reason == "length":
             limit = self._settings.max_tokens
             raise JudgeError(
-                f"the judge's answer was cut off at {limit} tokens", kind="truncated", raw=said[:RAW_LIMIT]
+                f"the {role}'s answer was cut off at {limit} tokens", kind="truncated", raw=said[:RAW_LIMIT]
             )
         if choice.finish_reason == "content_filter":
-            raise JudgeError("the judge's answer was filtered", kind="content_filter", raw=said[:RAW_LIMIT])
+            raise JudgeError(f"the {role}'s answer was filtered", kind="content_filter", raw=said[:RAW_LIMIT])
+        if choice.message.refusal:
+            words = choice.message.refusal[:RAW_LIMIT]
+            raise JudgeError(f"the {role} refused to answer: {words[:SAID_LIMIT]}", kind="content_filter", raw=words)
         return said
 
     async def _request_chat(self, messages: list[Message], answer: type[BaseModel]) -> Paid[Chat]:
@@ -134,7 +142,8 @@ class OpenAIJudge:
                 raise
             if self._options is options:  # otherwise another request was faster
                 self._options = simpler
-                logger.info("the judge's gateway refuses an option (%s): going on without it", complaint_of(error))
+                message = "the %s's gateway refuses an option (%s): going on without it"
+                logger.info(message, self._settings.role, printable(complaint_of(error)))
             return await self._request_chat(messages, answer)
         return reply, self._record(model, reply.usage, headers)
 
@@ -151,21 +160,21 @@ class OpenAIJudge:
         """
         if self._down:
             raise JudgeError(self._down.message, kind=self._down.kind, hint=self._down.hint, attempts=0)
-        begun, answered_before = self._clock.monotonic(), self._answered
-        attempt = 0
+        answered_before, attempt, spent = self._answered, 0, 0.0
         while True:
             attempt += 1
-            failed = await self._try(request, most)
+            failed = await self._try(request, most, again=attempt > 1)
             if not isinstance(failed, Failed):
                 return failed
             wait = wait_before(attempt, failed.retry_after, self._draw)
-            patience = self._settings.deadline_s - (self._clock.monotonic() - begun)
+            spent += failed.seconds + wait  # but not the wait for a turn, which others cause
             tries_left = attempt <= self._retries(failed.error)
-            if not failed.error.retryable or not tries_left or wait >= patience:
+            if not failed.error.retryable or not tries_left or spent >= self._settings.deadline_s:
                 failed.error.attempts = attempt
                 self._give_up(failed.error, answered_before)
                 raise failed.error
-            await self._clock.sleep(wait)
+            with not_counted():
+                await self._clock.sleep(wait)
 
     def _retries(self, error: JudgeError) -> float:
         """How often a failure of this kind may be tried again."""
@@ -175,8 +184,9 @@ class OpenAIJudge:
             return min(self._settings.retries, RETRIES_BEFORE_FIRST_ANSWER)
         return self._settings.retries
 
-    async def _try(self, request: Request[T], most: float) -> T | Failed:
-        async with self._pacer.turn() as turn, self._paying(most) as payment:
+    async def _try(self, request: Request[T], most: float, *, again: bool) -> T | Failed:
+        async with self._turn(most, again) as (turn, payment):
+            begun = self._clock.monotonic()
             try:
                 async with asyncio.timeout(self._settings.timeout_s):
                     reply, usage = await request()
@@ -185,11 +195,21 @@ class OpenAIJudge:
                     payment.settle(0.0)
                 if is_pushback(error) or is_timeout(error):
                     turn.outcome = "pushback"
-                return explain(error, self._settings, self._clock.now())
+                failed = explain(error, self._settings, self._clock.now())
+                return replace(failed, seconds=self._clock.monotonic() - begun)
             payment.settle(usage.cost_usd)
             turn.outcome = "done"
         self._answered += 1
         return reply
+
+    @asynccontextmanager
+    async def _turn(self, most: float, again: bool) -> AsyncIterator[tuple[Turn, Payment]]:
+        """The right to one request: a place under the pace, before those who are new, and the money for it."""
+        async with AsyncExitStack() as stack:
+            with not_counted():
+                turn = await stack.enter_async_context(self._pacer.turn(ahead=again))
+                payment = await stack.enter_async_context(self._paying(most))
+            yield turn, payment
 
     def _paying(self, most: float) -> AbstractAsyncContextManager[Payment]:
         return nullcontext(Payment(0.0)) if self._purse is None else self._purse.paying(most)
@@ -207,7 +227,8 @@ class OpenAIJudge:
         lasting = error.kind == "auth" or (error.retryable and self._answered == answered_before)
         if lasting and self._down is None:
             self._down = error
-            logger.warning("the judge is down (%s); what is left to ask it is not tried any more", error.message)
+            message = "the %s is down (%s); what is left to ask it is not tried any more"
+            logger.warning(message, self._settings.role, printable(error.message))
 
 
 def _cost(header: str | None) -> float | None:

@@ -17,14 +17,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, get_args
 
 from testbench import defaults
-from testbench.errors import InputError
+from testbench.errors import InputError, TestbenchError
 from testbench.metrics.adapter import FrameworkAdapter
 from testbench.metrics.parameters import check_parameter_names
-from testbench.metrics.protocol import MetricCallable, MetricSpec
+from testbench.metrics.protocol import MetricCallable, MetricSpec, SampleField
 from testbench.metrics.sampling import Sampled
+from testbench.schema.cycles import no_cycle_collection
 
 if TYPE_CHECKING:
     from testbench.metrics.judge import Judge
@@ -101,7 +102,12 @@ class GenericMetricsRegistry:
             raise InputError(f"{spec.full_name} cannot be used here: {spec.unavailable}", hint=hint)
         check_parameter_names(spec, metric.parameters)
         self._first_names.setdefault(spec.full_name, metric.metric_name)
-        return adapter.spec_for(name, metric.parameters)
+        with _told(f"{spec.full_name} cannot be used"):
+            spec = adapter.spec_for(name, metric.parameters)
+        if unknown := set(spec.required).difference(get_args(SampleField)):
+            message = f"{spec.full_name} needs {min(unknown)!r}, which no sample has"
+            raise InputError(message, hint=f"Its package may ask for {', '.join(get_args(SampleField))}.")
+        return spec
 
     def ready(self, metric: Metric, judge: Judge | None, *, samples: int = 1) -> ReadyMetric:
         """The callable for a metric; equal metrics share one. `judge` is there whenever the spec asks for one.
@@ -118,7 +124,8 @@ class GenericMetricsRegistry:
         key = adapter.framework, name, json.dumps(metric.parameters, sort_keys=True, default=str), samples
         if key not in self._ready:
             spec = self.check(metric)
-            call = adapter.create(name, metric.parameters, judge)
+            with _told(f"{spec.full_name} cannot be made"):
+                call = adapter.create(name, metric.parameters, judge)
             times = spec.samples or (samples if spec.needs_llm else 1)
             self._ready[key] = ReadyMetric(spec, Sampled(call, times, spec.combine) if times > 1 else call)
         return self._ready[key]
@@ -158,7 +165,13 @@ class GenericMetricsRegistry:
 
     def _adapter(self, framework: str) -> FrameworkAdapter:
         if framework not in self._loaded:
-            self._loaded[framework] = self._makers[framework]()
+            adapter = self._makers[framework]()
+            if adapter.framework != framework:
+                message = f"the adapter of the metric framework {framework!r} calls itself {adapter.framework!r}"
+                raise InputError(message, hint="Its `framework` and the name of its entry point must be the same.")
+            with _told(f"the metric framework {framework} cannot say its metrics"):
+                adapter.specs(), adapter.aliases()
+            self._loaded[framework] = adapter
         return self._loaded[framework]
 
 
@@ -181,23 +194,34 @@ def missing_extras() -> Mapping[str, str]:
 
 def _known_adapters() -> Iterable[tuple[str, Callable[[], FrameworkAdapter]]]:
     """Ours last, so that no other package can take the place of one of them."""
-    for entry in entry_points(group=ENTRY_POINTS):
-        yield entry.name, _Maker(entry.name, Framework(entry.value, install=f"see the package of {entry.value}"))
+    found = entry_points(group=ENTRY_POINTS)
+    for name in found.names:
+        value, *rivals = sorted({entry.value for entry in found.select(name=name)})
+        yield name, _Maker(name, Framework(value, install=f"see the package of {value}"), tuple(rivals))
     for name, framework in FRAMEWORKS.items():
         yield name, _Maker(name, framework)
 
 
 @contextmanager
-def _nothing_collected() -> Iterator[None]:
-    """What is imported is no garbage: looking through it takes a fifth of an import, and then of every evaluation."""
-    enabled = gc.isenabled()
-    gc.disable()
+def _told(what: str) -> Iterator[None]:
+    """A fault of a user's own adapter is told as theirs."""
     try:
         yield
-    finally:
-        gc.freeze()
-        if enabled:
-            gc.enable()
+    except TestbenchError:
+        raise
+    except Exception as error:  # code of others may raise anything
+        message = f"{what}: its adapter failed with {type(error).__name__}: {error}"
+        raise InputError(message, hint="Correct the package that brings it.") from error
+
+
+@contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """What is imported is no garbage: looking through it takes a fifth of an import, and then of every evaluation."""
+    with no_cycle_collection():
+        try:
+            yield
+        finally:
+            gc.freeze()
 
 
 @dataclass(frozen=True)
@@ -206,8 +230,16 @@ class _Maker:
 
     name: str
     framework: Framework
+    rivals: tuple[str, ...] = ()
+    """Other adapters that want the same name; which one is meant, nobody can know."""
 
     def __call__(self) -> FrameworkAdapter:
+        if self.rivals:
+            named = " and ".join([self.framework.adapter, *self.rivals])
+            raise InputError(
+                f"several packages bring a metric framework {self.name!r}: {named}",
+                hint="Uninstall all of them but one.",
+            )
         package = self.framework.package
         if package and find_spec(package) is None:
             raise InputError(
@@ -218,9 +250,9 @@ class _Maker:
         try:
             with _nothing_collected():
                 made: Any = getattr(importlib.import_module(module_name), attribute)()
-        except (ImportError, AttributeError) as error:
+        except (Exception, SystemExit) as error:  # a module of others may do anything when it is imported
             raise InputError(
-                f"the metric framework {self.name} cannot be loaded: {error}",
+                f"the metric framework {self.name} cannot be loaded: {type(error).__name__}: {error}",
                 hint=f"Its installation is incomplete or broken; {self.framework.install} repairs it.",
             ) from error
         if not isinstance(made, FrameworkAdapter):

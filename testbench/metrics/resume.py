@@ -77,7 +77,7 @@ def resuming(
         finished = Finished(path, identity, SystemClock())
         before = None if fresh else _output_of(output, identity)
         if before is None:
-            set_aside(output, "is of another evaluation")
+            set_aside(output, "is of an earlier evaluation")
         if not fresh:
             _find(finished, experiment, before, retry_errors=retry_errors)
         try:

@@ -26,7 +26,7 @@ def missing_fields(sample: Sample, required: Iterable[SampleField]) -> tuple[str
 
 PLACES: Final[Mapping[SampleField, str]] = {
     "user_input": "input",
-    "response": "the agent's answer",
+    "response": "answer of the agent",
     "reference": "reference.response",
     "retrieved_contexts": "custom_values.retrieved_contexts (or tool results of the agent)",
     "reference_contexts": "reference.reference_contexts",
@@ -70,6 +70,11 @@ def _rubrics(sample: Sample) -> dict[str, str] | None:
     return {str(key): str(text) for key, text in rubrics.items()}
 
 
+def _unless_blank(text: str | None) -> str | None:
+    """A text of white space says nothing; every answer would contain it."""
+    return text if text and not text.isspace() else None
+
+
 def _texts(value: Any) -> list[str] | None:
     if isinstance(value, str):
         value = [value]
@@ -79,9 +84,9 @@ def _texts(value: Any) -> list[str] | None:
 
 
 _SOURCES: Final[Mapping[SampleField, Callable[[Sample], Any]]] = {
-    "user_input": lambda sample: sample.user_input or None,
-    "response": lambda sample: sample.response or None,
-    "reference": lambda sample: sample.reference.response or None,
+    "user_input": lambda sample: _unless_blank(sample.user_input),
+    "response": lambda sample: _unless_blank(sample.response),
+    "reference": lambda sample: _unless_blank(sample.reference.response),
     "retrieved_contexts": _retrieved_contexts,
     "reference_contexts": _reference_contexts,
     "retrieved_context_ids": lambda sample: _texts(sample.custom_values.get("retrieved_context_ids")),

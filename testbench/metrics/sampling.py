@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from testbench.metrics.protocol import Combine, MetricCallable, MetricResult, Sample
+from testbench.metrics.returned import sound
 from testbench.schema.models import Failure
 
 DIGITS: Final = 9
@@ -52,7 +53,7 @@ class Sampled:
         results: list[MetricResult] = []
         for number in range(self.samples):
             with _drawing(number):
-                result = await self.call(sample, **overrides)
+                result = sound(await self.call(sample, **overrides))
             if result.score is None:
                 return result
             results.append(result)

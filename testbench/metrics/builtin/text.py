@@ -155,7 +155,8 @@ class Similarity(TextMetric):
 
 
 def _of_edits(edits: int, most: int, how: str) -> tuple[float, str]:
-    return (1 - edits / most if most else 1.0), f"{how}, 1 - {edits}/{most}"
+    # one division, so that 8 edits of 10 reach a threshold of 0.2
+    return ((most - edits) / most if most else 1.0), f"{how}, 1 - {edits}/{most}"
 
 
 class Length(TextMetric):

@@ -7,6 +7,7 @@ once), and it remembers the rest for `testbench.metrics.ragas.reading`.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -28,15 +29,15 @@ _RATINGS: Final[Mapping[str, frozenset[int]]] = {
     "ResponseGroundednessOutput": frozenset({0, 1, 2}),
 }
 _BINARY: Final = frozenset({"verdict", "attributed", "noncommittal"})
-_JUDGES_A_LIST: Final[Mapping[str, tuple[str, frozenset[str]]]] = {
-    "NLIStatementOutput": ("statements", frozenset({"StatementGeneratorOutput", "ClaimDecompositionOutput"})),
-    "StatementFaithfulnessOutput": ("statements", frozenset({"StatementGeneratorOutput"})),
-    "TopicClassificationOutput": ("classifications", frozenset({"TopicExtractionOutput"})),
-    "AnswersGenerated": ("answers", frozenset({"QuestionsGenerated"})),
+_JUDGES_A_LIST: Final[Mapping[str, tuple[str, str]]] = {
+    "NLIStatementOutput": ("statements", "statements"),
+    "StatementFaithfulnessOutput": ("statements", "statements"),
+    "TopicClassificationOutput": ("classifications", "topics"),
+    "AnswersGenerated": ("answers", "questions"),
 }
-"""Answers with one verdict for each item of a list that the judge gave before: their field, and the list's type."""
-_JUDGES_ANY_LIST: Final = frozenset({"StatementFaithfulnessOutput"})
-"""The list may be any of those given before; otherwise it is the last."""
+"""Answers with one verdict for each item of a list in the question: the answer's field, and the question's."""
+_INPUT: Final = "\ninput: "
+"""What stands before the question's own part, which is JSON, at the end of RAGAS's prompts."""
 
 
 @dataclass
@@ -77,10 +78,9 @@ class BridgedLLM(InstructorBaseRagasLLM):
     async def agenerate(self, prompt: str, response_model: type[AnswerT]) -> AnswerT:
         """The judge's answer; an error is recorded too, because some metrics swallow it."""
         record = _record.get() or Record()
+        asked = asked_in(prompt)
         try:
-            answer = await self._judge.ask(
-                Question(prompt, response_model, check=lambda given: fault_of(given, record.answers))
-            )
+            answer = await self._judge.ask(Question(prompt, response_model, check=lambda given: fault_of(given, asked)))
         except JudgeError as error:
             record.errors.append(error)
             raise
@@ -119,8 +119,21 @@ class BridgedEmbeddings(BaseRagasEmbedding):
             raise
 
 
-def fault_of(answer: BaseModel, before: Sequence[BaseModel]) -> str | None:
-    """What is wrong with an answer of the right shape, given the answers before it; None if nothing is."""
+def asked_in(prompt: str) -> Mapping[str, Any]:
+    """The question's own part of a RAGAS prompt: its fields by name, none where the prompt has no such part."""
+    try:
+        asked, _ = json.JSONDecoder().raw_decode(prompt.rpartition(_INPUT)[2])
+    except ValueError:
+        return {}
+    return asked if isinstance(asked, dict) else {}
+
+
+def fault_of(answer: BaseModel, asked: Mapping[str, Any]) -> str | None:
+    """What is wrong with an answer of the right shape to a question with these fields; None if nothing is."""
+    return _fault_of_values(answer) or _fault_of_lengths(answer, asked)
+
+
+def _fault_of_values(answer: BaseModel) -> str | None:
     name = type(answer).__name__
     for values in _objects(answer):
         for key in _BINARY & values.keys():
@@ -133,12 +146,20 @@ def fault_of(answer: BaseModel, before: Sequence[BaseModel]) -> str | None:
         return "question must not be empty"
     if name == "AnswersGenerated" and not set(answer.answers) <= {"0", "1"}:  # type: ignore[attr-defined]  # its field
         return 'every answer must be "0" or "1"'
+    return None
+
+
+def _fault_of_lengths(answer: BaseModel, asked: Mapping[str, Any]) -> str | None:
+    name = type(answer).__name__
+    if name == "ClassificationWithReason":
+        sorted_out = len(answer.TP) + len(answer.FP)  # type: ignore[attr-defined]  # its fields
+        if sorted_out < len(asked.get("answer", ())):
+            return f"{sorted_out} of {len(asked['answer'])} statements of the answer are in TP or FP: all must be"
     if name in _JUDGES_A_LIST:
-        field_name, lists = _JUDGES_A_LIST[name]
-        given = len(getattr(answer, field_name))
-        asked = [_length(earlier) for earlier in before if type(earlier).__name__ in lists]
-        if asked and given not in (asked if name in _JUDGES_ANY_LIST else asked[-1:]):
-            return f"{given} verdicts for {asked[-1]} items: give exactly one for each"
+        field_name, items = _JUDGES_A_LIST[name]
+        given, wanted = len(getattr(answer, field_name)), len(asked.get(items, ()))
+        if given != wanted:
+            return f"{given} verdicts for {wanted} items: give exactly one for each"
     return None
 
 
@@ -149,8 +170,3 @@ def _objects(answer: BaseModel) -> Iterator[dict[str, Any]]:
     for value in values.values():
         if isinstance(value, list):
             yield from (dict(item) for item in value if isinstance(item, BaseModel))
-
-
-def _length(answer: BaseModel) -> int:
-    """How long the one list of an answer is."""
-    return next((len(value) for value in dict(answer).values() if isinstance(value, list)), 0)

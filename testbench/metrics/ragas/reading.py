@@ -20,6 +20,8 @@ from testbench.schema.models import Failure
 
 ROUNDING: Final = 1e-6
 """RAGAS adds small numbers to its denominators: a value this close to an end of its range is that end."""
+DIGITS: Final = 12
+"""What is left of 1 - 0.8 must reach a threshold of 0.2."""
 REASON_LIMIT: Final = 4000
 _MAY_BE_EMPTY: Final = frozenset({"EntitiesList"})
 """Answers that say something by being empty: contexts without any entity."""
@@ -40,7 +42,7 @@ def result_of(spec: MetricSpec, raw: Any, reason: str | None, said: Sequence[Bas
     score = _snapped((min(max(value, low), high) - low) / (high - low))
     details = {"raw": value, "range": [low, high], "higher_is_better": spec.higher_is_better}
     return MetricResult(
-        score=score if spec.higher_is_better else 1 - score,
+        score=score if spec.higher_is_better else round(1 - score, DIGITS),
         reason=(reason or reason_of(said) or _of_value(spec, value))[:REASON_LIMIT],
         details=details,
     )
