@@ -41,12 +41,13 @@ def command(**options: Any) -> Outcome:
     from testbench.gating.junit import junit_xml
     from testbench.gating.markdown import summary
     from testbench.gating.verdict import reach_verdict
-    from testbench.schema.files import read_phase_file, remove, write_bytes, write_model
+    from testbench.schema.files import read_phase_file, refuse_to_write_over, remove, write_bytes, write_model
     from testbench.schema.models import EvaluatedExperiment
     from testbench.schema.selection import refuse_what_matches_nothing, selected
 
-    written = [options[name] for name in ("output", "junit", "summary") if options[name] is not None]
-    for of_an_earlier_run in written:
+    written = {f"--{name}": options[name] for name in ("output", "junit", "summary") if options[name] is not None}
+    refuse_to_write_over({"--input": options["input"], "--baseline": options["baseline"]}, written)
+    for of_an_earlier_run in written.values():
         remove(of_an_earlier_run)
     policy = policy_of(options)
     experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="testbench/evaluate.py")
@@ -55,7 +56,7 @@ def command(**options: Any) -> Outcome:
     verdict = reach_verdict(experiment, policy, baseline)
     workflow = experiment.run.workflow_name if experiment.run else defaults.WORKFLOW_NAME
     judged = selected(experiment, policy)
-    write_bytes(options["junit"], junit_xml(judged, workflow))
+    write_bytes(options["junit"], junit_xml(judged, verdict, workflow))
     if options["summary"] is not None:
         write_bytes(options["summary"], summary(verdict, judged, workflow).encode())
     write_model(options["output"], verdict)

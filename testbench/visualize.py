@@ -11,9 +11,11 @@ import click
 
 from testbench import defaults
 from testbench.command import Outcome, gate_policy, main, option, phase, policy_of
+from testbench.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from testbench.schema.verdict import Verdict
+VERDICT_HINT = "testbench/gate.py writes this file: run it again on this one."
 
 
 @phase("visualize")
@@ -30,10 +32,11 @@ def command(**options: Any) -> Outcome:
 
     The verdict on its top is the gate's; the exit code is not: a report on a bad agent is a good report.
     """
-    from testbench.errors import ExitCode
-    from testbench.report.reading import no_cycle_collection
-    from testbench.schema.files import write_bytes
+    from testbench.schema.cycles import no_cycle_collection
+    from testbench.schema.files import refuse_to_write_over, write_bytes
 
+    read = {f"--{name}": options[name] for name in ("input", "baseline", "verdict")}
+    refuse_to_write_over(read, {"--output": options["output"]})
     with no_cycle_collection():
         content, verdict, samples = _report(options)
     write_bytes(options["output"], content)
@@ -70,6 +73,8 @@ def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
     experiment = file.frame(tuple(shown))
     if options["verdict"]:
         verdict = read_verdict(options["verdict"], experiment)
+        if reach_verdict(file.frame(tuple(everything)), verdict.policy).checks != verdict.checks:
+            raise InputError(f"{options['verdict']}: is about another run of this experiment", hint=VERDICT_HINT)
     else:
         verdict = reach_verdict(experiment, policy, baseline)
     view = build_view(experiment, verdict, labels, baseline)

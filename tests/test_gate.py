@@ -48,6 +48,24 @@ def test_an_old_verdict_does_not_outlive_an_input_that_cannot_be_read(folder: Pa
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--output", "evaluated.json"),
+        ("--junit", "./evaluated.json"),
+        ("--summary", "before.json", "--baseline", "before.json"),
+        ("--summary", "data/results/junit.xml"),
+    ],
+)
+def test_no_file_is_written_over_another(
+    folder: Path, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_model(Path("before.json"), run_of(*passes(3), **recorded(day=1)))
+    assert gate(run_of(*passes(3), **recorded(day=2)), *arguments) == 2
+    assert "are the same file" in capsys.readouterr().err
+    assert {path.name for path in folder.iterdir()} == {"before.json", "evaluated.json"}
+
+
+@pytest.mark.parametrize(
     ("arguments", "code"),
     [
         ((), 1),
@@ -60,6 +78,7 @@ def test_an_old_verdict_does_not_outlive_an_input_that_cannot_be_read(folder: Pa
         (("--only", "smok"), 2),
         (("--threshold", "builtin.exact=0.3"), 2),
         (("--threshold", METRIC), 2),
+        (("--threshold", f"{METRIC}=0.9", "--threshold", f"{METRIC}=0.1"), 2),
         (("--threshold", f"{METRIC}=nan"), 2),
         (("--threshold", f"{METRIC}=1.2"), 2),
         (("--min-coverage", "1.1"), 2),
@@ -150,6 +169,16 @@ def test_a_store_that_is_down_is_no_pass(folder: Path, nobody: str, monkeypatch:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     assert gate(run_of(scenario("a", "pass")), "--baseline", "s3://baselines/x.json") == 3
     assert not (folder / "data/results/verdict.json").exists()
+
+
+def test_the_files_of_a_regression_all_say_fail(folder: Path) -> None:
+    """Every step passes its threshold: only the baseline knows."""
+    write_model(Path("before.json"), run_of(*(scored(f"s{n}", 0.9) for n in range(12)), **recorded(day=1)))
+    now = run_of(*(scored(f"s{n}", 0.6) for n in range(12)), **recorded(day=2))
+    assert gate(now, "--baseline", "before.json", "--summary", "summary.md") == 1
+    assert written().verdict == "fail"
+    assert 'failures="1"' in Path("data/results/junit.xml").read_text()
+    assert Path("summary.md").read_text().startswith("## ❌ FAIL: ")
 
 
 def test_the_run_itself_is_no_baseline(folder: Path) -> None:

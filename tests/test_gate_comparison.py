@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbench.gating.comparison import Pair, ask_together
+from testbench.gating.comparison import Pair, ask_together, compare_runs
 from testbench.gating.power import (
     POWER,
     Noise,
@@ -18,6 +18,8 @@ from testbench.gating.power import (
     smallest_drop,
 )
 from testbench.gating.statistics import mcnemar_p_value
+from testbench.schema.checks import Attempt, Check
+from testbench.schema.comparison import Baseline
 from testbench.schema.models import EvaluatedExperiment
 from testbench.schema.regression import RATE, BaselineComparison
 from testbench.schema.verdict import Policy
@@ -25,6 +27,7 @@ from tests.gate_samples import METRIC, attempts, quarantined, recorded, run_of, 
 
 ALPHA = 0.05
 RUNS = 300
+FEWER = 120
 
 
 def margin(rate: float, runs: int = RUNS) -> float:
@@ -83,7 +86,7 @@ def test_without_correction_several_metrics_would_alarm_too_often() -> None:
     for _ in range(RUNS):
         family = {f"metric {m}": _pairs(*draw.normal(0.5, 0.05, size=(2, 12, 1)).clip(0, 1)) for m in range(8)}
         alarms += any(test.p_value <= ALPHA for test in ask_together(family, Policy()))
-    assert alarms / RUNS > 3 * ALPHA, "the reason for Holm"
+    assert alarms / RUNS > 3 * ALPHA, "the reason for a correction"
 
 
 def test_a_drop_of_exactly_the_tolerance_alarms_no_oftener_than_alpha() -> None:
@@ -96,6 +99,35 @@ def test_a_drop_of_exactly_the_tolerance_alarms_no_oftener_than_alpha() -> None:
         family = {RATE: [Pair(str(n), float(before[n]), float(now[n])) for n in range(40)]}
         alarms += alarm(family, tolerance=0.1)
     assert alarms / RUNS <= ALPHA + margin(ALPHA)
+
+
+def attempts_at(name: str, passed: np.ndarray) -> Check:
+    made = tuple(Attempt(n, "pass" if each else "fail", {}) for n, each in enumerate(passed, 1))
+    return Check(name, name, name, name, "", 1.0, (), False, {}, made)
+
+
+@pytest.mark.parametrize(("before", "now"), [(1, 5), (5, 1)])
+def test_another_number_of_repetitions_than_before_alarms_no_oftener_than_alpha(before: int, now: int) -> None:
+    draw = np.random.default_rng(15)
+
+    def run(repetitions: int) -> Baseline:
+        passed = draw.random((20, repetitions)) < 0.95
+        made = {f"{n}": attempts_at(f"{n}", one) for n, one in enumerate(passed)}
+        return Baseline("", None, frozenset(), {}, (None, None), made)
+
+    alarms = sum(compare_runs(run(before), run(now), Policy()).regressed for _ in range(FEWER))
+    assert alarms / FEWER <= ALPHA + margin(ALPHA, FEWER)
+
+
+def test_a_few_heavy_scenarios_among_many_alarm_no_oftener_than_alpha() -> None:
+    draw = np.random.default_rng(16)
+    alarms = 0
+    for _ in range(FEWER):
+        differences = draw.choice([-0.1, 0.1], size=600)
+        weights = np.where(np.arange(600) < 3, 1e4, 1.0)
+        pairs = [Pair(f"{n:03}", 0.5, 0.5 + float(differences[n]), float(weights[n])) for n in range(600)]
+        alarms += alarm({"metric": pairs})
+    assert alarms / FEWER <= ALPHA + margin(ALPHA, FEWER)
 
 
 @pytest.mark.parametrize(("pairs", "flips"), [(50, 0.05), (200, 0.08)])
@@ -238,6 +270,15 @@ def test_a_metric_that_informs_is_not_asked() -> None:
     assert [test.name for test in found.tests] == [RATE, METRIC]
 
 
+def test_a_passing_score_that_drops_takes_no_alarm_back() -> None:
+    """The score is then a second question beside the pass rate, and both questions still say the same."""
+    ends = [(1.0, 0.0)] * 10 + [(0.0, 1.0)] * 3
+    before = run_of(*(scored(f"s{n}", old) for n, (old, _) in enumerate(ends)), scored("s", 1.0), **recorded(day=1))
+    for last in (1.0, 0.95):
+        now = run_of(*(scored(f"s{n}", new) for n, (_, new) in enumerate(ends)), scored("s", last), **recorded(day=2))
+        assert compared(before, now).regressed
+
+
 def test_repetitions_are_one_pair_for_each_step() -> None:
     before = run_of(*(one for n in range(12) for one in attempts(f"s{n}", "pass", "pass", "pass")), **recorded(day=1))
     now = run_of(*(one for n in range(12) for one in attempts(f"s{n}", "pass", "fail", "fail")), **recorded(day=2))
@@ -265,6 +306,62 @@ def test_what_one_run_could_not_judge_is_named_and_no_pair() -> None:
     found = compared(before, now)
     assert found.tests[0].pairs == 1
     assert [check.scenario for check in found.unjudged] == ["a", "b"]
+
+
+def test_an_outage_cannot_hide_a_regression() -> None:
+    now = run_of(
+        *(scenario(f"s{n}", "fail" if n < 4 else "error" if n == 4 else "pass") for n in range(20)), **recorded(day=2)
+    )
+    assert compared(twenty(day=1), twenty(fails=5, day=2)).regressed
+    found = compared(twenty(day=1), now)
+    assert (found.regressed, found.comparable) == (False, False)
+    assert found.obstacles == (
+        "1 checks could not be judged now: had they failed, the agent would be worse than the baseline.",
+    )
+    verdict = verdict_against(twenty(day=1), now, min_pass_rate=0.5, max_error_rate=0.1)
+    assert (verdict.verdict, verdict.exit_code) == ("error", 3)
+
+
+def test_a_few_errors_that_could_hide_nothing_leave_the_comparison() -> None:
+    now = run_of(*(scenario(f"s{n}", "error" if n == 4 else "pass") for n in range(20)), **recorded(day=2))
+    assert compared(twenty(day=1), now).comparable
+
+
+def test_another_number_of_repetitions_is_named() -> None:
+    before = run_of(*(scenario(f"s{n}", "pass") for n in range(12)), **recorded(day=1))
+    now = run_of(*(one for n in range(12) for one in attempts(f"s{n}", "pass", "fail", "pass")), **recorded(day=2))
+    found = compared(before, now)
+    assert found.changes == ("The repetitions differ: 1 before, 3 now; the first 1 of each are compared.",)
+    assert (found.tests[0].before, found.tests[0].now) == (1.0, 1.0)
+    assert len(found.worse) == 12, "all attempts are shown"
+
+
+@pytest.mark.parametrize("weight", [1e308, 1e-308, 5e-324])
+def test_weights_of_any_size_count_by_their_ratio(weight: float) -> None:
+    def weighted(heavy: str, day: int) -> EvaluatedExperiment:
+        alike = [scenario(f"s{n}", heavy, "pass", weight=weight) for n in range(8)]
+        return run_of(*alike, scenario("other", "pass", weight=1.0), **recorded(day=day))
+
+    found = compared(weighted("pass", 1), weighted("fail", 2))
+    assert found.regressed == (weight > 1)
+    assert found.tests[0].now == pytest.approx(0.5 if weight > 1 else 1.0)
+
+
+def test_the_power_is_that_of_the_scenarios_that_count() -> None:
+    def weighted(day: int) -> EvaluatedExperiment:
+        return run_of(*(scenario(f"s{n}", "pass", weight=1000 if n < 2 else 1) for n in range(30)), **recorded(day=day))
+
+    found = compared(weighted(1), weighted(2))
+    assert found.power is not None
+    assert found.power.smallest_drop is None
+
+
+def test_the_power_is_that_of_the_level_that_other_questions_leave() -> None:
+    before = run_of(*(scored(f"s{n}", 0.9 + 0.001 * n) for n in range(12)), **recorded(day=1))
+    now = run_of(*(scored(f"s{n}", 0.9) for n in range(12)), **recorded(day=2))
+    power = compared(before, now).power
+    assert power is not None
+    assert power.smallest_drop == smallest_drop(12, ALPHA / 2)
 
 
 def test_the_selection_of_a_policy_is_made_in_both_runs() -> None:
@@ -318,6 +415,17 @@ NOT_COMPARABLE = {
         "No check was judged in both runs.",
     ),
     "the run itself": (BEFORE, BEFORE, "The baseline is this very run"),
+    "the run itself, judged again": (
+        BEFORE,
+        BEFORE.model_copy(update={"evaluation": twenty(day=2).evaluation}),
+        "The baseline is this very run",
+    ),
+    "the run itself, without a record": (run_of(scenario("a", "pass")), run_of(scenario("a", "pass")), "this very run"),
+    "a shard of a run": (
+        BEFORE.model_copy(update={"run": BEFORE.run and BEFORE.run.model_copy(update={"shard": "1/2"})}),
+        twenty(day=2),
+        "The baseline is a shard of a run",
+    ),
 }
 
 

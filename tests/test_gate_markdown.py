@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from testbench.gating.markdown import code, summary
+from testbench.gating.verdict import reach_verdict
 from testbench.schema.models import EvaluatedExperiment
 from testbench.schema.verdict import Policy
 from tests.gate_samples import attempts, quarantined, recorded, run_of, scenario, verdict_against, verdict_on
@@ -93,6 +94,21 @@ def test_it_says_what_failed_what_was_not_judged_and_what_is_flaky() -> None:
     assert "<details><summary>Failed: 1</summary>\n\n- `flaky`: `flaky 1` 1/2\n" in document
     assert "<details><summary>Not judged: 1</summary>\n\n- `down`: `down 1` 0/2\n" in document
     assert "- `flaky`: `flaky 1` passed 1/2" in document
+
+
+def test_a_result_that_is_lost_is_not_scored() -> None:
+    made = [scenario("a", "pass"), scenario("b", "pass")]
+    made[1]["steps"][0]["evaluations"] = []
+    document = summary(verdict_on(made), run_of(*made), "nightly")
+    assert "| `builtin.exact_match` | 1 of 2 | 1.000 | 1 | 0 | 1 |" in document
+
+
+def test_a_shard_that_is_called_anything_is_no_markup() -> None:
+    run = run_of(
+        scenario("a", "pass"), **recorded() | {"run": recorded()["run"] | {"shard": "1\n\n# www.evil.example"}}
+    )
+    verdict = reach_verdict(run, Policy())
+    assert verdict.sentence == "NO VERDICT: this is a shard of a run and not the whole; merge them first."
 
 
 def test_it_names_what_changed_since_the_baseline() -> None:

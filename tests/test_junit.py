@@ -5,13 +5,22 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree as ET
 
+import pytest
+
 from testbench.gating.junit import junit_xml
-from tests.gate_samples import attempts, quarantined, run_of, scenario
+from testbench.gating.verdict import reach_verdict
+from testbench.schema.models import EvaluatedExperiment
+from testbench.schema.verdict import Policy
+from tests.gate_samples import attempts, quarantined, recorded, run_of, scenario, verdict_against
 from tests.test_verdict import experiment, step
 
 
+def document(run: EvaluatedExperiment, name: str = "weather") -> bytes:
+    return junit_xml(run, reach_verdict(run, Policy()), name)
+
+
 def cases(*steps: dict[str, Any], **options: Any) -> list[ET.Element]:
-    return list(ET.fromstring(junit_xml(experiment(*steps, **options), "weather")).iter("testcase"))
+    return list(ET.fromstring(document(experiment(*steps, **options))).iter("testcase"))
 
 
 def ends(*steps: dict[str, Any]) -> list[str]:
@@ -25,7 +34,7 @@ def test_every_end_has_its_element() -> None:
     assert ends(step("fail")) == ["passed", "failure"]
     assert ends(step("error")) == ["passed", "error"]
     assert ends(step("skipped")) == ["passed", "error"], "a gating metric that judged nothing is no skipped test"
-    assert ends(step("fail", gating=False)) == ["passed", "skipped"]
+    assert ends(step("pass"), step("fail", gating=False))[2:] == ["passed", "skipped"]
     assert ends(step(status="error")) == ["error"]
 
 
@@ -47,7 +56,7 @@ def test_names_are_made_of_content() -> None:
 
 
 def test_counts_are_those_of_the_cases() -> None:
-    root = ET.fromstring(junit_xml(experiment(step("pass"), step("fail"), step("error")), "weather"))
+    root = ET.fromstring(document(experiment(step("pass"), step("fail"), step("error"))))
     counts = {"tests": "6", "failures": "1", "errors": "1", "skipped": "0"}
     assert {key: root.attrib[key] for key in counts} == counts
     assert {key: root[0].attrib[key] for key in counts} == counts
@@ -56,14 +65,14 @@ def test_counts_are_those_of_the_cases() -> None:
 def test_it_is_well_formed_whatever_the_agent_said() -> None:
     hostile = step("error") | {"input": "\x00\x1b[31m</testcase>& ]]> \u202e"}
     hostile["evaluations"][0]["result"]["error"] = {"kind": "<k>", "message": "\x07 \ufffe <b>"}
-    document = junit_xml(experiment(hostile), "a\x00b")
-    assert b"\x00" not in document
-    assert b"\x1b" not in document
-    assert len(list(ET.fromstring(document).iter("testcase"))) == 2
+    written = document(experiment(hostile), "a\x00b")
+    assert b"\x00" not in written
+    assert b"\x1b" not in written
+    assert len(list(ET.fromstring(written).iter("testcase"))) == 2
 
 
 def suites(*scenarios: dict[str, Any]) -> ET.Element:
-    return ET.fromstring(junit_xml(run_of(*scenarios), "weather"))
+    return ET.fromstring(document(run_of(*scenarios)))
 
 
 def case_of(root: ET.Element, name: str) -> ET.Element:
@@ -120,7 +129,7 @@ def test_a_metric_that_judges_a_step_twice_has_two_cases() -> None:
 
 
 def test_what_is_in_quarantine_fails_nothing() -> None:
-    root = suites(quarantined(scenario("a", "fail", "error")))
+    root = suites(quarantined(scenario("a", "fail", "error")), scenario("b", "pass"))
     assert (root.get("failures"), root.get("errors"), root.get("skipped")) == ("0", "0", "2")
     assert str(message(case_of(root, "builtin.exact_match: a 1"))).startswith("in quarantine: failure: score 0.200")
 
@@ -144,7 +153,7 @@ def test_a_threshold_that_nobody_named_is_the_default() -> None:
     made = scenario("a", "fail")
     made["steps"][0]["metrics"][0].pop("threshold")
     made["steps"][0]["evaluations"][0]["metric"].pop("threshold", None)  # the same object in this sample
-    root = ET.fromstring(junit_xml(run_of(made, default_threshold=0.7), "weather"))
+    root = ET.fromstring(document(run_of(made, default_threshold=0.7)))
     assert "below the threshold 0.7" in str(message(case_of(root, "builtin.exact_match")))
 
 
@@ -153,3 +162,75 @@ def test_a_contradiction_of_result_and_score_is_an_error() -> None:
     made["steps"][0]["evaluations"][0]["result"]["score"] = 0.2
     case = case_of(suites(made), "builtin.exact_match")
     assert case.find("error") is not None
+
+
+def names(root: ET.Element) -> list[tuple[str | None, str | None]]:
+    return [(case.get("classname"), case.get("name")) for case in root.iter("testcase")]
+
+
+def test_names_are_unique_over_systems_under_test_and_in_files_without_ids() -> None:
+    bare = scenario("a", "pass", "pass") | {"id": ""}
+    for each in bare["steps"]:
+        each |= {"id": "", "input": "again"}
+    root = suites(*(scenario("b", "pass", provider=system) for system in ("gpt", "claude")), bare, bare)
+    assert len(set(names(root))) == len(names(root)) == 12
+    assert [suite.get("name") for suite in root][:2] == ["b · gpt", "b · claude"]
+
+
+def test_a_step_that_one_repetition_has_not_is_an_error() -> None:
+    short = scenario("a", "pass", "pass", repetition=2)
+    short["steps"] = short["steps"][:1]
+    root = suites(scenario("a", "pass", "pass", repetition=1), short)
+    assert case_of(root, "answered: a 1").find("error") is None
+    assert case_of(root, "answered: a 2").find("error") is not None
+    assert case_of(root, "builtin.exact_match: a 2").find("error") is not None
+
+
+def test_repetitions_are_matched_by_step_and_not_by_place() -> None:
+    turned = scenario("a", "fail", "pass", repetition=2)
+    turned["steps"].reverse()
+    root = suites(scenario("a", "fail", "pass", repetition=1), turned)
+    assert properties(case_of(root, "builtin.exact_match: a 2"))["passed_attempts"] == "2/2"
+
+
+def test_an_attempt_that_the_file_holds_twice_is_an_error() -> None:
+    root = suites(scenario("a", "pass"), scenario("a", "pass"), scenario("b", "pass"))
+    assert (root.get("errors"), root[1].get("errors")) == ("2", "0")
+
+
+def test_an_attempt_without_the_metric_of_the_others_is_an_error() -> None:
+    made = attempts("a", "pass", "pass")
+    made[1]["steps"][0] |= {"metrics": [], "evaluations": []}
+    assert message(case_of(suites(*made), "builtin.exact_match")) == (
+        "passed 1 of 2 attempts: the file does not hold this attempt, or more than once"
+    )
+
+
+def test_systems_with_other_numbers_of_repetitions_lack_none() -> None:
+    root = suites(scenario("a", "pass", provider="gpt"), *attempts("b", "pass", "pass", provider="gpt"))
+    assert root.get("errors") == "0"
+
+
+NO_PASS = {
+    "empty": run_of(),
+    "a shard": run_of(scenario("a", "pass"), **recorded() | {"run": recorded()["run"] | {"shard": "1/2"}}),
+    "nothing gates": run_of(scenario("a") | {"steps": [step()]}),
+}
+
+
+@pytest.mark.parametrize("name", NO_PASS)
+def test_a_run_without_a_verdict_is_never_green(name: str) -> None:
+    root = ET.fromstring(document(NO_PASS[name]))
+    case = case_of(root, "verdict")
+    assert case.find("error") is not None
+    assert str(message(case)).startswith("NO VERDICT")
+    assert root.get("errors") == "1"
+
+
+def test_a_regression_is_never_green() -> None:
+    before = run_of(*(scenario(f"s{n}", "pass") for n in range(12)), **recorded(day=1))
+    now = run_of(*(scenario(f"s{n}", "pass") for n in range(12)), **recorded(day=2))
+    assert ET.fromstring(document(now)).find(".//testcase[@name='verdict']") is None
+    verdict = verdict_against(before, now).model_copy(update={"verdict": "fail", "sentence": "FAIL: worse"})
+    root = ET.fromstring(junit_xml(now, verdict, "weather"))
+    assert (root.get("failures"), message(case_of(root, "verdict"))) == ("1", "FAIL: worse")

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, ViewportSize
 
 from testbench.gating.verdict import reach_verdict
 from testbench.report.rows import rows
@@ -14,20 +14,15 @@ from testbench.report.view import Labels, build_view
 from testbench.schema.comparison import remember
 from testbench.schema.models import EvaluatedExperiment
 from testbench.schema.verdict import Policy
-from tests.parts.chromium import OpenedReport, chromium
+from tests.parts.chromium import OpenedReport
 from tests.report_factory import experiment
 from tests.report_files import report_file
 
 SAMPLE = experiment(60)
 ROWS = list(rows(SAMPLE, None))
+DESK: ViewportSize = {"width": 1280, "height": 900}
 
 Open = Callable[..., OpenedReport]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as found:
-        yield found
 
 
 @pytest.fixture(scope="module")
@@ -35,22 +30,32 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return report_file(tmp_path_factory.mktemp("report"), SAMPLE)
 
 
+@pytest.fixture(scope="module")
+def usual(browser: Browser, sample: Path) -> OpenedReport:
+    """What most tests open, one after the other."""
+    return OpenedReport(browser.new_context(viewport=DESK), sample)
+
+
 @pytest.fixture
-def opened(browser: Browser, sample: Path) -> Iterator[Open]:
-    """Opens reports in windows of their own; every one of them must stay silent and alone."""
+def opened(browser: Browser, usual: OpenedReport, sample: Path) -> Iterator[Open]:
+    """Opens reports in the usual window, or with settings in one of their own; all must stay silent and alone."""
     reports: list[OpenedReport] = []
 
-    def window(path: Path = sample, **settings: object) -> OpenedReport:
-        settings = {"viewport": {"width": 1280, "height": 900}, **settings}
-        context = browser.new_context(**settings)  # type: ignore[arg-type]  # handed through as given
-        reports.append(OpenedReport(context, path))
+    def window(path: Path = sample, viewport: ViewportSize = DESK, **settings: object) -> OpenedReport:
+        if settings or reports:
+            context = browser.new_context(viewport=viewport, **settings)  # type: ignore[arg-type]  # handed through
+            reports.append(OpenedReport(context, path))
+        else:
+            usual.page.set_viewport_size(viewport)
+            reports.append(usual.turn_to(path))
         return reports[-1]
 
     yield window
     for report in reports:
         assert report.requests == []
         assert report.complaints == []
-        report.page.context.close()
+        if report is not usual:
+            report.page.context.close()
 
 
 def titles(report: OpenedReport) -> list[str]:
@@ -208,11 +213,15 @@ def test_paper_gets_every_row_opened(opened: Open) -> None:
 
 def test_dark_and_light_follow_the_system_until_somebody_chooses(opened: Open) -> None:
     shade = "getComputedStyle(document.body).backgroundColor"
-    light, dark = opened(color_scheme="light").open(), opened(color_scheme="dark").open()
-    colours = light.evaluate(shade), dark.evaluate(shade)
-    assert colours[0] != colours[1]
-    dark.click("#theme")
-    assert dark.evaluate(shade) == colours[0]
+    page = opened(color_scheme="dark").open()
+    dark = page.evaluate(shade)
+    page.emulate_media(color_scheme="light")
+    light = page.evaluate(shade)
+    assert dark != light
+    page.emulate_media(color_scheme="dark")
+    assert page.evaluate(shade) == dark
+    page.click("#theme")
+    assert page.evaluate(shade) == light
 
 
 @pytest.mark.parametrize("width", [360, 600, 900, 1600])
@@ -233,7 +242,7 @@ def test_without_script_the_first_rows_can_be_read(opened: Open) -> None:
 
 
 def test_a_browser_without_its_own_decompression_reads_the_same(opened: Open) -> None:
-    report = opened()
+    report = opened(color_scheme="light")  # a window of its own: the script cannot be taken back
     report.page.add_init_script("delete window.DecompressionStream")
     page = report.open("#q=passengers")
     report.found(

@@ -62,6 +62,6 @@ def test_the_page_says_it_without_any_script() -> None:
         "run 2 · 2/3 passed",
         "&lt;smoke&gt; 2 of 3",
         "1 step is flaky",
-        "steps sent to the agent, 3 times each",
+        "steps sent to the agent, in all 3 repetitions",
     ):
         assert words in shown, words

@@ -11,7 +11,7 @@ from testbench.report.matrix import MOST_ROWS, Matrix, MatrixCell, matrix_of
 from testbench.report.render import page
 from testbench.report.rows import Links, details
 from testbench.report.view import Labels, build_view
-from testbench.schema.models import EvaluatedExperiment
+from testbench.schema.models import EvaluatedExperiment, Evaluation, Metric, Result
 from testbench.schema.verdict import Policy
 from tests import report_factory
 from tests.arena_samples import evaluated, plan_of, scenario
@@ -51,6 +51,24 @@ def test_an_outage_is_an_error_without_a_score() -> None:
     assert {row.cells[0] for row in found.rows} == {MatrixCell("error", 0, 2, None)}
     assert found.totals[0].cell == MatrixCell("error", 0, 4, None)
     assert found.totals[0].latency_median is None
+
+
+def test_what_is_in_quarantine_is_in_no_cell() -> None:
+    of = experiment({"gpt": 1.0, "claude": 1.0})
+    metric = Metric(metric_name="builtin.contains", threshold=0.5)
+    failed = Evaluation(metric=metric, result=Result(result="fail", score=0.0))
+    scenarios = tuple(
+        one.model_copy(
+            update={
+                "steps": tuple(step.model_copy(update={"quarantine": True}) for step in one.steps),
+                "evaluations": (failed,),
+            }
+        )
+        for one in of.scenarios
+    )
+    found = matrix_of(of.model_copy(update={"scenarios": scenarios}))
+    assert found is not None
+    assert {cell for row in found.rows for cell in row.cells} == {MatrixCell("unjudged", 0, 2, None)}
 
 
 def test_a_run_with_one_nameless_system_has_no_matrix() -> None:

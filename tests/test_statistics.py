@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.gating.power import POWER, pairs_for_drop, smallest_drop
-from testbench.gating.statistics import holm, mcnemar_p_value, sign_flip_p_value
+from testbench.gating.statistics import hochberg, mcnemar_p_value, sign_flip_p_value
 
 ALPHA = 0.05
 RUNS = 1_000
@@ -93,6 +93,7 @@ def test_enough_pairs_are_just_enough(drop: float) -> None:
     assert at_enough <= drop < below
 
 
-def test_holm_keeps_the_order_and_never_makes_a_value_smaller() -> None:
-    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([]) == []
+def test_several_questions_are_held_to_one_alpha_and_the_same_one_is_not_asked_twice() -> None:
+    assert hochberg([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.04, 0.04])
+    assert hochberg([0.03, 0.03]) == pytest.approx([0.03, 0.03])
+    assert hochberg([]) == []

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbench.schema.verdict import Verdict
-from tests.gate_samples import run_of, scenario, verdict_against, verdict_on
+from tests.gate_samples import recorded, run_of, scenario, scored, verdict_against, verdict_on
 from tests.test_verdict import ORDER, RESULTS
 
 BADNESS = {"pass": 0, "fail": 1, "error": 2, "skipped": 2}
@@ -99,7 +99,38 @@ def test_the_rates_of_a_verdict_agree_with_its_counts(scenarios: list[dict[str, 
     assert reached.verdict != "pass" or reached.checks.passed > 0 or policy["min_pass_rate"] == 0
 
 
-@settings(max_examples=50, deadline=None)  # SciPy loads in the first
+SCORES = (0.0, 0.3, 0.5, 0.7, 1.0)
+
+
+@settings(max_examples=100, deadline=None)  # SciPy loads in the first
+@given(
+    st.lists(st.tuples(*[st.sampled_from(SCORES)] * 2), min_size=5, max_size=16),
+    st.sampled_from([0.05, 0.1, 0.3]),
+    st.sampled_from([0.0, 0.1]),
+    st.data(),
+)
+def test_against_a_baseline_a_worse_score_or_an_outage_makes_no_better_verdict(
+    pairs: list[tuple[float, float]], alpha: float, tolerance: float, data: st.DataObject
+) -> None:
+    policy = {"min_pass_rate": 0.0, "max_error_rate": 0.5, "alpha": alpha, "tolerance": tolerance}
+    before = run_of(*(scored(f"s{number}", old) for number, (old, _) in enumerate(pairs)), **recorded(day=1))
+    now = [scored(f"s{number}", new) for number, (_, new) in enumerate(pairs)]
+    place = data.draw(st.integers(0, len(pairs) - 1))
+    lower = [score for score in (0.0, 0.29, 0.3, 0.5, 0.69) if score < pairs[place][1]]
+    ends: list[float | str] = [*lower, "error", "skipped", "gone"]
+    end = data.draw(st.sampled_from(ends))
+    worse = [*now]
+    if isinstance(end, float):
+        worse[place] = scored(f"s{place}", end)
+    else:
+        worse[place] = deepcopy(now[place])
+        step = worse[place]["steps"][0]
+        step["evaluations"] = [] if end == "gone" else [step["evaluations"][0] | {"result": RESULTS[end]}]
+    reached, after = (verdict_against(before, run_of(*made, **recorded(day=2)), **policy) for made in (now, worse))
+    assert rank(after) <= rank(reached)
+
+
+@settings(max_examples=50, deadline=None)
 @given(runs(), runs(), policies, st.sampled_from([0.0, 0.1, 1.0]), st.sampled_from([0.05, 0.5, 0.99]))
 def test_a_baseline_never_makes_a_better_verdict(
     before: list[dict[str, Any]], now: list[dict[str, Any]], policy: dict[str, Any], tolerance: float, alpha: float

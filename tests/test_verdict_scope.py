@@ -8,6 +8,7 @@ import pytest
 
 from testbench.errors import InputError
 from testbench.gating.verdict import reach_verdict
+from testbench.schema.checks import checks
 from testbench.schema.models import EvaluatedExperiment
 from testbench.schema.selection import refuse_what_matches_nothing, selected
 from testbench.schema.summary import summarize
@@ -169,6 +170,65 @@ def test_a_repetition_that_is_missing_is_an_error() -> None:
     reached = verdict_on([*attempts("a", "pass", "pass", "pass"), *attempts("b", "pass", "pass")])
     assert (reached.verdict, reached.checks.errors) == ("error", 1)
     assert "file: 1 of 2 scenarios have fewer than 3 repetitions" in reached.reasons
+
+
+def test_a_repetition_that_no_scenario_has_is_an_error() -> None:
+    asked = recorded() | {"run": recorded()["run"] | {"repeats": 3}}
+    run = run_of(*attempts("a", "pass", "pass"), *attempts("b", "pass", "pass"), **asked)
+    assert reach_verdict(run, Policy()).verdict == "error"
+
+
+def test_what_is_not_quite_all_never_reads_as_all() -> None:
+    heavy, light = scenario("heavy", "pass", weight=1e300), scenario("light", "fail")
+    assert verdict_on([heavy, light]).sentence == "FAIL: 1 of 2 steps, >99.9% by weight, passed (100% required)."
+
+
+@pytest.mark.parametrize("weight", [1e308, 1e-308, 5e-324])
+def test_weights_of_any_size_count_by_their_ratio(weight: float) -> None:
+    alike = [scenario(f"s{number}", "fail" if number else "pass", "pass", weight=weight) for number in range(4)]
+    light = [one | {"weight": 1.0} for one in alike]
+    assert verdict_on(alike).interval == verdict_on(light).interval
+
+
+def test_where_nothing_was_judged_no_policy_makes_a_pass() -> None:
+    assert verdict_on([scenario("a", "error")], min_pass_rate=0.0, max_error_rate=1.0).verdict == "error"
+
+
+def test_a_conversation_that_is_missing_with_one_of_several_systems_is_an_error() -> None:
+    both = attempts("a", "pass", "pass", provider="gpt")
+    assert verdict_on([both[1], scenario("a", "pass", provider="claude")]).verdict == "error"
+    assert verdict_on([*both, scenario("a", "pass", provider="claude")]).verdict == "pass"
+
+
+def test_the_lowest_score_counts_where_a_metric_judges_a_step_twice() -> None:
+    made = scored("a", 0.9)
+    evaluation = made["steps"][0]["evaluations"][0]
+    made["steps"][0]["evaluations"] = [evaluation, evaluation | {"result": {"result": "pass", "score": 0.6}}]
+    (check,) = checks(run_of(made))
+    assert check.scores == {METRIC: 0.6}
+
+
+def test_a_score_at_the_new_threshold_passes() -> None:
+    assert verdict_on([scored("a", 0.6)], thresholds={METRIC: 0.6}).verdict == "pass"
+
+
+def test_of_two_thresholds_for_one_metric_the_stricter_one_counts() -> None:
+    assert verdict_on([scored("a", 0.6)], thresholds={METRIC: 0.5, METRIC.upper(): 0.7}).verdict == "fail"
+
+
+def test_a_threshold_is_also_that_of_a_whole_conversation() -> None:
+    metric = {"metric_name": "AgentGoalAccuracy", "threshold": 0.5}
+    whole = {"metrics": [metric], "evaluations": [{"metric": metric, "result": {"result": "pass", "score": 0.6}}]}
+    strict = Policy(thresholds={"AgentGoalAccuracy": 0.7})
+    run = run_of(scenario("a", "pass", **whole))
+    assert reach_verdict(run, strict).checks == Tally(passed=1, failed=1, errors=0)
+    assert [dict(check.metrics) for check in checks(selected(run, strict))][1] == {"AgentGoalAccuracy": "threshold 0.7"}
+
+
+def test_an_attempt_without_the_metric_that_gates_the_others_is_an_error() -> None:
+    made = attempts("a", "pass", "pass")
+    made[1]["steps"][0] |= {"metrics": [], "evaluations": []}
+    assert verdict_on(made).verdict == "error"
 
 
 def test_a_cached_score_counts_like_any_other() -> None:

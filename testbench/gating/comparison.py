@@ -3,8 +3,9 @@
     two Baselines (runs as `testbench.schema.comparison` keeps them) + Policy -> pairs -> tests -> BaselineComparison
 
 The pass rate and every gating metric are asked about, each by a paired one-sided test that takes a scenario for one
-piece of evidence; Holm's correction keeps the chance of any false alarm below alpha. What cannot be compared is never
-taken for unchanged.
+piece of evidence; Hochberg's correction keeps the chance of any false alarm below alpha. What cannot be compared is
+never taken for unchanged: where the runs would be too different had all failed that this run could not judge, there is
+no verdict, so that an outage cannot hide a regression.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from testbench.gating.power import TARGET_DROP, noise_of, power_of
-from testbench.gating.statistics import holm, mcnemar_p_value, sign_flip_p_value
+from testbench.gating.statistics import hochberg, mcnemar_p_value, sign_flip_p_value
 from testbench.schema.checks import Check
 from testbench.schema.comparison import Baseline, differences
 from testbench.schema.regression import RATE, BaselineComparison, ChangedCheck, Method, Power, Tested
+from testbench.schema.summary import JUDGED
 from testbench.schema.verdict import Policy
 
 
@@ -48,9 +50,40 @@ class Both:
         return self.before.judged > 0 and self.now.judged > 0
 
     @property
-    def rates(self) -> Pair:
-        before, now = (check.passed / check.judged for check in (self.before, self.now))
-        return Pair(self.now.cluster, before, now, self.now.weight)
+    def hidden(self) -> bool:
+        """Whether this run could not judge all that the earlier one did."""
+        return self.before.judged > 0 and self.now.judged < len(self.now.attempts)
+
+    @property
+    def moved(self) -> float:
+        """The difference of the pass rates over all attempts that were judged."""
+        return self.now.passed / self.now.judged - self.before.passed / self.before.judged
+
+    def pair(self, name: str, unjudged: float | None = None) -> Pair | None:
+        """The passes, or the scores of a metric; None where a run has none.
+
+        Of as many attempts in both runs: were one left to luck more often, an unchanged agent would too often look
+        worse. `unjudged` is what an attempt of this run counts that could not be judged; without it, it is left out.
+        """
+        before, now = _values(self.before, name), _values(self.now, name, unjudged)
+        number = min(len(before), len(now))
+        if not number:
+            return None
+        return Pair(
+            self.now.cluster, statistics.fmean(before[:number]), statistics.fmean(now[:number]), self.now.weight
+        )
+
+
+def _values(check: Check, name: str, unjudged: float | None = None) -> list[float]:
+    """By attempt: 1 for a pass and 0 for a fail, or the scores of a metric."""
+    found: list[float | None] = []
+    for attempt in check.attempts:
+        missing = unjudged if attempt.verdict == "error" else None
+        if name == RATE:
+            found.append(float(attempt.verdict == "pass") if attempt.verdict in JUDGED else missing)
+        else:
+            found.append(attempt.scores.get(name, missing))
+    return [value for value in found if value is not None]
 
 
 def compare_runs(before: Baseline, now: Baseline, policy: Policy) -> BaselineComparison:
@@ -62,6 +95,8 @@ def compare_runs(before: Baseline, now: Baseline, policy: Policy) -> BaselineCom
     obstacles = (*_no_comparison(before, now, len(judged)), *found.obstacles)
     tests = () if obstacles else _tests(judged, policy)
     regressed = any(test.regressed for test in tests)
+    if tests and not regressed:
+        obstacles = tuple(_hidden(both, policy))
     return BaselineComparison(
         source=before.source,
         experiment_id=before.experiment_id,
@@ -69,11 +104,11 @@ def compare_runs(before: Baseline, now: Baseline, policy: Policy) -> BaselineCom
         regressed=regressed,
         sentence=_sentence(tests, regressed, len(obstacles)),
         obstacles=obstacles,
-        changes=found.changes,
+        changes=(*found.changes, *_other_repetitions(judged)),
         tests=tests,
         power=_power(judged, policy) if tests else None,
-        worse=_changed(pair for pair in judged if pair.rates.difference < 0),
-        better=_changed(pair for pair in judged if pair.rates.difference > 0),
+        worse=_changed(pair for pair in judged if pair.moved < 0),
+        better=_changed(pair for pair in judged if pair.moved > 0),
         unjudged=_changed(pair for pair in both if not pair.judged),
         new=tuple(_one_sided(check, now=check.label) for key, check in new.items() if key not in old),
         gone=tuple(_one_sided(check, before=check.label) for key, check in old.items() if key not in new),
@@ -81,44 +116,66 @@ def compare_runs(before: Baseline, now: Baseline, policy: Policy) -> BaselineCom
 
 
 def _no_comparison(before: Baseline, now: Baseline, judged: int) -> Iterator[str]:
-    if before.began == now.began and before.began != (None, None) and before.checks.keys() == now.checks.keys():
+    if _same_run(before, now):
         yield "The baseline is this very run: a run is never worse than itself."
+    if before.part:
+        yield "The baseline is a shard of a run and not the whole; merge them first."
     if judged == 0:
         yield "No check was judged in both runs."
+
+
+def _same_run(before: Baseline, now: Baseline) -> bool:
+    """Whether the answers are the same ones; without a record of when they were given, the same results are."""
+    if before.began[0] is None and now.began[0] is None:
+        return before.checks == now.checks
+    return before.began[0] == now.began[0] and before.checks.keys() == now.checks.keys()
+
+
+def _hidden(both: Sequence[Both], policy: Policy) -> Iterator[str]:
+    """Whether the agent were worse had all failed that this run could not judge."""
+    unjudged = sum(pair.hidden for pair in both)
+    if unjudged and any(test.regressed for test in _tests(both, policy, unjudged=0.0)):
+        yield f"{unjudged} checks could not be judged now: had they failed, the agent would be worse than the baseline."
+
+
+def _other_repetitions(judged: Sequence[Both]) -> Iterator[str]:
+    before, now = (max((len(check.attempts) for check in checks), default=1) for checks in _sides(judged))
+    if before != now:
+        yield f"The repetitions differ: {before} before, {now} now; the first {min(before, now)} of each are compared."
+
+
+def _sides(pairs: Sequence[Both]) -> tuple[list[Check], list[Check]]:
+    return [pair.before for pair in pairs], [pair.now for pair in pairs]
 
 
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 
-def _tests(judged: Sequence[Both], policy: Policy) -> tuple[Tested, ...]:
-    repeated = any(len(check.attempts) > 1 for pair in judged for check in (pair.before, pair.now))
-    return ask_together(_family(judged), policy, repeated=repeated)
+def _tests(both: Sequence[Both], policy: Policy, unjudged: float | None = None) -> tuple[Tested, ...]:
+    repeated = any(len(check.attempts) > 1 for side in _sides(both) for check in side)
+    return ask_together(_family(both, unjudged), policy, repeated=repeated)
 
 
-def _family(judged: Sequence[Both]) -> dict[str, list[Pair]]:
-    """All that is asked about: the pass rate, then each gating metric by name."""
-    scores: dict[str, list[Pair]] = {}
-    for pair in judged:
-        before, now = pair.before.scores, pair.now.scores
-        for name in before.keys() & now.keys():
-            found = Pair(pair.now.cluster, before[name], now[name], pair.now.weight)
-            scores.setdefault(name, []).append(found)
-    return {RATE: [pair.rates for pair in judged], **dict(sorted(scores.items()))}
+def _family(both: Sequence[Both], unjudged: float | None = None) -> dict[str, list[Pair]]:
+    """All that is asked about: the pass rate, then each gating metric by name. Of weights only their ratios count."""
+    heaviest = max((one.now.weight for one in both), default=1.0)
+    family: dict[str, list[Pair]] = {}
+    for name in (RATE, *sorted({name for one in both for name in one.before.scores})):
+        found = (one.pair(name, unjudged) for one in both)
+        pairs = [pair._replace(weight=pair.weight / heaviest) for pair in found if pair is not None]
+        if pairs:
+            family[name] = pairs
+    return family
 
 
 def ask_together(family: Mapping[str, Sequence[Pair]], policy: Policy, *, repeated: bool = False) -> tuple[Tested, ...]:
-    """Each question tested, and all of them together held to alpha.
-
-    Questions with the same differences are one question: a run with one metric of only 0 and 1 is not asked twice.
-    """
-    questions = _questions(family, policy.tolerance)
-    firsts = [names[0] for names in questions]
-    ways = {name: _p_value(family[name], policy.tolerance, repeated or name != RATE) for name in firsts}
-    adjusted = dict(zip(firsts, holm([ways[name][1] for name in firsts]), strict=True))
-    first = {name: names[0] for names in questions for name in names}
-    return tuple(
-        _tested(name, pairs, ways[first[name]], adjusted[first[name]], policy) for name, pairs in family.items()
-    )
+    """Each question tested, and all of them together held to alpha. The same differences have the same answer."""
+    ways: dict[str, tuple[Method, float]] = {}
+    for same in _questions(family, policy.tolerance):
+        way = _p_value(family[same[0]], policy.tolerance, repeated or same[0] != RATE)
+        ways |= dict.fromkeys(same, way)
+    adjusted = dict(zip(ways, hochberg([p_value for _, p_value in ways.values()]), strict=True))
+    return tuple(_tested(name, pairs, ways[name], adjusted[name], policy) for name, pairs in family.items())
 
 
 def _questions(family: Mapping[str, Sequence[Pair]], tolerance: float) -> list[list[str]]:
@@ -176,13 +233,14 @@ def _mean(pairs: Sequence[Pair], position: int) -> float:
 
 
 def _power(judged: Sequence[Both], policy: Policy) -> Power:
-    """Of the test of the pass rate, at the level that Holm leaves it beside all other questions."""
+    """Of the test of the pass rate, at the level that is surely left to it beside all other questions."""
     family = _family(judged)
     clusters = sorted(_by_cluster(family[RATE]).items())
     differences = {cluster: [pair.difference for pair in pairs] for cluster, pairs in clusters}
-    repetitions = min(len(check.attempts) for pair in judged for check in (pair.before, pair.now))
+    weights = {cluster: pairs[0].weight for cluster, pairs in clusters}
+    repetitions = min(len(check.attempts) for side in _sides(judged) for check in side)
     alpha = policy.alpha / len(_questions(family, policy.tolerance))
-    return power_of(noise_of(differences, repetitions), alpha, max(TARGET_DROP, policy.tolerance))
+    return power_of(noise_of(differences, repetitions, weights), alpha, max(TARGET_DROP, policy.tolerance))
 
 
 # --- in words --------------------------------------------------------------------------------------------------------

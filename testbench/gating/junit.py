@@ -1,7 +1,8 @@
 """The verdicts as JUnit XML, the format that test systems read; written by `gate.py`.
 
 A suite is a scenario, a case is one metric on one step. Names are made of content, so a case is the same case on every
-run. A missed threshold is a `failure`; what could not be judged is an `error`, as for any other test that broke.
+run. A missed threshold is a `failure`; what could not be judged is an `error`, as for any other test that broke. Where
+no case says why the verdict is no pass (an empty run, a shard, a regression), a case of its own says it.
 
 Repetitions of a scenario are one suite, and all results of a metric on a step one case, which ends as the worst of
 them: error before failure before passed. A case that passed sometimes therefore fails, and says how often it passed in
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET  # writes XML, parses none  # nosec B405
 
 from testbench.printable import printable
-from testbench.schema.checks import repetitions_of
+from testbench.schema.checks import Check, check_key, checks
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Evaluation, Metric, Usage
 from testbench.schema.summary import cluster_of, in_quarantine, missing_metrics, status_of, total_usage
+from testbench.schema.verdict import Verdict
 
 INPUT_LENGTH = 60
 """Characters of the user's input that a case's name shows."""
@@ -36,35 +38,63 @@ class Said:
 
 
 WORST = ("error", "failure", "skipped", "")
-LOST = Said("error", "the file does not hold this attempt")
+LOST = Said("error", "the file does not hold this attempt, or more than once")
+RUN = "testbench"
+"""Suite of the case that speaks for the whole run."""
 
 
 @dataclass(frozen=True)
 class Suite:
-    """All attempts at one scenario; `lost` is how many more there should be."""
+    """All attempts at one scenario, and the checks of the run by key: those that the verdict counts."""
 
     attempts: Sequence[EvaluatedScenario]
-    lost: int
+    checks: Mapping[str, Check]
     default_threshold: float
 
     @property
     def name(self) -> str:
-        return printable(self.attempts[0].name)
+        first = self.attempts[0]
+        return printable(f"{first.name} · {first.provider}" if first.provider else first.name)
 
     @property
     def traces(self) -> str | None:
         return " ".join(scenario.trace_id for scenario in self.attempts if scenario.trace_id) or None
 
+    @property
+    def steps(self) -> Mapping[str, list[EvaluatedStep]]:
+        """By key: attempts may have been left out, or hold other steps than the first."""
+        found: dict[str, list[EvaluatedStep]] = {}
+        for scenario in self._once:
+            for position, step in enumerate(scenario.steps):
+                found.setdefault(check_key(scenario, position), []).append(step)
+        return found
 
-def junit_xml(experiment: EvaluatedExperiment, name: str) -> bytes:
-    """The document as UTF-8; well-formed whatever the agent said."""
+    @property
+    def wholes(self) -> list[EvaluatedScenario]:
+        return [scenario for scenario in self._once if scenario.metrics or scenario.evaluations]
+
+    @property
+    def _once(self) -> Sequence[EvaluatedScenario]:
+        """Without what the file holds more than once: which of the two is right, nobody knows."""
+        found = Counter(scenario.repetition for scenario in self.attempts)
+        return [scenario for scenario in self.attempts if found[scenario.repetition] == 1] or self.attempts[:1]
+
+    def lost(self, key: str, found: int) -> list[Said]:
+        """For each attempt that there should be beside the `found` ones."""
+        return [LOST] * (len(self.checks[key].attempts) - found if key in self.checks else 0)
+
+
+def junit_xml(experiment: EvaluatedExperiment, verdict: Verdict, name: str) -> bytes:
+    """The document as UTF-8; well-formed whatever the agent said, and with a fault wherever the verdict is no pass."""
     root = ET.Element("testsuites", name=printable(name))
     groups: dict[str, list[EvaluatedScenario]] = {}
     for number, scenario in enumerate(experiment.scenarios):
         groups.setdefault(cluster_of(scenario) if scenario.id else str(number), []).append(scenario)
-    expected = repetitions_of(experiment)
-    for attempts in groups.values():
-        root.append(_suite(Suite(attempts, max(0, expected - len(attempts)), experiment.default_threshold)))
+    known = {check.key: check for check in checks(experiment)}
+    root.extend(_suite(Suite(attempts, known, experiment.default_threshold)) for attempts in groups.values())
+    if verdict.verdict != "pass" and root.find(".//failure") is None and root.find(".//error") is None:
+        root.append(_run_suite(verdict))
+    _tell_apart(root.iter("testcase"))
     _count(root, root.iter("testcase"))
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
@@ -74,22 +104,43 @@ def _suite(suite: Suite) -> ET.Element:
     first = suite.attempts[0]
     element = ET.Element("testsuite", name=suite.name)
     _properties(element, {"scenario_id": first.id, "provider": first.provider, "trace_id": suite.traces})
-    for steps in zip(*(scenario.steps for scenario in suite.attempts), strict=False):
-        element.extend(_step_cases(suite, steps))
-    element.extend(_metric_cases(suite, suite.attempts, f"whole conversation [{first.id}]"))
+    for key, steps in suite.steps.items():
+        element.extend(_step_cases(suite, steps, suite.lost(key, len(steps))))
+    if wholes := suite.wholes:
+        lost = suite.lost(check_key(first, None), len(wholes))
+        element.extend(_metric_cases(suite, wholes, lost, f"whole conversation [{first.id}]"))
     _count(element, element.iter("testcase"))
     return element
 
 
-def _step_cases(suite: Suite, steps: Sequence[EvaluatedStep]) -> Iterator[ET.Element]:
+def _run_suite(verdict: Verdict) -> ET.Element:
+    element = ET.Element("testsuite", name=RUN)
+    case = ET.SubElement(element, "testcase", classname=RUN, name="verdict", time="0")
+    said = Said("failure" if verdict.verdict == "fail" else "error", verdict.sentence, verdict.verdict)
+    _conclude(case, [said])
+    _count(element, [case])
+    return element
+
+
+def _tell_apart(cases: Iterable[ET.Element]) -> None:
+    """Number the cases that are called the same, as those of a file without ids may be."""
+    seen: Counter[tuple[str | None, str]] = Counter()
+    for case in cases:
+        name = case.get("name", "")
+        seen[case.get("classname"), name] += 1
+        if (number := seen[case.get("classname"), name]) > 1:
+            case.set("name", f"{name} ({number})")
+
+
+def _step_cases(suite: Suite, steps: Sequence[EvaluatedStep], lost: Sequence[Said]) -> Iterator[ET.Element]:
     subject = f"{printable(steps[0].input, INPUT_LENGTH)} [{steps[0].id}]"
     answered = _case(suite, f"answered: {subject}", steps)
-    said = [*map(_answered, steps), *[LOST] * suite.lost]
+    said = [*map(_answered, steps), *lost]
     usage = total_usage(step.usage for step in steps)
     _properties(answered, {"trace_id": suite.traces, **_spent(usage), **_passed(said)})
     _conclude(answered, said, apart=steps[0].quarantine)
     yield answered
-    yield from _metric_cases(suite, steps, subject)
+    yield from _metric_cases(suite, steps, lost, subject)
 
 
 def _answered(step: EvaluatedStep) -> Said:
@@ -99,7 +150,7 @@ def _answered(step: EvaluatedStep) -> Said:
 
 
 def _metric_cases(
-    suite: Suite, owners: Sequence[EvaluatedStep | EvaluatedScenario], subject: str
+    suite: Suite, owners: Sequence[EvaluatedStep | EvaluatedScenario], lost: Sequence[Said], subject: str
 ) -> Iterator[ET.Element]:
     """A case for each metric, in whichever attempt it is; a metric that judges a step twice has two cases."""
     by_name: dict[str, list[tuple[Metric, Evaluation | None]]] = {}
@@ -110,7 +161,7 @@ def _metric_cases(
         metric = results[0][0]
         case = _case(suite, f"{name}: {subject}")
         said = [_said(found, evaluation, suite.default_threshold) for found, evaluation in results]
-        said += [LOST] * (len(owners) - len(results) + suite.lost)
+        said += [*[LOST] * (len(owners) - len(results)), *lost]
         judged = [evaluation for _, evaluation in results if evaluation is not None]
         about = _about(metric, judged, suite.default_threshold)
         _properties(case, {**about, **_passed(said), "trace_id": suite.traces})

@@ -28,7 +28,8 @@ class Noise:
     """How much pass rates differ between two runs of an unchanged agent, from the pairs of the comparison.
 
     `flips` is the share of pairs that fail once and pass the other time in each direction; it applies where every
-    scenario is one pair that ran once. Otherwise `error` is the standard error of the mean difference.
+    scenario is one pair that ran once. Otherwise `error` is the standard error of the mean difference. `left` is the
+    part of the evidence that unequal weights of the scenarios leave.
     """
 
     pairs: int
@@ -36,20 +37,37 @@ class Noise:
     repetitions: int
     flips: float
     error: float | None
+    left: float = 1.0
+
+    @property
+    def attempts(self) -> float:
+        return self.pairs * self.repetitions * self.left
+
+    @property
+    def evidence(self) -> float:
+        """How many scenarios of equal weight would say as much."""
+        return self.scenarios * self.left
 
 
-def noise_of(differences: Mapping[str, Sequence[float]], repetitions: int) -> Noise:
-    """From the differences of pass rates (after minus before) by scenario.
+def noise_of(
+    differences: Mapping[str, Sequence[float]], repetitions: int, weights: Mapping[str, float] | None = None
+) -> Noise:
+    """From the differences of pass rates (after minus before) by scenario, and the weights of the scenarios.
 
-    What got better is taken for noise, and as much noise is expected downwards: a real drop does not hide it.
+    What got better is taken for noise, and as much noise is expected downwards: a real drop does not hide it. With
+    unequal weights as much evidence is left as in the effective number of scenarios (Kish, Survey Sampling, 1965).
     """
-    sums = np.array([math.fsum(group) for group in differences.values()])
-    sizes = np.array([len(group) for group in differences.values()])
-    pairs, scenarios = int(sizes.sum()), len(sums)
-    single = repetitions == 1 and pairs == scenarios
+    counts = np.array([len(group) for group in differences.values()])
+    each = np.array([1.0 if weights is None else weights[scenario] for scenario in differences])
+    sums = each * [math.fsum(group) for group in differences.values()]
+    sizes = each * counts
+    pairs, scenarios = int(counts.sum()), len(sums)
+    equal = len(set(each)) == 1
+    single = repetitions == 1 and pairs == scenarios and equal
     flips = float((sums > 0).mean()) if single and scenarios else 0.0
     error = None if single or scenarios < 2 else _standard_error(sums, sizes)
-    return Noise(pairs, scenarios, repetitions, min(flips, 0.5), error)
+    left = 1.0 if equal else float(each.sum() ** 2 / np.square(each).sum()) / scenarios
+    return Noise(pairs, scenarios, repetitions, min(flips, 0.5), error, left)
 
 
 def _standard_error(sums: np.ndarray, sizes: np.ndarray) -> float:
@@ -145,11 +163,11 @@ def power_of(noise: Noise, alpha: float, target: float = TARGET_DROP) -> Power:
 def _visible(noise: Noise, alpha: float) -> float | None:
     if noise.error is None:
         return smallest_drop(noise.scenarios, alpha, noise.flips)
-    if noise.scenarios < _needed(alpha):
+    if noise.evidence < _needed(alpha):
         return None
     # the drop d with d = z * sqrt(error**2 + d / attempts): see _error
     factor = _factor(alpha) ** 2
-    own = factor / (noise.pairs * noise.repetitions)
+    own = factor / noise.attempts
     drop = (own + math.sqrt(own * own + 4 * factor * noise.error**2)) / 2
     return drop if drop < 1 else None
 
@@ -162,7 +180,8 @@ def _enough(noise: Noise, alpha: float, target: float) -> tuple[int | None, int 
     times = (_factor(alpha) * _error(noise, target) / target) ** 2
     single = noise.error is None
     steps = pairs_for_drop(target, alpha, noise.flips) if single else math.ceil(noise.pairs * times)
-    repetitions = math.ceil(noise.repetitions * times) if noise.scenarios >= _needed(alpha) else None
+    enough = noise.evidence >= _needed(alpha)
+    repetitions = math.ceil(noise.repetitions * times) if enough else None
     return steps, repetitions
 
 
@@ -171,9 +190,8 @@ def _error(noise: Noise, drop: float) -> float:
 
     Where the later run fails more often, it is also left to luck more often: by at most `drop` for each attempt.
     """
-    attempts = noise.pairs * noise.repetitions
     luck = 2 * noise.flips / noise.pairs if noise.error is None else noise.error**2
-    return math.sqrt(luck + drop / attempts)
+    return math.sqrt(luck + drop / noise.attempts)
 
 
 def _factor(alpha: float) -> float:

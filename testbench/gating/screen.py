@@ -10,7 +10,7 @@ from testbench.schema.regression import BaselineComparison, ChangedCheck
 from testbench.schema.verdict import Repeats, TagVerdict, Verdict
 
 SHOWN = 10
-"""Steps of one kind that are listed; verdict.json has all."""
+"""Steps of one kind, or tags, that are listed; verdict.json has all."""
 LINE = 160
 """Characters of a line."""
 
@@ -21,7 +21,8 @@ def lines(verdict: Verdict) -> Iterator[str]:
     if verdict.interval is not None and verdict.pass_rate is not None:
         low, high = percent(verdict.interval.low), percent(verdict.interval.high)
         yield f"  pass rate {percent(verdict.pass_rate)} of what was judged, 95% interval {low} to {high}"
-    yield from map(_tag, verdict.tags)
+    yield from map(_tag, verdict.tags[:SHOWN])
+    yield from _more(len(verdict.tags))
     if verdict.repeats is not None:
         yield from _repeats(verdict.repeats)
     if verdict.baseline is not None:

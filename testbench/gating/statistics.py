@@ -19,7 +19,7 @@ RESAMPLES = 9_999
 FEW = 13
 """Scenarios up to which all patterns are tried."""
 MANY = 500
-"""Scenarios from which on the sum of random signs is normal for all that matters here."""
+"""Scenarios with the largest differences whose signs are drawn; the sum of all others is then as good as normal."""
 
 
 def mcnemar_p_value(worse: int, better: int) -> float:
@@ -37,19 +37,29 @@ def sign_flip_p_value(differences: Mapping[str, Sequence[float]], tolerance: flo
     `differences` are after minus before, by scenario; a mean that is at most `tolerance` lower raises no alarm. The
     permutation test of Fisher (The Design of Experiments, 1935, section 21), over all sign patterns where there are
     few; else over `RESAMPLES` of them from a fixed seed, the observed one counted too (Phipson & Smyth, Statistical
-    Applications in Genetics and Molecular Biology 9, 2010); and for very many by the normal limit of the same sum. On
-    differences of -1, 0 and 1, one for each scenario, it is McNemar's test.
+    Applications in Genetics and Molecular Biology 9, 2010). On differences of -1, 0 and 1, one for each scenario, it is
+    McNemar's test.
+
+    A pattern is as low where the scenarios whose sign it turns sum to 0 or more, and a scenario has the same sign in
+    it whatever its difference is: a lower difference never makes the value larger.
     """
-    sums = np.array([math.fsum(value + tolerance for value in group) for group in differences.values()])
-    sums = np.sort(sums[sums != 0])  # zero has no sign, and the order of the scenarios changes nothing
-    if sums.size == 0:
+    sums = np.array([math.fsum(value + tolerance for value in group) for _, group in sorted(differences.items())])
+    changed = sums[sums != 0]
+    if changed.size == 0:
         return 1.0
-    if sums.size > MANY:
-        return float(stats.norm.cdf(sums.sum() / np.sqrt(np.square(sums).sum())))
-    everything = sums.size <= FEW
-    sampled = _signs(sums.size) @ sums
-    as_low = int((sampled <= sums.sum() + 1e-9 * np.abs(sums).sum()).sum())
-    return as_low / len(sampled) if everything else (as_low + 1) / (len(sampled) + 1)
+    if changed.size <= FEW:
+        return float(_as_low(changed).mean())
+    by_size = sums[np.argsort(-np.abs(sums), kind="stable")] if sums.size > MANY else sums
+    as_low = _as_low(by_size[:MANY], float(np.sqrt(np.square(by_size[MANY:]).sum())))
+    return float((as_low.sum() + 1) / (as_low.size + 1))
+
+
+def _as_low(sums: np.ndarray, spread: float = 0.0) -> np.ndarray:
+    """For each sign pattern the chance of a sum as low, where `spread` is the deviation of what it leaves to chance."""
+    above = _signs(sums.size) @ sums - sums.sum()
+    if spread:
+        return np.asarray(stats.norm.cdf(-above / spread))
+    return np.asarray(above <= 1e-9 * np.abs(sums).sum(), dtype=float)
 
 
 @lru_cache(maxsize=8)
@@ -62,12 +72,17 @@ def _signs(number: int) -> np.ndarray:
     return 2.0 * patterns - 1.0
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for asking several questions at once (Holm, Scandinavian Journal of Statistics 6, 1979)."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+def hochberg(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for asking several questions at once (Hochberg, Biometrika 75, 1988).
+
+    Questions that all have the same answer are adjusted by nothing: a run with one metric of only 0 and 1 is not asked
+    twice. It holds for questions that are independent or rise and fall together, as scores of the same answers do
+    (Sarkar, Annals of Statistics 26, 1998).
+    """
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index], reverse=True)
     adjusted = [1.0] * len(p_values)
-    highest = 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = highest
+    lowest = 1.0
+    for rank, index in enumerate(order, start=1):
+        lowest = min(lowest, rank * p_values[index])
+        adjusted[index] = lowest
     return adjusted

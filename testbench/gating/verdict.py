@@ -8,6 +8,7 @@ score that goes missing, can never turn a run into a better one. A baseline can 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -16,7 +17,7 @@ from testbench.errors import ExitCode
 from testbench.gating.reasons import reasons
 from testbench.gating.repeats import repeats
 from testbench.schema.checks import Check, checks
-from testbench.schema.comparison import Baseline, remember
+from testbench.schema.comparison import Baseline, part_of_a_run, remember
 from testbench.schema.intervals import Outcome, rate_interval
 from testbench.schema.models import EvaluatedExperiment
 from testbench.schema.regression import BaselineComparison
@@ -29,6 +30,7 @@ EXIT_CODES: dict[VerdictWord, ExitCode] = {
     "error": ExitCode.NOT_DONE,
     "nothing": ExitCode.NOTHING_TO_DO,
 }
+SHARD = re.compile(r"[0-9]{1,6}/[0-9]{1,6}")
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,9 @@ def reach_verdict(experiment: EvaluatedExperiment, policy: Policy, baseline: Bas
     comparison = _against(baseline, experiment, policy) if baseline else None
     word = _with_baseline(_decide(counted, policy), comparison)
     sentence = _sentence(word, counted, policy, comparison)
-    if word != "nothing" and (part := _part_of_a_run(experiment)):
-        word, sentence = "error", f"NO VERDICT: this is shard {part} of a run and not the whole; merge them first."
+    if word != "nothing" and (part := part_of_a_run(experiment)) is not None:
+        named = f"shard {part}" if SHARD.fullmatch(part) else "a shard"
+        word, sentence = "error", f"NO VERDICT: this is {named} of a run and not the whole; merge them first."
     return Verdict(
         verdict=word,
         exit_code=int(EXIT_CODES[word]),
@@ -79,11 +82,6 @@ def reach_verdict(experiment: EvaluatedExperiment, policy: Policy, baseline: Bas
         repeats=repeats(counted),
         baseline=comparison,
     )
-
-
-def _part_of_a_run(experiment: EvaluatedExperiment) -> str | None:
-    shard = experiment.run.shard if experiment.run else None
-    return None if shard in (None, "1/1") else shard
 
 
 def _against(baseline: Baseline, experiment: EvaluatedExperiment, policy: Policy) -> BaselineComparison:
@@ -198,7 +196,7 @@ def _why_none(counted: Sequence[Check], policy: Policy, unjudged: str) -> str:
 def _passed(counted: Sequence[Check], noun: str) -> str:
     tally, masses = _tally(counted), _masses(counted)
     weighted = len({check.weight for check in counted}) > 1
-    by_weight = f", {percent(float(masses.passed / masses.total))} by weight," if weighted else ""
+    by_weight = f", {percent(masses.passed / masses.total)} by weight," if weighted else ""
     return f"{tally.passed} of {tally.total} {noun}{by_weight}"
 
 
@@ -210,9 +208,9 @@ def _noun(counted: Sequence[Check]) -> str:
     return f"attempts at {len(gated)} {noun}" if repeated else noun
 
 
-def percent(proportion: float) -> str:
+def percent(proportion: float | Fraction) -> str:
     """A proportion as a percentage, e.g. `97.5%`; what is not quite all never reads as 100%, nor what is as 0%."""
-    shown = f"{proportion:.1%}"
+    shown = f"{float(proportion):.1%}"
     if (shown == "100.0%" and proportion < 1) or (shown == "0.0%" and proportion > 0):
         shown = f"{'>99.9%' if proportion > 0.5 else '<0.1%'}"
     return shown.replace(".0%", "%")

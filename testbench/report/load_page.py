@@ -11,11 +11,11 @@ from dataclasses import asdict
 from testbench.report.chartjs import chart_js
 from testbench.report.compact_json import encode
 from testbench.report.load_view import LoadView
-from testbench.report.render import bundle, inline, percent, policy, sheet, templates
+from testbench.report.render import bundle, inline, policy, sheet, templates
 
 SCRIPTS = ("dom.js", "load.js")
 STYLES = ("base.css", "summary.css", "load.css", "print.css")
-HEADLINES = {"pass": "All limits were kept", "fail": "A limit was missed", "error": "No verdict on these numbers"}
+HEADLINES = {"pass": "PASS: all limits were kept", "fail": "FAIL: a limit was missed", "error": "NO VERDICT"}
 
 
 def load_page(view: LoadView) -> bytes:
@@ -27,7 +27,7 @@ def load_page(view: LoadView) -> bytes:
     scripts = [inline(chart_js()), inline(bundle(SCRIPTS))]
     style = inline(sheet(STYLES))
     environment = templates()
-    environment.filters.update(milliseconds=milliseconds, rate=rate, share=share)
+    environment.filters.update(milliseconds=milliseconds, rate=rate)
     html = environment.get_template("load.html.j2").render(
         view=view,
         headline=HEADLINES[view.verdict],
@@ -56,8 +56,3 @@ def milliseconds(value: float) -> str:
 def rate(value: float) -> str:
     """Turns a second, e.g. `500`, `12.5`."""
     return f"{value:,.1f}".removesuffix(".0")
-
-
-def share(value: float) -> str:
-    """A proportion as a percentage; what is not quite none never reads as 0 %."""
-    return "< 0.1\u202f%" if 0 < value < 0.0005 else percent(value)

@@ -15,7 +15,7 @@ from typing import Final
 
 from testbench.schema.checks import gating_scores
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario
-from testbench.schema.summary import CheckVerdict, scenario_verdict, step_verdict, total_usage
+from testbench.schema.summary import CheckVerdict, in_quarantine, scenario_verdict, step_verdict, total_usage
 
 WORST_FIRST: Final[tuple[CheckVerdict, ...]] = ("error", "fail", "pass")
 MOST_ROWS: Final = 200
@@ -88,8 +88,8 @@ def matrix_of(experiment: EvaluatedExperiment) -> Matrix | None:
 
 def conversation_verdict(scenario: EvaluatedScenario) -> CheckVerdict:
     """The worst of all steps that count and of the conversation as a whole."""
-    found = {step_verdict(step) for step in scenario.steps if not step.quarantine} | {scenario_verdict(scenario)}
-    return _worst(found)
+    found = [step_verdict(step) for step in scenario.steps if not step.quarantine]
+    return _worst(found if in_quarantine(scenario) else [*found, scenario_verdict(scenario)])
 
 
 def _cell(conversations: Sequence[EvaluatedScenario]) -> MatrixCell:
@@ -109,7 +109,7 @@ def _total(system: str, conversations: Sequence[EvaluatedScenario]) -> MatrixTot
 
 
 def _mean_score(conversations: Iterable[EvaluatedScenario]) -> float | None:
-    scores = [score for one in conversations for score in gating_scores(one).values()]
+    scores = [score for one in conversations if not in_quarantine(one) for score in gating_scores(one).values()]
     steps = [step for one in conversations for step in one.steps if not step.quarantine]
     scores += [score for step in steps for score in gating_scores(step).values()]
     return statistics.fmean(scores) if scores else None

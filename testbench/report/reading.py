@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -34,15 +31,3 @@ def read_verdict(path: Path, experiment: EvaluatedExperiment) -> Verdict:
     if verdict.experiment_id != experiment.id:
         raise InputError(f"{path}: is about the experiment {verdict.experiment_id!r}, not {experiment.id!r}", hint=hint)
     return verdict
-
-
-@contextmanager
-def no_cycle_collection() -> Iterator[None]:
-    """Python's search for reference cycles is off inside: the models have none, and it would go through all of them."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()

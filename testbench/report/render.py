@@ -134,9 +134,9 @@ def score(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """A proportion as a percentage, e.g. `97.5 %`; what is not quite all never reads as 100 %."""
+    """A proportion as a percentage, e.g. `97.5 %`; what is not quite all never reads as 100 %, nor what is as 0 %."""
     shown = f"{value:.1%}"
-    shown = "99.9%" if shown == "100.0%" and value < 1 else shown
+    shown = "99.9%" if shown == "100.0%" and value < 1 else "< 0.1%" if shown == "0.0%" and value > 0 else shown
     return shown.replace(".0%", "%").replace("%", "\u202f%")
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from testbench.schema.intervals import Interval, mean_interval
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep
-from testbench.schema.summary import MetricSummary, missing_metrics
+from testbench.schema.summary import MetricSummary
 
 BINS = 10
 
@@ -54,14 +54,8 @@ class MetricView:
 
 def metric_views(experiment: EvaluatedExperiment, summaries: Sequence[MetricSummary]) -> tuple[MetricView, ...]:
     """One view per metric; a metric of which the file holds no evaluation at all comes last, all of it in error."""
-    missing = Counter(metric.metric_name for owner in _owners(experiment) for metric in missing_metrics(owner))
     thresholds = _thresholds(experiment)
-    known = {summary.name: summary for summary in summaries}
-    gating = {metric.metric_name for owner in _owners(experiment) for metric in owner.metrics if metric.gating}
-    return tuple(
-        _view(name, known.get(name), missing[name], thresholds.get(name, ()), name in gating)
-        for name in dict.fromkeys([*known, *missing])
-    )
+    return tuple(_view(summary, thresholds.get(summary.name, ())) for summary in summaries)
 
 
 def spread(scores: Sequence[float], clusters: Sequence[str] | None = None) -> Spread | None:
@@ -86,18 +80,14 @@ def histogram(scores: Sequence[float]) -> tuple[int, ...]:
     return tuple(found[bin] for bin in range(BINS))
 
 
-def _view(
-    name: str, summary: MetricSummary | None, missing: int, thresholds: tuple[float, ...], gating: bool
-) -> MetricView:
-    if summary is None:
-        return MetricView(name, gating, thresholds, passed=0, failed=0, errors=missing, skipped=0, spread=None)
+def _view(summary: MetricSummary, thresholds: tuple[float, ...]) -> MetricView:
     return MetricView(
-        name=name,
-        gating=summary.gating or gating,
+        name=summary.name,
+        gating=summary.gating,
         thresholds=thresholds,
         passed=summary.counts.passed,
         failed=summary.counts.failed,
-        errors=summary.counts.errors + missing,
+        errors=summary.counts.errors,
         skipped=summary.counts.skipped,
         spread=spread(summary.scores, summary.clusters),
     )

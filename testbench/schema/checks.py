@@ -3,7 +3,8 @@
     EvaluatedExperiment -> Check, each with one Attempt per repetition
 
 Read by `testbench.gating` and by `testbench.schema.comparison`. A repetition that other scenarios have and this one has
-not is an attempt in error, and so is one that the file holds twice: neither may look like a pass.
+not is an attempt in error, and so is one that the file holds twice, or that nothing gates while something gates the
+others: none of them may look like a pass.
 """
 
 from __future__ import annotations
@@ -134,8 +135,9 @@ def _due(scenario: EvaluatedScenario, repetitions: int, held: Mapping[str, set[i
 
 
 def repetitions_of(experiment: EvaluatedExperiment) -> int:
-    """How often each scenario was to be run."""
-    return max((scenario.repetition for scenario in experiment.scenarios), default=1)
+    """How often each scenario was to be run: as the run's record says, or as the file shows if that is more."""
+    asked = experiment.run.repeats if experiment.run else 1
+    return max([asked, *(scenario.repetition for scenario in experiment.scenarios)])
 
 
 def check_key(scenario: EvaluatedScenario, position: int | None) -> str:
@@ -176,7 +178,9 @@ def _check(key: str, seen: list[_Seen], due: Collection[int], default_threshold:
     found = Counter(one.attempt.repetition for one in seen)
     wanted = any(one.attempt.verdict != "unjudged" for one in seen)
     attempts = [
-        Attempt(one.attempt.repetition, "error", {}) if found[one.attempt.repetition] > 1 and wanted else one.attempt
+        Attempt(one.attempt.repetition, "error", {})
+        if wanted and (found[one.attempt.repetition] > 1 or one.attempt.verdict == "unjudged")
+        else one.attempt
         for one in seen
     ]
     lost: CheckVerdict = "error" if wanted else "unjudged"

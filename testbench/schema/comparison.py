@@ -27,7 +27,10 @@ Scores = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Baseline:
-    """A run reduced to what can be compared. `judges` are the models that decided over a gating metric."""
+    """A run reduced to what can be compared. `judges` are the models that decided over a gating metric.
+
+    `part` says that it is a shard of a run.
+    """
 
     experiment_id: str
     judge_model: str | None
@@ -36,6 +39,7 @@ class Baseline:
     began: tuple[datetime | None, datetime | None]
     checks: Mapping[str, Check]
     source: str = ""
+    part: bool = False
 
     @property
     def counted(self) -> dict[str, Check]:
@@ -107,7 +111,14 @@ def remember(experiment: EvaluatedExperiment, source: str = "") -> Baseline:
         began=(run.started_at if run else None, evaluation.started_at if evaluation else None),
         checks={check.key: check for check in checks(experiment)},
         source=source,
+        part=part_of_a_run(experiment) is not None,
     )
+
+
+def part_of_a_run(experiment: EvaluatedExperiment) -> str | None:
+    """Which shard of a run it is, e.g. `2/4`; None where it is the whole."""
+    shard = experiment.run.shard if experiment.run else None
+    return None if shard in (None, "1/1") else shard
 
 
 def judge_of(experiment: EvaluatedExperiment) -> str | None:

@@ -46,6 +46,8 @@ def rate_interval(outcomes: Sequence[Outcome]) -> Interval | None:
     """
     if not outcomes:
         return None
+    heaviest = max(outcome.weight for outcome in outcomes)  # only ratios count, and squares of extremes are no numbers
+    outcomes = [outcome._replace(weight=outcome.weight / heaviest) for outcome in outcomes]
     rate = _weighted_mean(outcomes)
     if len({outcome.cluster for outcome in outcomes}) == len(outcomes) and len({one.weight for one in outcomes}) == 1:
         return wilson(rate, len(outcomes))

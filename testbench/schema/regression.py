@@ -34,7 +34,7 @@ class Tested(Model):
     now: Score
     method: Method
     p_value: Probability
-    adjusted_p_value: Probability = Field(description="After Holm, for asking about several metrics at once.")
+    adjusted_p_value: Probability = Field(description="After Hochberg, for asking about several metrics at once.")
     regressed: bool
 
     @property

@@ -10,7 +10,7 @@ import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from testbench.schema.models import (
@@ -77,6 +77,7 @@ class Counts:
 class MetricSummary:
     """One metric over all steps: `scores` holds only what was judged, so n is `len(scores)` of `counts.total`.
 
+    An evaluation that was asked for and that the file does not hold is an error.
     `clusters` names for each score the scenario that it comes from: scores of one scenario are not independent.
     """
 
@@ -122,7 +123,7 @@ def summarize(experiment: EvaluatedExperiment) -> Summary:
         conversations=_count_checks(scenario_verdict(one) for one in scenarios if not in_quarantine(one)),
         quarantined=_count_checks(apart),
         evaluations=count(item.status for item in found),
-        metrics=tuple(_summarize_metric(name, items) for name, items in _by_metric(found).items()),
+        metrics=_summarize_metrics(experiment, found),
         agent_usage=total_usage(step.usage for step in steps),
         judge_usage=total_usage(item.evaluation.result.usage for item in found),
     )
@@ -213,22 +214,29 @@ def total_usage(usages: Iterable[Usage | None]) -> Usage:
     )
 
 
-def _by_metric(found: Iterable[Evaluated]) -> dict[str, list[Evaluated]]:
+def _summarize_metrics(experiment: EvaluatedExperiment, found: Iterable[Evaluated]) -> tuple[MetricSummary, ...]:
     groups: dict[str, list[Evaluated]] = {}
     for item in found:
         groups.setdefault(item.evaluation.metric.metric_name, []).append(item)
-    return groups
+    missing: dict[str, list[Metric]] = {}
+    for scenario in experiment.scenarios:
+        owners: tuple[EvaluatedStep | EvaluatedScenario, ...] = (*scenario.steps, scenario)
+        for metric in (lost for owner in owners if not in_quarantine(owner) for lost in missing_metrics(owner)):
+            missing.setdefault(metric.metric_name, []).append(metric)
+    names = dict.fromkeys([*groups, *missing])
+    return tuple(_summarize_metric(name, groups.get(name, []), missing.get(name, [])) for name in names)
 
 
-def _summarize_metric(name: str, items: list[Evaluated]) -> MetricSummary:
+def _summarize_metric(name: str, items: Sequence[Evaluated], missing: Sequence[Metric]) -> MetricSummary:
     counted = [(item, item.status) for item in items if not item.quarantined]
     judged = [(item.scenario, item.evaluation.result.score) for item, status in counted if status in JUDGED]
+    found = count(status for _, status in counted)
     scored = [(cluster_of(scenario), score) for scenario, score in judged if score is not None]
     return MetricSummary(
         name=name,
-        counts=count(status for _, status in counted),
+        counts=replace(found, errors=found.errors + len(missing)),
         scores=tuple(score for _, score in scored),
-        gating=any(item.evaluation.metric.gating for item in items),
+        gating=any(metric.gating for metric in (*(item.evaluation.metric for item in items), *missing)),
         clusters=tuple(cluster for cluster, _ in scored),
     )
 
