@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import os
 import stat
@@ -15,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.arena import bundle as limits
+from testbench.arena import bundle_archive
 from testbench.arena.bundle import Bundle, bundle_of_config_map, load_bundle, resolve, safe_path
+from testbench.arena.path_patterns import matches
 from testbench.arena.resources import ConfigMap
 from testbench.errors import InputError, StoreError
 
@@ -189,6 +192,7 @@ def test_a_path_that_leads_outside_is_refused_in_any_archive(tmp_path: Path, nam
         member("l.yaml", tarfile.LNKTYPE, "config.arena.yaml"),
         member("l.yaml", tarfile.CHRTYPE),
         member("l.yaml", tarfile.FIFOTYPE),
+        member("l.yaml", tarfile.GNUTYPE_SPARSE),
         member(".hidden", tarfile.SYMTYPE, "/etc"),
     ],
     ids=lambda info: f"{info.name}-{info.type!r}",
@@ -227,6 +231,13 @@ def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             load_bundle(path)
 
 
+def test_a_folder_without_end_is_not_walked(tmp_path: Path) -> None:
+    deep = "/".join("d" * limits.MAX_DEPTH)
+    assert len(load_bundle(folder(tmp_path, {f"{deep}/a.yaml": b"x"})).files) == 1
+    with pytest.raises(InputError, match="too large"):
+        load_bundle(folder(tmp_path, {f"{deep}/d/a.yaml": b"x"}))
+
+
 def test_a_large_file_in_a_folder_is_not_read_whole(tmp_path: Path) -> None:
     with (folder(tmp_path) / "big.json").open("wb") as file:
         file.truncate(1 << 34)
@@ -254,6 +265,67 @@ def test_a_cut_archive_is_bad_input(tmp_path: Path) -> None:
     (tmp_path / "b.tar.gz").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(InputError, match="cannot be read as an archive"):
         load_bundle(tmp_path / "b.tar.gz")
+
+
+@pytest.mark.parametrize("name", ["b.tar", "b.tar.gz"])
+def test_a_tar_that_ends_too_early_is_not_a_smaller_bundle(tmp_path: Path, name: str) -> None:
+    """Scenarios that are lost on the way would never fail."""
+    files = {f"{number}.yaml": b"x" * 100 for number in range(4)}
+    whole = tar(tmp_path / "whole.tar", files).read_bytes()
+    third = 2 * 1024
+    damaged = bytearray(whole)
+    damaged[third] ^= 0xFF
+    for content in (whole[:third], bytes(damaged), whole[:third] + bytes(512) + whole[third:]):
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+        with pytest.raises(InputError, match="is cut or damaged"):
+            load_bundle(tmp_path / name)
+    (tmp_path / name).write_bytes(gzip.compress(whole) if name.endswith(".gz") else whole)
+    assert len(load_bundle(tmp_path / name).files) == 4
+
+
+def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:
+    content = bytearray(packed(tmp_path / "b.zip", {"a.yaml": b"x"}).read_bytes())
+    content[6] |= 1  # of the member itself
+    content[content.index(b"PK\1\2") + 8] |= 1  # and in the directory
+    (tmp_path / "b.zip").write_bytes(content)
+    with pytest.raises(InputError, match="is encrypted"):
+        load_bundle(tmp_path / "b.zip")
+
+
+def test_a_zip_whose_directory_is_too_large_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bundle_archive, "_ZIP_DIRECTORY_BYTES", 200)
+    few = packed(tmp_path / "few.zip", {"a.yaml": b"x"})
+    many = packed(tmp_path / "many.zip", {f"{number}.yaml": b"x" for number in range(10)})
+    assert len(load_bundle(few).files) == 1
+    monkeypatch.setattr(zipfile, "ZipFile", None)
+    with pytest.raises(InputError, match=r"too large at 'many\.zip'"):
+        load_bundle(many)
+
+
+def test_a_name_that_is_no_text_is_bad_input(tmp_path: Path) -> None:
+    content = packed(tmp_path / "b.zip", {"é.yaml": b"x"}).read_bytes()
+    (tmp_path / "b.zip").write_bytes(content.replace("é".encode(), b"\xc3\xc3"))
+    with pytest.raises(InputError, match="cannot be read as an archive"):
+        load_bundle(tmp_path / "b.zip")
+
+
+def test_binary_data_that_is_no_base64_is_bad_input() -> None:
+    for text in ("!", "é"):
+        given = ConfigMap.model_validate({"metadata": {"name": "m"}, "binaryData": {"b.yaml": text}})
+        with pytest.raises(InputError, match="is no base64"):
+            bundle_of_config_map(given)
+
+
+def test_a_name_is_the_same_however_its_accents_are_written(tmp_path: Path) -> None:
+    """A checkout on a Mac, or an archive made there, may have them as characters of their own."""
+    composed, decomposed = "caf\u00e9.yaml", "cafe\u0301.yaml"
+    one = load_bundle(folder(tmp_path / "one", {composed: b"x"}))
+    other = load_bundle(tar(tmp_path / "other.tar.gz", {decomposed: b"x"}))
+    assert one.revision == other.revision
+    assert resolve("config.arena.yaml", decomposed, one) == composed
+    assert matches(composed, decomposed.replace("caf", "*"))
+    with pytest.raises(InputError, match="is there twice"):
+        load_bundle(tar(tmp_path / "both.tar", {composed: b"x", decomposed: b"x"}))
 
 
 def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:

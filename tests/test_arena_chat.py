@@ -160,6 +160,18 @@ async def test_tokens_that_nobody_counted_are_unknown(chat: ScriptedChat, client
 
 
 @pytest.mark.parametrize("stream", [True, False])
+async def test_an_answer_that_the_gateway_broke_off_is_asked_for_again(
+    chat: ScriptedChat, client_of: Open, stream: bool
+) -> None:
+    chat.says(Says("half an ans", finish_reason="error"), "a whole answer")
+    client, conversation = client_of(stream=stream), Conversation()
+    error = await fails(client, conversation)
+    assert (error.kind, error.retryable) == ("failed", True)
+    reply = await client.send_step("hi", conversation)
+    assert reply.turns[-1].content == "a whole answer"
+
+
+@pytest.mark.parametrize("stream", [True, False])
 @pytest.mark.parametrize(
     ("says", "kind"),
     [

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 from testbench.arena import crd
 from testbench.arena.documents import load_documents, validated
 from testbench.arena.job_status import JobStatus
-from testbench.arena.manifest import API_VERSION, EXACTLY_ONE_ENTRY, ArenaJob
+from testbench.arena.manifest import EXACTLY_ONE_ENTRY, ArenaJob
+from testbench.arena.manifest_model import API_VERSION, GROUP
 
 BASE = Path(__file__).parents[1] / "deploy" / "base" / "arena"
 SAMPLES = sorted((BASE / "samples").glob("*.yaml"))
@@ -56,6 +57,8 @@ def closed(schema: dict[str, Any]) -> dict[str, Any]:
         out["additionalProperties"] = closed(out["additionalProperties"])
     if "items" in out:
         out["items"] = closed(out["items"])
+    if out.get("x-kubernetes-int-or-string"):
+        out["type"] = ["integer", "string"]
     return out
 
 
@@ -108,10 +111,52 @@ def keys(**optional: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]
 NAMES = some("a", "my-source", "a.b", "x" * 253, "", "A", "-a", "a_b", "x" * 254, 5, None, "a\n")
 COUNTS = some(1, 3, 2_147_483_647, 0, -1, 2_147_483_648, "3", True, 2.0, 2.5, None)
 DURATIONS = some("30s", "5m", "1h30m", "300s", "0.1s0.2s", "0.3s", "0s", "1ms", "", "5", "5 m", "99999h", "1e3s", 5)
-TEXTS = some("", "evals/", "x" * 900, "x" * 901, 7, None)
+TEXTS = some("", "evals/", "../x", "x" * 900, "x" * 901, 7, None)
 REFS = keys(name=NAMES)
 PROVIDER_REFS = keys(name=NAMES, namespace=NAMES)
 ENTRIES = keys(providerRef=PROVIDER_REFS | st.none(), agentRef=REFS, other=st.none())
+GROUPS = st.lists(ENTRIES, max_size=2) | st.dictionaries(some("openai-gpt", "Jury_1"), ENTRIES, max_size=2)
+LABELS = st.dictionaries(
+    some("team", "example.com/team", "job-name", f"{GROUP}/x"), some("qa", "", "q a", 1), max_size=1
+)
+OVERRIDES = keys(
+    labels=LABELS,
+    annotations=LABELS,
+    nodeSelector=LABELS,
+    tolerations=st.lists(
+        keys(
+            key=some("gpu", ""),
+            operator=some("Exists", "Equal", "Lt"),
+            value=some("yes", "a b"),
+            effect=some("NoExecute", "NoSchedule", "Never"),
+            tolerationSeconds=some(0, 5, -1),
+        ),
+        max_size=1,
+    ),
+    affinity=keys(nodeAffinity=some({"any": ["thing"]}, [], None), nodeAfinity=some({})),
+    topologySpreadConstraints=st.lists(some({"maxSkew": 1}, "x"), max_size=1),
+    priorityClassName=some("low", "system-node-critical", "A"),
+    imagePullSecrets=st.lists(REFS, max_size=1),
+    resources=keys(
+        requests=st.dictionaries(some("cpu"), some(1, "250m", "1.5Gi", "lots", 0.5, True, "1\n")), claims=some([])
+    ),
+    extraEnv=st.lists(
+        keys(
+            name=some(
+                "TESTBENCH_LOG_FORMAT",
+                "OTEL_RESOURCE_ATTRIBUTES",
+                "PYTHONPATH",
+                "TESTBENCH_LOG_LEVEL\n",
+                "TESTBENCH_ARENA_WORK_CONCURRENCY",
+                "TESTBENCH_ARENA_WORK_OUTPUT",
+            ),
+            value=some("json", "", "$(OPENAI_API_KEY)", 1),
+            valueFrom=some({}),
+        ),
+        max_size=1,
+    ),
+    serviceAccountName=some("admin"),
+)
 THRESHOLDS = keys(
     metric=some("latency_p95", "error_rate", "ttft_avg", "speed"),
     operator=some("<", ">=", "=="),
@@ -133,8 +178,8 @@ SPECS = keys(
         budgetCurrency=some("USD", "EUR"),
     ),
     dataGen=keys(count=COUNTS, format=some("json", "jsonl", "csv", "xml")),
-    workers=keys(replicas=COUNTS, minReplicas=COUNTS, maxReplicas=COUNTS),
-    providers=st.dictionaries(some("default", "judge", "any group"), st.lists(ENTRIES, max_size=2), max_size=2),
+    workers=keys(replicas=COUNTS, minReplicas=COUNTS, maxReplicas=COUNTS, podOverrides=OVERRIDES),
+    providers=st.dictionaries(some("default", "judge", "any group"), GROUPS, max_size=2),
     toolRegistries=st.lists(REFS, max_size=2),
     output=keys(
         type=some("s3", "pvc", "gcs"),
@@ -156,14 +201,25 @@ def parts(spec: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """The spec with a valid source and one further key each, so that a fault elsewhere hides none."""
     for name, value in spec.items():
         yield {"sourceRef": {"name": "s"}} | {name: value}
+    for name, value in (spec.get("workers", {}).get("podOverrides") or {}).items():
+        yield {"sourceRef": {"name": "s"}, "workers": {"podOverrides": {name: value}}}
+
+
+def listed(spec: dict[str, Any]) -> dict[str, Any]:
+    """The spec with every group as a list: a map of entries is the one thing that only the models take."""
+    groups = spec.get("providers", {})
+    lists = {name: list(group.values()) if isinstance(group, dict) else group for name, group in groups.items()}
+    return spec | ({"providers": lists} if groups else {})
 
 
 @given(SPECS)
 @settings(max_examples=250, deadline=None)
 def test_the_api_server_and_the_models_accept_the_same_manifests(spec: dict[str, Any]) -> None:
     for part in (spec, *parts(spec)):
-        server, models = refused_by_the_server(part), refused_by_the_models(part)
+        models, lists = refused_by_the_models(part), listed(part)
+        server = refused_by_the_server(lists)
         assert bool(server) == bool(models), (part, server, models)
+        assert lists == part or refused_by_the_server(part), part
 
 
 def test_the_server_refuses_both_or_neither_with_the_words_of_the_rule() -> None:
@@ -201,6 +257,9 @@ def test_the_schema_is_structural_and_bounded() -> None:
     """What the API server demands before it takes a definition: types everywhere, no logic, and bounds for CEL."""
 
     def check(schema: dict[str, Any], place: str) -> None:
+        if schema.get("x-kubernetes-int-or-string"):
+            assert schema.keys() <= {"x-kubernetes-int-or-string", "pattern"}, place
+            return
         assert schema.get("type"), place
         assert not FORBIDDEN & schema.keys(), place
         if schema["type"] == "array":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import subprocess
@@ -16,10 +15,12 @@ from typing import Any
 
 import pytest
 
+from testbench.arena import cli
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.execute.context import JobContext, ShardPlace
 from testbench.arena.execute.datagen import reduce_datagen, work_datagen
 from testbench.arena.stores import MemoryStore
+from testbench.command import main
 from testbench.errors import StoreError
 from tests.datagen_job import (
     FILES,
@@ -97,7 +98,7 @@ def test_a_round_that_is_done_is_not_asked_again_for_what_failed(context: JobCon
     assert (end.reason, end.summary["rounds"], end.summary["errors"]) == ("Succeeded", "2", "1")
 
 
-def test_an_answer_that_got_lost_is_a_failure(context: JobContext) -> None:
+def test_an_answer_that_got_lost_is_a_failure_and_is_asked_for_again(context: JobContext, model: ScriptedJudge) -> None:
     asyncio.run(work_datagen(context))
     store = context.store.whole
     assert isinstance(store, MemoryStore)
@@ -106,6 +107,9 @@ def test_an_answer_that_got_lost_is_a_failure(context: JobContext) -> None:
     end = asyncio.run(reduce_datagen(context))
     assert end is not None
     assert (end.phase, end.reason) == ("Failed", "MissingItems")
+    asked = len(model.chats)
+    assert run(context).reason == "Succeeded"
+    assert len(model.chats) == asked + 1
 
 
 @pytest.mark.parametrize("content", [b"{", b"null\n", b'{"plan_digest": "x"}'])
@@ -223,6 +227,11 @@ def command(folder: Path, *options: str) -> list[str]:
     return [sys.executable, str(CLI), "run", *paths, "--concurrency", "1", *options]
 
 
+def called(*arguments: str) -> int:
+    """The exit code of a command of `cli.py`."""
+    return main(cli.command, list(arguments))
+
+
 def written_job(folder: Path, model: ScriptedJudge) -> None:
     documents_of(folder, {"count": 20}, provider("gpt", model.base_url))
     for path, text in FILES.items():
@@ -262,8 +271,7 @@ def test_a_command_that_is_stopped_goes_on_with_what_it_has(
 def test_several_workers_make_one_dataset(tmp_path: Path, model: ScriptedJudge) -> None:
     model.answer("Batch", repeating())
     written_job(tmp_path, model)
-    done = subprocess.run(command(tmp_path, "--workers", "2"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert called(*command(tmp_path, "--workers", "2")[2:]) == 0
     (dataset,) = tmp_path.glob("out/default/gen/*/dataset.jsonl")
     made = [row["user_input"] for row in rows(dataset.read_bytes())]
     assert len(set(made)) == len(made) == 20
@@ -273,17 +281,21 @@ def test_several_workers_make_one_dataset(tmp_path: Path, model: ScriptedJudge) 
     }
 
 
-def test_a_shortfall_is_exit_code_1_and_an_outage_exit_code_3(tmp_path: Path, model: ScriptedJudge) -> None:
+def test_a_shortfall_is_exit_code_1_and_an_outage_exit_code_3(
+    tmp_path: Path, model: ScriptedJudge, capsys: pytest.CaptureFixture[str]
+) -> None:
     model.answer("Batch", batch("When is ebb?"))
     written_job(tmp_path, model)
-    short = subprocess.run(command(tmp_path), capture_output=True, text=True, check=False)
-    assert (short.returncode, "InsufficientUnique: 1 of 20 items" in short.stdout) == (1, True)
+    assert called(*command(tmp_path)[2:]) == 1
+    assert "InsufficientUnique: 1 of 20 items" in capsys.readouterr().out
     model.fail_rate(1.0, status=401)
-    down = subprocess.run(command(tmp_path), capture_output=True, text=True, check=False)
-    assert (down.returncode, "GenerationFailed: 0 of 20 items" in down.stdout) == (3, True)
+    assert called(*command(tmp_path)[2:]) == 3
+    assert "GenerationFailed: 0 of 20 items" in capsys.readouterr().out
 
 
-def test_the_example_of_the_docs_runs_as_it_stands(tmp_path: Path, model: ScriptedJudge) -> None:
+def test_the_example_of_the_docs_runs_as_it_stands(
+    tmp_path: Path, model: ScriptedJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
     page = (ROOT / "docs" / "how-to" / "generate-data.md").read_text()
     files = {block.mark.removeprefix("file: "): block.text for block in blocks(page) if block.mark.startswith("file: ")}
     files |= {"material/prompts/support.md": "Questions.", "material/handbook/a/returns.md": "Within 30 days."}
@@ -293,17 +305,11 @@ def test_the_example_of_the_docs_runs_as_it_stands(tmp_path: Path, model: Script
         (tmp_path / name).write_text(text)
     commands = re.findall(r"^    python (testbench/arena/cli\.py .+)$", page, re.MULTILINE)
     assert len(commands) == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for line in commands:
-        script, *arguments = line.split()
-        done = subprocess.run(
-            [sys.executable, str(ROOT / script), *arguments],
-            cwd=tmp_path,
-            env={**os.environ, "OPENAI_API_KEY": KEY},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
+        _, *arguments = line.split()
+        assert called(*arguments) == 0
     (dataset,) = tmp_path.glob("data/arena/default/returns-questions/*/dataset.jsonl")
     assert len(steps_of(loaded(dataset))) == 50
     (chat, *_) = model.chats
@@ -313,29 +319,18 @@ def test_the_example_of_the_docs_runs_as_it_stands(tmp_path: Path, model: Script
 
 @pytest.mark.parametrize("options", [("plan",), ("run", "--dry-run")])
 def test_a_plan_says_what_would_be_asked_and_asks_nobody(
-    options: tuple[str, ...], tmp_path: Path, model: ScriptedJudge
+    options: tuple[str, ...], tmp_path: Path, model: ScriptedJudge, capsys: pytest.CaptureFixture[str]
 ) -> None:
     written_job(tmp_path, model)
     name, *flags = options
-    line = [
-        sys.executable,
-        str(CLI),
-        name,
-        str(tmp_path / "manifest.yaml"),
-        "--source",
-        str(tmp_path / "bundle"),
-        *flags,
-    ]
-    text = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert text.returncode == 0, text.stderr
-    assert (
-        "20 items as jsonl, from 1 prompt with 2 passages of documents\nwritten by gpt\nfirst round: 3 requests"
-        in text.stdout
-    )
-    found = subprocess.run([*line, "--json"], cwd=tmp_path, capture_output=True, text=True, check=False)
-    generation = json.loads(found.stdout)["generation"]
+    line = [name, str(tmp_path / "manifest.yaml"), "--source", str(tmp_path / "bundle"), *flags]
+    assert called(*line) == 0
+    material = "20 items as jsonl, from 1 prompt with 2 passages of documents\nwritten by gpt\nfirst round: 3 requests"
+    assert material in capsys.readouterr().out
+    assert called(*line, "--json") == 0
+    generation = json.loads(capsys.readouterr().out)["generation"]
     assert not model.chats
-    subprocess.run(command(tmp_path), capture_output=True, text=True, check=True)
+    assert called(*command(tmp_path)[2:]) == 0
     tokens = sum(prompt_tokens(request.json()) for request in model.chats)
     assert generation["requests"] == len(model.chats)
     assert generation["input_tokens"] == pytest.approx(tokens, rel=0.2)

@@ -15,7 +15,8 @@ import pytest
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.execute.context import JobContext
 from testbench.arena.execute.datagen import work_datagen
-from testbench.arena.manifest import API_VERSION, S3Output
+from testbench.arena.manifest import S3Output
+from testbench.arena.manifest_model import API_VERSION
 from testbench.arena.stores import FolderStore, MemoryStore, bucket_store
 from testbench.errors import InputError
 from testbench.schema.s3 import store_settings

@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
+import yaml
 
+from testbench.arena import yaml_files
 from testbench.arena.documents import load_documents, validated
 from testbench.arena.resources import AgentRuntime, Secret
 from testbench.arena.yaml_files import read_documents
@@ -107,6 +109,50 @@ def test_a_small_file_cannot_grow_by_its_anchors() -> None:
         read_documents("\n".join(lines).encode(), "bomb.yaml")
 
 
+MERGES = ["a0: &a0 {k: 1, l: 1, m: 1}"] + [
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 9)
+]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\n".join(MERGES),
+        f"a: &a {{{', '.join(f'k{n}: 1' for n in range(900))}}}\nb:\n" + "- {<<: *a}\n" * 50,
+        "- {a: 1}\n" * 12_000,
+    ],
+    ids=["in each other", "often", "long"],
+)
+def test_a_file_is_refused_before_it_has_grown(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    built = 0
+    flatten = yaml.SafeLoader.flatten_mapping
+
+    def counted(loader: yaml.SafeLoader, node: yaml.MappingNode) -> None:
+        nonlocal built
+        flatten(loader, node)
+        built += len(node.value)
+
+    monkeypatch.setattr(yaml.constructor.SafeConstructor, "flatten_mapping", counted)
+    monkeypatch.setattr(yaml_files, "MAX_NODES", 10_000)
+    with pytest.raises(InputError, match="more than 10000 values"):
+        read_documents(text.encode(), "bomb.yaml")
+    assert built <= 11_000
+
+
+def test_a_mapping_that_overrides_what_it_merged_can_be_merged_itself() -> None:
+    text = b"base: &base {x: 1}\na:\n  inner: &mid {<<: *base, x: 2}\ntop: {<<: *mid, y: 3}\nself: &s {<<: *s, z: 1}\n"
+    (document,) = read_documents(text, "m.yaml")
+    assert document.content["top"] == {"x": 2, "y": 3}
+    assert document.content["a"]["inner"] == {"x": 2}
+
+
+@pytest.mark.parametrize("text", ['{"a": ["\\ud800"]}', '{"\\udfff": 1}'])
+def test_half_a_character_is_no_text(text: str) -> None:
+    with pytest.raises(InputError, match="is no text"):
+        read_documents(text.encode(), "s.json")
+    assert read_documents(b'{"a": "\\ud83d\\ude00"}', "s.json")[0].content == {"a": "\U0001f600"}
+
+
 @pytest.mark.parametrize("deep", ["[" * 200_000, "a: {" * 50_000, "- " * 100_000, "[" * 66 + "]" * 66])
 @pytest.mark.parametrize("name", ["deep.yaml", "deep.json"])
 def test_a_deep_document_is_bad_input_and_does_not_end_the_process(deep: str, name: str) -> None:
@@ -117,6 +163,12 @@ def test_a_deep_document_is_bad_input_and_does_not_end_the_process(deep: str, na
 def test_a_merged_mapping_is_no_key_that_is_there_twice() -> None:
     (document,) = read_documents(b"base: &b {a: 1}\nother:\n  <<: *b\n  a: 2\n", "m.yaml")
     assert document.content["other"] == {"a": 2}
+
+
+def test_a_key_twice_among_many_is_found_without_counting_all_again_and_again() -> None:
+    many = ", ".join(f'"k{number}": 1' for number in range(60_000))
+    with pytest.raises(InputError, match="'last' is given twice"):
+        read_documents(f'{{{many}, "last": 1, "last": 2}}'.encode(), "m.json")
 
 
 def test_a_key_twice_in_json_is_an_error_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from testbench.arena.documents import Documents, load_documents, parse_documents
 from testbench.arena.execute.credentials import CredentialSource
 from testbench.arena.execute.records import manifest_text
 from testbench.arena.execute.targets import TargetClients, agent_target, chat_target
-from testbench.arena.manifest import API_VERSION
+from testbench.arena.manifest_model import API_VERSION
 from testbench.arena.plan import ChatDefaults
 from testbench.arena.targets.target import A2ATarget, McpHandler, Prices, WebSocketTarget
 from testbench.arena.yaml_files import YamlDocument
@@ -183,15 +184,26 @@ def test_a_registry_that_cannot_be_used_is_refused(part: list[Json], words: str)
 
 
 def test_the_manifest_of_a_run_can_be_read_again_and_holds_no_secret(tmp_path: Path) -> None:
-    handlers = [{"name": "o", "type": "http", "httpConfig": {"authToken": "sk-3", "headers": {"x": "sk-4"}}}]
+    settings = {
+        "endpoint": "http://user:sk-7@o/t",
+        "authToken": "sk-3",
+        "headers": {"x": "sk-4"},
+        "auth": {"bearer": "sk-8"},
+        "env": [{"name": "API_KEY", "value": "sk-9"}],
+        "command": ["curl", "-H", "Authorization: sk-10"],
+    }
+    handlers = [{"name": "o", "type": "http", "httpConfig": settings}]
+    gpt = provider("gpt", "http://user:sk-5@gateway/v1", "sk-1", headers={"x-key": "sk-2"})
+    gpt[0]["metadata"]["annotations"] = {"kubectl.kubernetes.io/last-applied-configuration": json.dumps(gpt[0])}
     found = documents(
         [arena_job({"default": [model("gpt")]})],
-        provider("gpt", "http://user:sk-5@gateway/v1", "sk-1", headers={"x-key": "sk-2"}),
+        gpt,
         agent_runtime("bot", "http://bot:8000/"),
         registry(handlers, [{"name": "t", "endpoint": "http://o/t?token=sk-6"}]),
     )
     text = manifest_text(found.job(), found)
     assert "sk-" not in text
+    assert "http://o/t" in text
     (tmp_path / "manifest.yaml").write_text(text)
     again = load_documents(tmp_path / "manifest.yaml")
     assert again.job() == found.job()

@@ -17,7 +17,7 @@ from testbench.arena.execute.local import begin
 from testbench.arena.execute.opening import Told, opened_context, planned_run
 from testbench.schema.clock import FakeClock
 from testbench.schema.models import EvaluatedExperiment
-from tests.arena_runs import Arena, agent_entry, agent_runtime, arena_job, asks, code_in, model, provider
+from tests.arena_runs import EVALUATION, Arena, agent_entry, agent_runtime, arena_job, asks, code_in, model, provider
 from tests.parts.scripted_chat import ScriptedChat
 
 if TYPE_CHECKING:
@@ -97,6 +97,22 @@ async def test_an_agent_that_is_down_from_the_beginning_is_an_error_of_its_items
     assert "unreachable" in kinds(arena.results(), "bot")
 
 
+def test_however_the_items_are_dealt_a_system_that_is_down_is_an_error_of_its_items_alone(
+    arena: Arena, chat: ScriptedChat, nobody: str
+) -> None:
+    arena.write(
+        arena_job({"default": [model("gpt"), agent_entry("bot")]}),
+        provider("gpt", chat.base_url),
+        agent_runtime("bot", nobody),
+    )
+    assert arena.call("plan-run", "--run-id", "r1") == 0
+    for index in range(4):  # each meets one system alone
+        assert arena.call("work", "--run-id", "r1", "--index", str(index), "--count", "4") == 0
+    assert arena.call("reduce", "--run-id", "r1", "--count", "4") == 3
+    assert (arena.summary()["reason"], arena.summary()["counts"]["errors"]) == ("NotJudged", 2)
+    assert kinds(arena.results(), "gpt") == {None}
+
+
 async def test_a_storm_of_429_is_never_a_pass(arena: Arena, chat: ScriptedChat) -> None:
     arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
     chat.fail_rate(1.0, status=429, retry_after=1)
@@ -140,6 +156,16 @@ def test_a_missing_shard_is_named_and_the_run_can_still_be_completed(arena: Aren
     assert arena.summary()["reason"] == "Succeeded"
 
 
+def test_a_run_of_which_nothing_is_there_ends_the_same_however_often_it_is_reduced(
+    arena: Arena, chat: ScriptedChat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    assert arena.call("plan-run", "--run-id", "r1") == 0
+    for _ in range(2):
+        assert arena.call("reduce", "--run-id", "r1", "--count", "1") == 3
+        assert "MissingShards: 1 shards did not finish" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_a_part_that_was_changed_or_lost_is_a_missing_shard(arena: Arena, chat: ScriptedChat) -> None:
     arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
     assert arena.call("plan-run", "--run-id", "r1") == 0
@@ -153,6 +179,66 @@ def test_a_part_that_was_changed_or_lost_is_a_missing_shard(arena: Arena, chat: 
     assert set(reasons) == {"MissingShards"}
 
 
+def test_a_part_that_was_changed_is_neither_mended_in_place_nor_taken_over(
+    arena: Arena, chat: ScriptedChat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    assert arena.call("run") == 0
+    first = arena.run
+    (part, *_) = sorted((first / "shards" / "0").glob("part-*"))
+    part.write_bytes(part.read_bytes().replace(b"goodbye", b"Goodbye"))
+    assert arena.call("run", "--resume", first.name) == 3
+    said = capsys.readouterr().err
+    assert "were changed or removed after it was done" in said
+    assert f"--retry-errors {first.name}" in said
+    asked = len(chat.chats)
+    assert arena.call("run", "--retry-errors", first.name) == 0
+    assert len(chat.chats) > asked
+    assert b"Goodbye" not in b"".join(path.read_bytes() for path in arena.runs[-1].rglob("part-*"))
+
+
+def test_a_second_worker_of_a_shard_changes_nothing_however_late_it_writes(arena: Arena, chat: ScriptedChat) -> None:
+    arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
+    assert arena.call("run") == 0
+    (part, *_) = sorted((arena.run / "shards" / "0").glob("part-*"))
+    earlier = part.read_bytes().replace(b"answer to", b"ANSWER to").replace(b'finished_at":"20', b'finished_at":"19')
+    part.with_name("part-another-1.jsonl").write_bytes(earlier)
+    before = {path: path.read_bytes() for path in arena.run.iterdir() if path.is_file()}
+    assert arena.call("reduce", "--run-id", arena.run.name, "--count", "1") == 0
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_a_judge_without_its_credential_is_found_before_anything_is_sent(
+    arena: Arena, chat: ScriptedChat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wise = provider("wise", chat.base_url, credential={"envVar": "KEY_THAT_IS_NOT_SET"})
+    arena.write(arena_job({"default": [model("gpt")], "judge": [model("wise")]}), provider("gpt", chat.base_url), wise)
+    assert arena.call("run", "--dry-run") == 2
+    assert "Provider wise: the variable KEY_THAT_IS_NOT_SET is not set" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"), [("datagen", "bot is an agent and cannot write data"), ("loadtest", "a scenario without steps")]
+)
+@pytest.mark.parametrize("flags", [("--dry-run",), ()])
+def test_what_a_type_of_job_has_no_use_for_is_found_before_the_run_is_begun(
+    arena: Arena, capsys: pytest.CaptureFixture[str], kind: str, words: str, flags: tuple[str, ...]
+) -> None:
+    played = {"kind": "Scenario", "spec": {"id": "p", "turns": [{"role": "shopper", "persona": "angry", "turns": 1}]}}
+    persona = {"kind": "Persona", "spec": {"id": "angry", "system_prompt": "You buy."}}
+    settings = {"scenarios": [{"file": "played.yaml"}], "self_play": {"personas": [{"file": "angry.yaml"}]}}
+    arena.bundle(played=played, angry=persona, config__arena={"kind": "Arena", "spec": settings})
+    (arena.source / "prompts").mkdir()
+    (arena.source / "prompts" / "all.md").write_text("Questions.")
+    groups = {"default": [agent_entry("bot")]} | ({"selfplay": [model("user")]} if kind == "loadtest" else {})
+    arena.write(
+        arena_job(groups, type=kind), provider("user", "http://127.0.0.1:9"), agent_runtime("bot", "http://127.0.0.1:9")
+    )
+    assert arena.call("run", *flags) == 2
+    assert words in capsys.readouterr().err
+    assert arena.runs == []
+
+
 def test_a_file_that_was_not_written_fails_the_run(
     arena: Arena, chat: ScriptedChat, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -161,9 +247,12 @@ def test_a_file_that_was_not_written_fails_the_run(
     assert arena.call("work", "--run-id", "r1", "--index", "0", "--count", "1") == 0
     (arena.run / "results.json").write_text("of somebody else")
     assert arena.call("reduce", "--run-id", "r1", "--count", "1") == 3
-    assert arena.summary()["reason"] == "OutputFailed"
-    assert (arena.run / "results.json").read_text() == "of somebody else"
     assert "OutputFailed" in capsys.readouterr().out.splitlines()[-1]
+    assert (arena.run / "results.json").read_text() == "of somebody else"
+    assert not (arena.run / "summary.json").exists()
+    (arena.run / "results.json").unlink()
+    assert arena.call("reduce", "--run-id", "r1", "--count", "1") == 0
+    assert arena.summary()["reason"] == "Succeeded"
 
 
 def test_a_bucket_that_is_not_there_ends_the_run_before_anybody_is_asked(
@@ -196,7 +285,13 @@ def test_scores_that_did_not_arrive_fail_the_run(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{nobody}/v1/metrics")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     assert arena.call("run", "--publish") == 3
-    assert arena.summary(arena.runs[-1])["reason"] == "OutputFailed"
+    late = arena.runs[-1]
+    assert not (late / "summary.json").exists()
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{otlp.endpoint}/v1/metrics")
+    monkeypatch.delenv("OTEL_EXPORTER_OTLP_TIMEOUT")
+    asked = len(chat.chats)
+    assert arena.call("run", "--publish", "--resume", late.name) == 0
+    assert (arena.summary(late)["reason"], len(chat.chats)) == ("Succeeded", asked)
 
 
 def test_a_store_that_fills_up_ends_the_worker_and_not_the_run(
@@ -229,5 +324,9 @@ def test_another_plan_is_refused(arena: Arena, chat: ScriptedChat, capsys: pytes
     assert arena.call("run", "--resume", arena.run.name) == 2
     assert "was begun with another plan" in capsys.readouterr().err
     assert arena.call("run", "--resume", "no-such-run") == 2
+    arena.bundle(leaves=asks("leaves", "goodbye"))
+    arena.write(arena_job({"default": [model("gpt")]}, **EVALUATION), provider("gpt", chat.base_url))
+    assert arena.call("run", "--resume", arena.run.name) == 2
+    assert "was begun with another manifest" in capsys.readouterr().err
     shutil.rmtree(arena.output)
     assert len(chat.chats) == asked

@@ -9,6 +9,7 @@ from xml.etree import ElementTree as ET
 from testbench.arena.formats import AFTER_SCORES, BEFORE_SCORES, csv_bytes, junit_bytes
 from testbench.arena.plan import Plan
 from testbench.arena.rows import ItemRow, row_of
+from testbench.schema.models import EvaluatedStep
 from tests.arena_samples import evaluated, plan_of, scenario
 
 PLAN = plan_of([scenario("weather", "Berlin?"), scenario("tides")], repetitions=2)
@@ -38,6 +39,20 @@ def test_the_csv_has_a_line_for_each_item_and_the_promised_columns() -> None:
         "unreachable",
         "3",
     )
+
+
+def test_one_step_that_could_not_be_judged_makes_an_error_of_the_item_and_one_in_quarantine_nothing() -> None:
+    plan = plan_of([scenario("talk", "one", "two")], names=("gpt",))
+    (item,) = plan.items
+    passed, failed, down = (evaluated(plan, item, score).steps for score in (1.0, 0.0, None))
+
+    def status(*steps: EvaluatedStep) -> str:
+        return row_of(item, evaluated(plan, item).model_copy(update={"steps": steps})).status
+
+    assert status(passed[0], failed[1]) == "failed"
+    assert status(failed[0], down[1]) == "error"
+    for step in (failed[1], down[1]):
+        assert status(passed[0], step.model_copy(update={"quarantine": True})) == "passed"
 
 
 def test_a_cell_is_never_a_formula() -> None:

@@ -140,6 +140,30 @@ async def test_what_is_too_much_is_dropped_and_said() -> None:
     assert len(agent.asked) == 4
 
 
+async def test_what_was_dropped_did_not_pass() -> None:
+    time = SimulatedTime()
+    agent = SlowAgent(time, lambda _: 100.0)
+    _, _, kept = await driven(time, agent, share_of(10, 1, most_in_flight=4, kept=lambda number: number % 2 == 0))
+    dropped = [(one.arrival, one.replies[0].kind) for one in kept if isinstance(one.replies[0], AgentError)]
+    assert dropped == [(4, "dropped"), (6, "dropped"), (8, "dropped")]
+
+
+@pytest.mark.parametrize("answers_after", [0.01, 100.0])
+async def test_a_fault_of_a_client_is_not_a_turn_less(answers_after: float) -> None:
+    time = SimulatedTime()
+
+    class Broken(SlowAgent):
+        async def send_step(self, text: str, conversation: Conversation) -> AgentReply:
+            if len(self.asked) == 2:
+                raise KeyError("broken")
+            return await super().send_step(text, conversation)
+
+    agent = Broken(time, lambda _: answers_after)
+    with pytest.raises(KeyError, match="broken"):
+        await driven(time, agent, share_of(10, 1))
+    assert len(agent.asked) == 2
+
+
 async def test_a_budget_that_is_used_up_ends_the_sending() -> None:
     time = SimulatedTime()
     agent = SlowAgent(time, lambda _: 0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -96,6 +97,17 @@ def test_percentiles_are_values_that_were_measured() -> None:
     assert [second.due for second in found.series] == [10] * 10
 
 
+@given(st.integers(1, 400), st.randoms(use_true_random=False))
+def test_percentiles_are_the_nearest_rank_of_the_raw_samples(amount: int, chance: random.Random) -> None:
+    samples = [sample(number, latency=chance.randrange(1, 5000) / 1000) for number in range(amount)]
+    found = measured(samples).latency_ms
+    ranked = sorted(round((one.ended_s - one.intended_s) * 1000, 3) for one in samples)
+    assert found is not None
+    shown = {percent: ranked[-(-percent * amount // 100) - 1] for percent in (50, 90, 95, 99)}
+    assert (found.p50, found.p90, found.p95, found.p99) == tuple(shown.values())
+    assert (found.count, found.max) == (amount, ranked[-1])
+
+
 @given(st.integers(1, 6), st.randoms(use_true_random=False))
 def test_however_it_was_dealt_the_measures_are_the_same(workers: int, chance: random.Random) -> None:
     samples = [sample(number, latency=0.05 + number % 7 / 10) for number in range(60)]
@@ -112,6 +124,13 @@ def test_a_latency_counts_from_when_the_turn_was_due() -> None:
     assert found.latency_ms.p50 == 500
     assert found.slip_ms is not None
     assert found.slip_ms.p99 == 400
+
+
+def test_the_slip_is_that_of_conversations_and_not_of_their_later_turns() -> None:
+    later = replace(sample(0, slip=0.4), turn=1)
+    found = measured([sample(0, slip=0.01), later])
+    assert found.slip_ms is not None
+    assert (found.slip_ms.count, found.slip_ms.max) == (1, 10)
 
 
 def test_an_outage_is_no_fast_answer() -> None:
@@ -137,6 +156,14 @@ def test_what_was_not_measured_is_a_limit_missed(metric: str) -> None:
 
 def test_a_cost_that_is_known_of_some_answers_only_is_unknown() -> None:
     assert measured([sample(0), sample(1, cost=None)]).total_cost is None
+
+
+def test_a_time_to_first_token_that_is_known_of_some_answers_only_limits_nothing() -> None:
+    whole = replace(sample(1), first_token_s=None)
+    (limit, _) = check_limits(limits_of(("ttft_p95", "<", "10s")), measured([sample(0), whole]))
+    assert (limit.measured, limit.kept) == (None, False)
+    (limit, _) = check_limits(limits_of(("ttft_p95", "<", "10s")), measured([sample(0), sample(1, error="timeout")]))
+    assert limit.kept
 
 
 def test_limits_are_kept_or_missed_in_their_own_units() -> None:
@@ -183,6 +210,9 @@ def test_a_worker_without_samples_is_named() -> None:
     )
 
 
-def test_a_torn_part_is_an_error() -> None:
-    with pytest.raises(StoreError):
-        table_of([part_of([sample(0)])[:-9]])
+def test_a_part_that_was_cut_or_changed_is_an_error_with_a_name() -> None:
+    whole = part_of([sample(0)])
+    footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
+    for broken in (whole[:-9], whole[:footer] + b"\xff" * 40 + whole[footer + 40 :], b"", b"{}"):
+        with pytest.raises(StoreError, match="cannot be read"):
+            table_of([broken])

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import random
+import tarfile
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,10 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbench.arena import planning
-from testbench.arena.bundle import Bundle, BundleFiles
+from testbench.arena.bundle import Bundle, BundleFiles, load_bundle
+from testbench.arena.contenders import Cast
 from testbench.arena.documents import Documents, parse_documents
-from testbench.arena.manifest import API_VERSION
-from testbench.arena.plan import Plan, shard
+from testbench.arena.manifest_model import API_VERSION
+from testbench.arena.plan import Contender, Plan, shard
 from testbench.arena.plan_text import calls_of, plan_text
 from testbench.arena.planning import make_plan, prepare
 from testbench.arena.yaml_files import YamlDocument
@@ -145,6 +148,15 @@ def test_an_entry_that_leads_nowhere_is_bad_input_with_a_hint(
     assert hint in caught.value.hint
 
 
+def test_one_name_in_two_namespaces_is_two_under_test() -> None:
+    there = resource("Provider", "gpt", spec={"type": "openai", "model": "another"})
+    there["metadata"]["namespace"] = "shared"
+    groups = {"default": [*entries("gpt"), {"providerRef": {"name": "gpt", "namespace": "shared"}}]}
+    found = documents({"providers": groups}, there)
+    tested = make_plan(found.job(), found, bundle(scenarios(1))).contenders
+    assert [one.label for one in tested] == ["gpt", "shared/gpt"]
+
+
 def test_an_agent_that_is_not_deployed_is_bad_input() -> None:
     found = documents({"providers": {"default": [{"agentRef": {"name": "new"}}]}}, resource("AgentRuntime", "new"))
     with pytest.raises(InputError, match="AgentRuntime new: no address"):
@@ -180,6 +192,78 @@ def test_without_providers_in_the_job_those_of_the_bundle_are_tested() -> None:
     assert prepared.plan.judge == "two"
     assert prepared.documents.providers["default/one"].spec.type == "mock"
     assert prepared.documents.providers["default/gpt"].spec.type == "openai", "the manifest's document wins"
+
+
+def by_id(**names: str) -> dict[str, dict[str, Any]]:
+    return {key: entries(name)[0] for key, name in names.items()}
+
+
+USES = {
+    "judges": [{"name": "quality", "provider": "grader"}, {"name": "tone", "provider": "critic"}],
+    "self_play": {"roles": [{"id": "shopper", "provider": "customer"}]},
+    "scenarios": ["s0.yaml", "played.yaml"],
+}
+WITH_USES = scenarios(1) | {"played.yaml": PLAYED, "config.arena.yaml": USES}
+
+
+def test_in_a_map_the_ids_of_the_arena_file_say_who_judges_and_who_plays() -> None:
+    group = by_id(model="gpt", agent="bot", grader="judge", critic="judge", customer="user")
+    plan = plan_of({"providers": {"default": group}}, WITH_USES)
+    assert (plan.judge, plan.warnings) == ("judge", ())
+    assert {who for scenario, who in met(plan) if scenario == "s0"} == {"gpt", "bot"}
+    assert {who for scenario, who in met(plan) if scenario == "played"} == {"gpt (user: user)", "bot (user: user)"}
+
+
+def test_in_a_list_entries_have_no_ids_and_the_same_map_without_uses_is_the_same_plan() -> None:
+    group = by_id(model="gpt", agent="bot")
+    as_map, as_list = ({"providers": {"default": each}} for each in (group, list(group.values())))
+    assert plan_of(as_map) == plan_of(as_list)
+
+
+def test_in_the_groups_judge_and_selfplay_the_name_of_the_group_decides() -> None:
+    groups = {"default": by_id(model="gpt"), "judge": by_id(customer="judge"), "selfplay": by_id(grader="user")}
+    plan = plan_of({"providers": groups}, WITH_USES)
+    assert (plan.judge, {contender.user for contender in plan.contenders}) == ("judge", {None, "user"})
+
+
+def test_an_id_that_plays_and_judges_does_both_and_is_not_tested() -> None:
+    arena = USES | {"judges": [{"name": "quality", "provider": "customer"}]}
+    group = by_id(model="gpt", customer="user")
+    plan = plan_of({"providers": {"default": group}}, WITH_USES | {"config.arena.yaml": arena})
+    assert plan.judge == "user"
+    assert {(contender.name, contender.user) for contender in plan.contenders} == {("gpt", None), ("gpt", "user")}
+
+
+def test_an_agent_cannot_judge_by_its_id_either() -> None:
+    with pytest.raises(InputError, match="agent bot cannot judge"):
+        plan_of({"providers": {"default": by_id(model="gpt", grader="bot", customer="user")}}, WITH_USES)
+
+
+def test_two_ids_of_one_provider_under_test_would_mix_results() -> None:
+    with pytest.raises(InputError, match="gpt is there twice"):
+        plan_of({"providers": {"default": by_id(one="gpt", two="gpt")}})
+
+
+def test_a_judge_of_the_arena_file_that_nobody_is_in_the_job_is_told_of() -> None:
+    plan = plan_of({"providers": {"default": entries("gpt"), "selfplay": entries("user")}}, WITH_USES)
+    assert plan.judge is None
+    assert any("no entry judges" in warning and "grader" in warning for warning in plan.warnings)
+
+
+def test_provider_files_of_the_bundle_do_not_matter_where_the_job_names_providers() -> None:
+    arena = {"providers": ["p.yaml", "gone.yaml", "odd.yaml"], "judges": [{"name": "q", "provider": "nobody"}]}
+    files = scenarios(1) | {"config.arena.yaml": arena | {"scenarios": ["s0.yaml"]}}
+    files |= {"p.yaml": {"kind": "Provider", "spec": {"id": "Not_A_Name"}}, "odd.yaml": "[1]"}
+    assert len(plan_of({"providers": {"default": entries("gpt"), "judge": entries("judge")}}, files).items) == 1
+    with pytest.raises(InputError, match="cannot be the name of a provider"):
+        plan_of({}, files)
+
+
+def test_a_player_that_could_be_two_is_refused() -> None:
+    spec = {"providers": {"default": entries("claude"), "selfplay": [{"agentRef": {"name": "gpt"}}]}}
+    found = documents(spec, resource("AgentRuntime", "gpt", status={"a2a": {"endpoint": "http://x/"}}))
+    with pytest.raises(InputError, match="a Provider is called 'gpt' too"):
+        make_plan(found.job(), found, bundle())
 
 
 # --- keys and digest ------------------------------------------------------------------------------------------------
@@ -250,6 +334,41 @@ def test_the_digest_covers_the_model_behind_a_name_and_no_secret() -> None:
     assert digest(headers={"Authorization": "x"}) == digest(baseURL="http://b:pw2@gateway/v1?key=2") == digest()
 
 
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"loadTest": {"targetRPS": 5}},
+        {"dataGen": {"count": 7}},
+        {"toolRegistries": [{"name": "shop"}]},
+        {"trials": 3},
+        {"type": "loadtest"},
+    ],
+    ids=lambda part: next(iter(part)),
+)
+def test_the_digest_covers_what_the_job_asks_for(part: dict[str, Any]) -> None:
+    assert plan_of(SPEC | part).digest != plan_of(SPEC).digest
+
+
+def test_the_digest_does_not_cover_where_and_by_how_many_the_work_is_done() -> None:
+    place = {"workers": {"replicas": 5}, "output": {"type": "pvc", "pvc": {"claimName": "c"}}, "verbose": True}
+    assert plan_of(SPEC | place).digest == plan_of(SPEC).digest
+
+
+def test_the_plan_is_the_same_from_another_folder_or_an_archive(tmp_path: Path) -> None:
+    found = documents(SPEC)
+    files = {path: yaml.safe_dump(content) for path, content in (scenarios(3) | {"é/b.yaml": PLAYED}).items()}
+    files["config.arena.yaml"] = "scenarios: ['s*.yaml']"
+    sources = [tmp_path / "one", tmp_path / "deep" / "er" / "two", tmp_path / "b.tar.gz"]
+    for folder, names in ((sources[0], sorted(files)), (sources[1], sorted(files, reverse=True))):
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(files[name], encoding="utf-8")
+    with tarfile.open(sources[2], "w:gz") as archive:
+        archive.add(sources[1], "repo-main")
+    digests = {make_plan(found.job(), found, load_bundle(source)).digest for source in sources}
+    assert len(digests) == 1
+
+
 def test_equal_scenarios_in_two_files_are_two_items() -> None:
     same = {"name": "same", "steps": [{"input": "q"}]}
     plan = plan_of(SPEC, {"a.yaml": same, "b.yaml": same})
@@ -263,6 +382,19 @@ def test_too_many_items_are_refused_and_never_cut() -> None:
     with pytest.raises(InputError, match="200,000 items") as caught:
         plan_of({"providers": {"default": entries("gpt")}, "trials": 100_000})
     assert "At most 100,000" in caught.value.hint
+
+
+def test_who_meets_a_scenario_is_found_out_once_and_not_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = Counter[bool]()
+    contenders = Cast.contenders
+
+    def counted(cast: Cast, *, played: bool) -> tuple[Contender, ...]:
+        calls[played] += 1
+        return contenders(cast, played=played)
+
+    monkeypatch.setattr(Cast, "contenders", counted)
+    plan_of(SPEC, scenarios(50))
+    assert max(calls.values()) <= 2
 
 
 def test_no_scenario_is_nothing_to_do_but_for_data_generation() -> None:
@@ -311,10 +443,26 @@ def test_prompts_personas_and_settings_are_in_the_plan() -> None:
         plan_of({"providers": {"default": entries("gpt"), "selfplay": entries("user")}}, files)
 
 
+@pytest.mark.parametrize("given", [{"cron": "0 2 31 2 *"}, {"cron": "0 2 * * *", "timezone": "Mars/Base"}])
+def test_a_schedule_that_cannot_be_kept_is_bad_input_before_it_is_applied(given: dict[str, str]) -> None:
+    with pytest.raises(InputError, match=r"schedule\."):
+        plan_of(SPEC | {"schedule": given})
+
+
 def test_settings_without_effect_are_said_to_have_none() -> None:
     load = {"concurrency": 3, "vusPerWorker": 2, "ramp": {"up": "5s"}}
-    plan = plan_of(SPEC | {"loadTest": load, "dataGen": {}, "sessionRecording": True})
-    for word in ("loadTest.concurrency", "vusPerWorker", "loadTest.ramp", "spec.dataGen", "sessionRecording"):
+    useless = {"dataGen": {}, "sessionRecording": True, "verbose": True, "schedule": {"cron": "0 2 * * *"}}
+    plan = plan_of(SPEC | {"loadTest": load} | useless)
+    words = (
+        "loadTest.concurrency",
+        "vusPerWorker",
+        "loadTest.ramp",
+        "spec.dataGen",
+        "sessionRecording",
+        "verbose",
+        "schedule",
+    )
+    for word in words:
         assert any(word in warning for warning in plan.warnings), word
 
 
@@ -347,5 +495,7 @@ def test_the_text_of_a_plan_shows_the_matrix_and_the_calls() -> None:
 
 
 def test_a_name_in_a_bundle_cannot_write_on_the_terminal() -> None:
+    judged = {"config.arena.yaml": {"judge_model": "x\x1b[2Jy"}}
+    assert "\x1b" not in plan_text(plan_of(SPEC, scenarios(1) | judged))
     text = plan_text(plan_of(SPEC, {"a.yaml": {"name": "x\x1b[2Jy", "steps": [{"input": "q"}]}}))
     assert "\x1b" not in text

@@ -24,9 +24,10 @@ from hypothesis import strategies as st
 from testbench.arena.execute.context import JobContext, OnSpent, RunFolder, ShardPlace
 from testbench.arena.execute.evaluation import work_evaluation
 from testbench.arena.execute.opening import Told, planned_run
-from testbench.arena.execute.reducing import reduce_evaluation
+from testbench.arena.execute.parts import counted_parts, done_markers, is_done
 from testbench.arena.plan import Contender
 from testbench.arena.reduce import reduce
+from testbench.arena.rows import row_of
 from testbench.arena.stores import MemoryStore
 from testbench.arena.targets.target import Target
 from testbench.errors import StoreError
@@ -92,7 +93,7 @@ def test_a_worker_that_is_killed_again_and_again_loses_only_what_was_in_flight(
     arena: Arena, chat: ScriptedChat
 ) -> None:
     assert arena.call("plan-run", "--run-id", "r1") == 0
-    for _ in range(3):
+    for _ in range(2):
         known, before = kept(arena), len(chat.chats)
         killed = answers(chat, 2)
         process = work(arena)
@@ -277,9 +278,11 @@ def test_whenever_workers_die_every_item_is_in_the_result_once(
             except (CrashError, StoreError):
                 assert number < len(crashes)
             asked.update(clients.asked)
-    context = replace(planned, store=RunFolder(memory, "run"), shard=ShardPlace(0, shards))
-    conclusion = asyncio.run(reduce_evaluation(context))
-    assert (conclusion.reason, conclusion.counts.passed) == ("Succeeded", 2 * ITEMS)
+    folder = RunFolder(memory, "run")
+    assert all(is_done(folder, planned.plan, index, shards) for index in range(shards))
+    reduction = reduce(planned.plan, (part for _, part in counted_parts(folder, done_markers(folder, planned.plan))))
+    assert reduction.complete
+    assert {row_of(item, reduction.results[item.key].scenario).status for item in planned.plan.items} == {"passed"}
     assert max(asked.values()) <= 2 * (1 + len(crashes))
 
 
@@ -308,6 +311,17 @@ def test_a_bad_score_is_no_error_and_stays(arena: Arena, chat: ScriptedChat) -> 
     asked_before = len(chat.chats)
     assert arena.call("run", "--retry-errors", arena.run.name) == 1
     assert len(chat.chats) == asked_before
+
+
+def test_of_a_load_test_no_part_is_done_again(
+    arena: Arena, chat: ScriptedChat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tested = {"default": [model("gpt")]}
+    load = {"rampUp": "0s", "duration": "1s", "targetRPS": 1}
+    arena.write(arena_job(tested, type="loadtest", loadTest=load), provider("gpt", chat.base_url))
+    assert arena.call("run", "--retry-errors", "r1") == 2
+    assert "only of an evaluation" in capsys.readouterr().err
+    assert chat.chats == []
 
 
 def test_errors_of_another_plan_are_not_done_again(arena: Arena, capsys: pytest.CaptureFixture[str]) -> None:

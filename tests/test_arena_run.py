@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from testbench import gate
-from testbench.arena.manifest import API_VERSION
+from testbench.arena.manifest_model import API_VERSION
 from testbench.command import main
 from tests.arena_runs import (
     EVALUATION,
@@ -275,6 +275,33 @@ def test_scenarios_may_be_repeated_differently(arena: Arena, chat: ScriptedChat)
     arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", chat.base_url))
     assert arena.call("run") == 0
     assert arena.summary()["counts"]["total"] == 4
+
+
+def test_a_map_of_providers_is_cast_by_the_arena_file(
+    arena: Arena, chat: ScriptedChat, judge: ScriptedJudge, agent: ScriptedAgent
+) -> None:
+    chat.says("Where is my parcel?")
+    judge.answer("RubricVerdict", lambda prompt: {"reason": "it is", "score": 1, "code": code_in(prompt)})
+    polite = {"type": "llm_judge", "params": {"criteria": "polite"}}
+    turns = [{"role": "shopper", "turns": 1, "assertions": [polite]}]
+    roles = {"roles": [{"id": "shopper", "provider": "customer"}]}
+    arena.bundle(
+        config__arena={
+            "scenarios": ["played.yaml"],
+            "judges": [{"name": "tone", "provider": "grader"}],
+            "self_play": roles,
+        },
+        played={"kind": "Scenario", "spec": {"id": "played", "turns": turns}},
+    )
+    group = {"support": agent_entry("bot"), "grader": model("wise"), "customer": model("user")}
+    job = arena_job({})
+    job["spec"]["providers"] = {"default": group}
+    arena.write(job, provider("user", chat.base_url), provider("wise", judge.base_url), agent_runtime("bot", agent.url))
+    assert arena.call("run") == 0
+    (one,) = arena.results().scenarios
+    assert (one.provider, [step.input for step in one.steps]) == ("bot (user: user)", ["Where is my parcel?"])
+    assert len(judge.requests) == 1
+    assert "customer:" in (arena.run / "manifest.yaml").read_text()
 
 
 def test_a_user_who_is_played_ends_the_conversation_when_it_is_over(

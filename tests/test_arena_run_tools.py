@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from testbench.arena.manifest import API_VERSION
+from testbench.arena.manifest_model import API_VERSION
 from tests.arena_runs import Arena, arena_job, asks, model, provider
 from tests.parts.scripted_chat import Call, Says, ScriptedChat
 from tests.parts.tool_server import ToolServer

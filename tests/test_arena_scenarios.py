@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -324,6 +325,21 @@ def test_a_file_that_is_no_scenario_is_left_out_and_said_to_be() -> None:
 
 
 @pytest.mark.parametrize(
+    ("document", "warned"),
+    [
+        ({"kind": "Scenrio", "spec": {}}, True),
+        ({"apiVersion": "promptkit.altairalabs.ai/v1alpha1", "kind": "Scenarios", "spec": {}}, True),
+        ({"apiVersion": "promptkit.altairalabs.ai/v1alpha1", "kind": "Persona", "spec": {}}, False),
+        ({"kind": "Provider", "spec": {}}, False),
+        ({"apiVersion": "apps/v1", "kind": "Deployment", "spec": {}}, False),
+    ],
+)
+def test_a_kind_that_nobody_knows_may_be_a_scenario_that_is_misspelt(document: dict[str, Any], warned: bool) -> None:
+    reading = selected_scenarios(bundle({"a.yaml": PLAIN, "b.yaml": yaml.safe_dump(document)}), ArenaFile(), None)
+    assert bool(reading.warnings) is warned
+
+
+@pytest.mark.parametrize(
     ("files", "words"),
     [
         ({"a.yaml": "name: x\nsteps: [{input: a, metricks: []}]\n"}, "unknown key 'metricks'"),
@@ -388,6 +404,42 @@ def test_a_filter_that_finds_nothing_is_an_error_that_names_the_files(
     with pytest.raises(InputError, match=words) as caught:
         read(TREE, ScenarioFilter(include=tuple(include), exclude=tuple(exclude)))
     assert "scenarios/critical-a.yaml" in caught.value.hint
+
+
+def test_a_pattern_that_finds_files_without_a_scenario_finds_nothing() -> None:
+    files = TREE | {"critical.yaml": "name: x\nstebs: [{input: a}]\n", "notes.yaml": "a: 1\n"}
+    for pattern in ("critical.yaml", "notes*"):
+        with pytest.raises(InputError, match=rf"scenarios\.include: '{re.escape(pattern)}' finds no scenario"):
+            read(files, ScenarioFilter(include=("top.yaml", pattern)))
+    only = ScenarioFilter(include=("top.yaml", "scenarios/*", "notes.yaml"), exclude=("notes.yaml",))
+    assert len(read(files, only)) == 4
+
+
+def test_the_arena_file_is_no_scenario_of_its_own_bundle() -> None:
+    files = {"a.yaml": PLAIN, "config.arena.yaml": "scenarios: [a.yaml]\n"}
+    assert [found.path for found in read(files, ScenarioFilter(include=("*.yaml",)))] == ["a.yaml"]
+
+
+def test_a_pattern_of_an_arena_file_begins_at_its_folder() -> None:
+    files = TREE | {"config.arena.yaml": "scenarios: ['*.yaml']\n", "scenarios/a[1].yaml": PLAIN}
+    assert [found.path for found in read(files)] == ["top.yaml"]
+    files["config.arena.yaml"] = "scenarios: ['scenarios/a[1].yaml']\n"
+    assert [found.path for found in read(files)] == ["scenarios/a[1].yaml"]
+
+
+def test_a_judge_or_player_that_no_provider_file_describes_is_refused() -> None:
+    for use in ("judges: [{name: q, provider: jugde}]", "self_play: {roles: [{id: u, provider: jugde}]}"):
+        files = ARENA_FILES | {"config.arena.yaml": f"providers: [providers/judge.yaml]\n{use}\n"}
+        with pytest.raises(InputError, match="there is no provider 'jugde'") as caught:
+            read_arena_file(bundle(files), "config.arena.yaml")
+        assert "judge" in caught.value.hint
+        assert read_arena_file(bundle(files), "config.arena.yaml", own_providers=False).uses_of("jugde")
+
+
+def test_nobody_plays_where_self_play_is_switched_off() -> None:
+    arena = ARENA.replace("enabled: true", "enabled: false")
+    assert read_arena_file(bundle(ARENA_FILES), "config.arena.yaml").players == ("user",)
+    assert read_arena_file(bundle(ARENA_FILES | {"config.arena.yaml": arena}), "config.arena.yaml").players == ()
 
 
 def test_include_comes_instead_of_the_arena_files_list_and_exclude_takes_away_from_it() -> None:

@@ -39,6 +39,18 @@ def test_a_time_that_spring_skips_fires_after_the_gap() -> None:
     assert (found.tick, found.missed, found.next) == (utc(3, 8, 7), 0, utc(3, 9, 6, 30))
 
 
+def test_a_rhythm_goes_through_the_hour_that_autumn_repeats() -> None:
+    found = due(Schedule(cron="*/30 * * * *", timezone=NEW_YORK), utc(11, 1, 4), utc(11, 1, 8))
+    assert (found.tick, found.missed + 1) == (utc(11, 1, 8), 8)
+
+
+def test_clocks_that_change_by_half_an_hour_neither_lose_a_run_nor_double_one() -> None:
+    skipped, repeated = (Schedule(cron=cron, timezone="Australia/Lord_Howe") for cron in ("15 2 * * *", "45 1 * * *"))
+    assert due(skipped, utc(10, 3, 13), utc(10, 4, 13)).tick == utc(10, 3, 15, 30)
+    found = due(repeated, utc(4, 4, 13), utc(4, 5, 13))
+    assert (found.tick, found.missed, found.next) == (utc(4, 4, 14, 45), 0, utc(4, 5, 15, 15))
+
+
 def test_of_missed_ticks_the_latest_runs() -> None:
     found = due(Schedule(cron="0 * * * *"), utc(5, 1, 0, 30), utc(5, 1, 4, 10))
     assert (found.tick, found.missed) == (utc(5, 1, 4), 3)
@@ -78,13 +90,30 @@ def test_ticks_go_forward(cron: str, zone: str, since: datetime) -> None:
     assert all(before < after for before, after in pairwise(seen))
 
 
-@pytest.mark.parametrize("cron", ["0 3 31 2 *", "@daily   ", "0 0 2 * * *", "61 * * * *", "0 2 L * *", "a b c d e"])
+def test_names_of_days_and_months_are_plain() -> None:
+    check(Schedule(cron="0 2 * JUL WED"))
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        "0 3 31 2 *",
+        "@daily   ",
+        "0 0 2 * * *",
+        "61 * * * *",
+        "0 2 L * *",
+        "a b c d e",
+        "0 2 LW * *",
+        "0 2 * * 5L",
+        "0 2 * * 5#3",
+    ],
+)
 def test_an_expression_that_cannot_fire_is_refused(cron: str) -> None:
     with pytest.raises(InputError, match=r"schedule\.cron"):
         check(Schedule(cron=cron))
 
 
-@pytest.mark.parametrize("zone", ["Mars/Base", "../etc/passwd", "/etc/localtime"])
+@pytest.mark.parametrize("zone", ["Mars/Base", "../etc/passwd", "/etc/localtime", "America", "UTC\0"])
 def test_an_unknown_zone_is_refused(zone: str) -> None:
     with pytest.raises(InputError, match=r"schedule\.timezone"):
         check(Schedule(cron="0 2 * * *", timezone=zone))

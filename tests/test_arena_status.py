@@ -59,6 +59,7 @@ def test_a_complete_run_that_passed_succeeds() -> None:
 )
 def test_every_other_end_is_a_failure_with_a_name(end: Conclusion, reason: str) -> None:
     assert (end.phase, end.reason) == ("Failed", reason)
+    assert end.summary["verdict"] != "pass"
 
 
 def test_a_plan_without_items_is_a_failure() -> None:

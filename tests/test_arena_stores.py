@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -109,6 +111,38 @@ def test_a_missing_bucket_is_an_error_and_no_empty_run(s3: S3Store) -> None:
         store.create("run/plan.json", b"{}")
     with pytest.raises(StoreError, match="cannot be listed"):
         store.names("run")
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """A store that answers everything with one status."""
+
+    status = 500
+
+    def answer(self) -> None:
+        self.rfile.read(int(self.headers.get("content-length", 0)))
+        self.send_response(self.status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    do_GET = do_PUT = do_HEAD = answer  # noqa: N815  # the names that http.server calls
+
+    def log_message(self, format: str, *arguments: object) -> None: ...
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 500])
+def test_a_store_that_refuses_is_an_error_that_says_how(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A 409 included: of two requests that met, perhaps neither was kept."""
+    monkeypatch.setattr(Refusing, "status", status)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        settings = StoreSettings("us-east-1", f"http://127.0.0.1:{server.server_port}", KEYS)
+        store = BucketStore("results", settings, timeout_seconds=5)
+        for use in (lambda: store.create("run/x", b"1"), lambda: store.read("run/x"), lambda: store.names("run")):
+            with pytest.raises(StoreError, match="cannot be") as caught:
+                use()
+            assert "testing" not in caught.value.message
+        assert f"HTTP {status}" in caught.value.message
+        server.shutdown()
 
 
 def test_surrounding_credentials_are_not_sent_to_an_endpoint_of_the_manifest() -> None:

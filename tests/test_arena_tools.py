@@ -293,6 +293,17 @@ async def test_an_mcp_tool_that_does_not_answer_is_down(mcp: McpToolServer) -> N
     assert (caught.value.kind, caught.value.retryable) == ("tool_unavailable", False)
 
 
+async def test_an_mcp_server_that_dies_in_the_middle_of_a_call_is_down() -> None:
+    async def dying() -> str:
+        part.cut()
+        await asyncio.Event().wait()
+        return "never"
+
+    with McpToolServer(dying) as part, pytest.raises(AgentError, match="disconnected") as caught:
+        await called(Tool("dying", McpHandler(part.url)), "{}")
+    assert (caught.value.kind, caught.value.retryable) == ("tool_unavailable", False), "it may have been done"
+
+
 async def test_an_mcp_tool_that_the_server_does_not_have_is_down(mcp: McpToolServer) -> None:
     with pytest.raises(AgentError, match="has no such tool") as caught:
         await called(Tool("nothing", mcp_handler(mcp)), "{}")

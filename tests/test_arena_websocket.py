@@ -204,6 +204,40 @@ async def test_what_a_failed_step_leaves_behind_is_not_the_next_answer(agent: We
     assert answer(await client.send_step("next", conversation)) == "the next answer"
 
 
+async def test_after_a_failure_the_connection_is_another_whatever_may_still_come(
+    agent: WebSocketAgent, client_of: Open
+) -> None:
+    client, conversation = client_of(), Conversation()
+    agent.says([error("INTERNAL_ERROR")], [done("the next answer")])
+    await fails(client, conversation)
+    conversation.outstanding = None
+    await client.send_step("next", conversation)
+    assert len(agent.headers) == 2
+
+
+@pytest.mark.parametrize("late", [chunk("late"), done("late"), error("INTERNAL_ERROR"), call("time", {})])
+async def test_what_comes_after_the_end_of_an_answer_is_not_the_next_one(
+    agent: WebSocketAgent, client_of: Open, late: Any
+) -> None:
+    client, conversation = client_of(), Conversation()
+    agent.says([chunk("first"), done(), late], [chunk("second"), done()])
+    assert answer(await client.send_step("one", conversation)) == "first"
+    session = conversation.context_id
+    await (await conversation.memory.socket.ping())  # all that was sent before its answer has arrived
+    assert answer(await client.send_step("two", conversation)) == "second"
+    assert [frame["session_id"] for frame in agent.received] == [session, session]
+    assert len(agent.headers) == 2
+
+
+async def test_what_says_nothing_may_come_at_any_time(agent: WebSocketAgent, client_of: Open) -> None:
+    client, conversation = client_of(), Conversation()
+    agent.says([chunk("first"), done(), {"type": "presence"}], [{"type": "connected"}, chunk("second"), done()])
+    await client.send_step("one", conversation)
+    await (await conversation.memory.socket.ping())
+    assert answer(await client.send_step("two", conversation)) == "second"
+    assert len(agent.headers) == 1
+
+
 async def test_an_agent_that_is_not_there_was_not_reached(client_of: Open, nobody: str) -> None:
     client = client_of(url=f"{nobody}/ws")
     with pytest.raises(AgentError) as caught:

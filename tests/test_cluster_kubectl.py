@@ -13,7 +13,7 @@ import yaml
 
 from tests.cluster.api_server import ApiServer
 from tests.cluster.client import ApiClient
-from tests.cluster.contract.samples import CRDS, SAMPLES, arena_job
+from tests.cluster.contract.samples import ARENAJOBS, CRDS, SAMPLES, arena_job
 from tests.cluster.fixtures import api, server  # noqa: F401
 
 pytestmark = pytest.mark.skipif(not shutil.which("kubectl"), reason="kubectl is not installed")
@@ -65,11 +65,20 @@ def test_an_object_is_applied_twice_patched_replaced_and_deleted(kubectl: Run) -
 def test_a_person_waits_for_a_condition(kubectl: Run, api: ApiClient) -> None:  # noqa: F811
     kubectl("apply", "--validate=false", "--filename=-", given=json.dumps(arena_job()))
     condition = {"type": "Ready", "status": "True", "reason": "Done", "lastTransitionTime": "2026-01-02T03:04:05Z"}
-    from tests.cluster.contract.samples import ARENAJOBS
-
     status = {"phase": "Succeeded", "conditions": [condition]}
     api.patch(ARENAJOBS, "a", {"status": status}, sub="status")
     assert "condition met" in kubectl("wait", "--for=condition=Ready", "arenajob/a", "--timeout=20s")
+
+
+def test_a_script_waits_for_the_end_and_then_asks_how_it_was(kubectl: Run, api: ApiClient) -> None:  # noqa: F811
+    kubectl("apply", "--validate=false", "--filename=-", given=json.dumps(arena_job()))
+    at = "2026-01-02T03:04:05Z"
+    condition = {"type": "Ready", "status": "False", "reason": "BelowThreshold", "lastTransitionTime": at}
+    status = {"phase": "Failed", "conditions": [condition], "completionTime": at}
+    api.patch(ARENAJOBS, "a", {"status": status}, sub="status")
+    end = "--for=jsonpath={.status.completionTime}"
+    assert "condition met" in kubectl("wait", "arenajob/a", end, "--timeout=20s")
+    assert "condition not met" in kubectl("wait", "arenajob/a", "--for=condition=Ready", "--timeout=0", fails=True)
 
 
 def test_a_refusal_reads_like_the_real_one(kubectl: Run) -> None:

@@ -36,7 +36,7 @@ def made(*extra: Json, **spec: Any) -> Run:
 def all_jobs(run: Run) -> list[Json]:
     settings = Settings()
     return [
-        jobs.plan_job(run, settings), jobs.work_job(run, 4, 1, settings),
+        jobs.plan_job(run, settings), jobs.work_job(run, jobs.Size(10, 4), 1, settings),
         jobs.reduce_job(run, jobs.Size(10, 4), 1, settings), jobs.whole_job(run, settings),
     ]  # fmt: skip
 
@@ -45,8 +45,19 @@ CLAIM = {
     "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "kept", "namespace": NAMESPACE},
     "spec": {"accessModes": ["ReadWriteMany"]},
 }  # fmt: skip
+OVERRIDES: Json = {
+    "labels": {"team": "qa"}, "annotations": {"cluster-autoscaler.kubernetes.io/safe-to-evict": "false"},
+    "nodeSelector": {"pool": "load"}, "tolerations": [{"key": "load", "operator": "Exists", "tolerationSeconds": 30,
+    "effect": "NoExecute"}], "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [
+        {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": {"team": "qa"}}}]}},
+    "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+    "priorityClassName": "low", "imagePullSecrets": [{"name": "registry"}],
+    "resources": {"requests": {"cpu": 2, "memory": "4Gi"}, "limits": {"memory": "4Gi"}},
+    "extraEnv": [{"name": "TESTBENCH_LOG_FORMAT", "value": "text"}, {"name": "TESTBENCH_TRACE_CONTENT", "value": "0"}],
+}  # fmt: skip
 RUNS = {
     "no output": made(),
+    "overrides": made(output=S3, workers={"replicas": 4, "podOverrides": OVERRIDES}),
     "s3": made(output=S3, workers={"replicas": 4}),
     "pvc": made(CLAIM, output=PVC, workers={"replicas": 4}),
     "load test": made(output=S3, type="loadtest", workers={"replicas": 4}),
@@ -82,9 +93,9 @@ def test_every_mount_has_its_volume_and_every_path_of_the_command_its_mount(run:
 
 
 def test_an_indexed_job_has_the_measured_rules() -> None:
-    spec = jobs.work_job(RUNS["s3"], 4, 1, Settings())["spec"]
+    spec = jobs.work_job(RUNS["s3"], jobs.Size(10, 4), 1, Settings())["spec"]
     assert (spec["completionMode"], spec["podReplacementPolicy"]) == ("Indexed", "Failed")
-    assert (spec["completions"], spec["backoffLimitPerIndex"]) == (4, 3)
+    assert (spec["completions"], spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (4, 3, 1)
     rules = [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in spec["podFailurePolicy"]["rules"]]
     assert rules == [("FailIndex", [78]), ("Ignore", [75, 143]), ("Ignore", None)]
     command = spec["template"]["spec"]["containers"][0]["command"]
@@ -92,8 +103,23 @@ def test_an_indexed_job_has_the_measured_rules() -> None:
     assert command[command.index("--index") + 1] == "$(JOB_COMPLETION_INDEX)"
 
 
+def test_a_job_of_one_pod_is_not_tried_again_once_it_has_said_its_word() -> None:
+    spec = jobs.whole_job(RUNS["s3"], Settings())["spec"]
+    assert spec["podReplacementPolicy"] == "Failed"
+    rules = [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in spec["podFailurePolicy"]["rules"]]
+    assert rules == [("FailJob", [1, 2, 4, 78]), ("Ignore", [75, 143]), ("Ignore", None)]
+
+
+@pytest.mark.parametrize("run", RUNS.values(), ids=RUNS)
+def test_everything_goes_with_its_job_and_never_keeps_it(run: Run) -> None:
+    for job in all_jobs(run):
+        (owner,) = job["metadata"]["ownerReferences"]
+        assert (owner["kind"], owner["controller"], owner["blockOwnerDeletion"]) == ("ArenaJob", True, False)
+        assert "finalizers" not in job["metadata"]
+
+
 def test_a_load_test_is_a_gang_that_is_not_tried_again() -> None:
-    spec = jobs.work_job(RUNS["load test"], 4, 1, Settings())["spec"]
+    spec = jobs.work_job(RUNS["load test"], jobs.Size(10, 4), 1, Settings())["spec"]
     assert (spec["completions"], spec["parallelism"], spec["backoffLimitPerIndex"]) == (4, 4, 0)
     volumes = {volume["name"]: volume for volume in spec["template"]["spec"]["volumes"]}
     assert volumes["start"]["configMap"] == {"name": "evals-start", "optional": True}
@@ -160,6 +186,36 @@ def test_a_copied_secret_belongs_to_the_job() -> None:
     kubernetes_validate.validate(body, KUBERNETES, strict=True)
     assert body["metadata"]["ownerReferences"][0]["kind"] == kinds.ARENA_JOB.name
     kubernetes_validate.validate(jobs.start_config(manifest(arena_job()), START), KUBERNETES, strict=True)
+
+
+def test_what_a_job_says_of_its_pods_is_added_to_all_of_them() -> None:
+    plain = {job["metadata"]["name"]: job["spec"]["template"] for job in all_jobs(RUNS["s3"])}
+    for job in all_jobs(RUNS["overrides"]):
+        name, template = job["metadata"]["name"], job["spec"]["template"]
+        before, pod, container = plain[name], template["spec"], template["spec"]["containers"][0]
+        placed = {key: OVERRIDES[key] for key in OVERRIDES.keys() & set(pod)}
+        assert len(placed) == 6
+        assert pod == before["spec"] | placed | {"containers": [container]}
+        assert template["metadata"]["labels"] == before["metadata"]["labels"] | {"team": "qa"}
+        assert template["metadata"]["annotations"] == OVERRIDES["annotations"]
+        variables = {variable["name"]: variable["value"] for variable in container["env"]}
+        assert variables == {"HOME": "/tmp", "TESTBENCH_LOG_FORMAT": "text", "TESTBENCH_TRACE_CONTENT": "0"}
+        assert len(variables) == len(container["env"])
+        resources = container.pop("resources")
+        assert (resources == OVERRIDES["resources"]) is name.endswith(("-work", "-all"))
+        untouched = {key: value for key, value in before["spec"]["containers"][0].items() if key != "resources"}
+        assert container == untouched | {"env": container["env"]}
+
+
+def test_a_run_keeps_its_overrides_and_a_pod_without_any_has_no_empty_ones() -> None:
+    content = manifest(arena_job(output=S3, workers={"podOverrides": OVERRIDES}))
+    found = resolve(content, objects(*references()))
+    assert isinstance(found, Resolved)
+    assert jobs.read_run(jobs.run_config(content, found), "r").manifest.spec == content.spec
+    template = jobs.plan_job(made(output=S3, workers={"podOverrides": {"labels": {}}}), Settings())["spec"]["template"]
+    assert template == jobs.plan_job(RUNS["s3"], Settings())["spec"]["template"]
+    assert not {"nodeSelector", "tolerations", "affinity", "priorityClassName"} & set(template["spec"])
+    assert "annotations" not in template["metadata"]
 
 
 @given(st.from_regex(r"\A[a-z0-9]([-a-z0-9.]{0,250}[a-z0-9])?\Z"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -74,7 +75,104 @@ def test_the_schedule_shows_the_result_of_the_last_run() -> None:
     assert cluster.status("nightly").phase == "Running"
     finish(cluster, runs(cluster)[0])
     status = cluster.status("nightly")
-    assert (status.phase, status.result and status.result.summary) == ("Pending", {"score": "1.000"})
+    shown = {"score": "1.000", "scheduledFor": "2026-03-01T13:00:00Z"}
+    assert (status.phase, status.result and status.result.summary) == ("Pending", shown)
+
+
+def test_a_run_that_failed_without_a_result_hides_the_pass_of_the_run_before() -> None:
+    cluster = world()
+    pass_to(cluster, hour(1))
+    (first,) = runs(cluster)
+    cluster.settle(first)
+    cluster.end_job(f"{first}-all", conclusion().replace('"score"', '"verdict":"pass","score"'))
+    cluster.settle(first)
+    cluster.settle("nightly")
+    assert verdict(cluster) == "pass"
+    pass_to(cluster, hour(2))
+    second = runs(cluster)[1]
+    cluster.settle(second)
+    cluster.end_job(f"{second}-all", json.dumps({"reason": "InvalidConfiguration", "message": "no key"}), failed=True)
+    cluster.settle(second)
+    cluster.settle("nightly")
+    assert (cluster.status(second).phase, cluster.status(second).result) == ("Failed", None)
+    assert verdict(cluster) == "error"
+
+
+def test_a_run_whose_outputs_were_not_written_shows_no_pass_in_its_schedule() -> None:
+    cluster = world()
+    pass_to(cluster, hour(1))
+    (name,) = runs(cluster)
+    cluster.settle(name)
+    said = conclusion(10, 4).replace("BelowThreshold", "OutputFailed").replace('"score"', '"verdict":"pass","score"')
+    cluster.end_job(f"{name}-all", said, failed=True)
+    cluster.settle(name)
+    cluster.settle("nightly")
+    assert verdict(cluster) == "error"
+
+
+def verdict(cluster: World) -> str | None:
+    result = cluster.status("nightly").result
+    return result.summary.get("verdict") if result else None
+
+
+def test_a_run_is_removed_only_after_the_schedule_has_shown_how_it_ended() -> None:
+    cluster = world()
+    cluster.get(kinds.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
+    pass_to(cluster, hour(1))
+    (name,) = runs(cluster)
+    cluster.settle(name)
+    cluster.end_job(f"{name}-all", conclusion())
+    cluster.settle(name)
+    assert runs(cluster) == [name]
+    cluster.settle("nightly")
+    cluster.settle(name)
+    assert runs(cluster) == []
+    result = cluster.status("nightly").result
+    assert result is not None
+    assert result.summary["score"] == "1.000"
+    cluster.settle("nightly")
+    assert cluster.status("nightly").result == result
+
+
+def test_an_earlier_run_that_ends_later_does_not_hide_the_result_of_the_latest() -> None:
+    cluster = world(cron="0 * * * *", concurrencyPolicy="Allow")
+    pass_to(cluster, hour(1))
+    pass_to(cluster, hour(2))
+    first, second = runs(cluster)
+    finish(cluster, second)
+    shown = cluster.status("nightly").result
+    run(cluster.cluster.delete(
+        kinds.ARENA_JOB, NAMESPACE, second, cluster.get(kinds.ARENA_JOB, second)["metadata"]["uid"],
+    ))  # fmt: skip
+    finish(cluster, first)
+    assert shown is not None
+    assert cluster.status("nightly").result == shown
+
+
+def test_the_runs_of_a_schedule_that_was_cancelled_are_removed_when_their_time_is_over() -> None:
+    cluster = world()
+    cluster.get(kinds.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
+    pass_to(cluster, hour(1))
+    (name,) = runs(cluster)
+    cluster.settle(name)
+    cluster.get(kinds.ARENA_JOB, "nightly")["spec"]["cancelled"] = True
+    cluster.settle("nightly")
+    cluster.settle(name)
+    assert runs(cluster) == []
+
+
+def test_a_run_that_has_begun_does_not_become_a_schedule() -> None:
+    cluster = World()
+    cluster.apply(*references(), arena_job("nightly"))
+    cluster.settle("nightly")
+    run(cluster.cluster.patch(kinds.ARENA_JOB, NAMESPACE, "nightly", {"spec": {"schedule": HOURLY}}))
+    pass_to(cluster, hour(2))
+    assert (runs(cluster), cluster.status("nightly").phase) == ([], "Running")
+    assert "ChangeIgnored" in cluster.events()
+    cluster.end_job("nightly-all", conclusion(10, 4), failed=True)
+    cluster.settle("nightly")
+    pass_to(cluster, hour(4))
+    assert (runs(cluster), cluster.status("nightly").phase) == ([], "Failed")
 
 
 @pytest.mark.parametrize(("policy", "made", "alive"), [("Allow", 3, 3), ("Forbid", 1, 1), ("Replace", 3, 1)])
@@ -153,7 +251,13 @@ def test_a_cancelled_schedule_ends_its_runs_and_makes_no_more() -> None:
 
 
 @pytest.mark.parametrize(
-    "schedule", [{"cron": "0 0 31 2 *"}, {"cron": "x x x x x"}, {"cron": "0 * * * *", "timezone": "Mars/X"}]
+    "schedule",
+    [
+        {"cron": "0 0 31 2 *"},
+        {"cron": "x x x x x"},
+        {"cron": "0 * * * *", "timezone": "Mars/X"},
+        {"cron": "0 * * * *", "timezone": "America"},
+    ],
 )
 def test_an_invalid_schedule_is_refused_and_begins_once_it_is_corrected(schedule: dict[str, Any]) -> None:
     cluster = world(**schedule)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from testbench.arena.operator import kinds
+from testbench.arena.operator.__main__ import command
 from testbench.arena.operator.access import Access, find_access
-from testbench.arena.operator.cluster import ClusterError, Conflict, HistoryGone
+from testbench.arena.operator.cluster import ClusterError, Conflict, Denied, HistoryGone
 from testbench.arena.operator.health import served
 from testbench.arena.operator.http_cluster import HttpCluster
+from testbench.arena.operator.shell import Shell
 from testbench.errors import InputError
 from tests.cluster.api_server import ApiServer
-from tests.operator_hands import Hands, Operator, a_job, api_server, hands_of, run_through
+from tests.cluster.waiting import until
+from tests.operator_hands import FAST, Hands, Operator, a_job, api_server, hands_of, run_through
 from tests.operator_world import NAMESPACE, conclusion, references
 
 
@@ -109,6 +114,18 @@ def test_a_deleted_job_takes_everything_along_though_no_operator_is_there(server
     assert hands.get("configmaps", "evals-run") is None
 
 
+def test_a_cancelled_job_takes_its_pods_along(server: ApiServer, hands: Hands) -> None:
+    with Operator(server.origin):
+        hands.apply(*references(), a_job())
+        found = hands.until(lambda: hands.get("jobs", "evals-plan"))
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "evals-plan", "uid": found["metadata"]["uid"]}
+        spec = {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}
+        hands.client.create("pods", {"metadata": {"name": "p", "ownerReferences": [owner]}, "spec": spec}, NAMESPACE)
+        hands.client.patch(hands.resource("arenajobs"), "evals", {"spec": {"cancelled": True}}, namespace=NAMESPACE)
+        hands.until(lambda: hands.get("pods", "p") is None)
+        hands.until(lambda: hands.phase() == "Cancelled")
+
+
 def test_a_user_sees_events_of_what_happened(server: ApiServer, hands: Hands) -> None:
     with Operator(server.origin):
         hands.apply(*references(), a_job())
@@ -138,6 +155,9 @@ async def test_refusals_have_names(server: ApiServer) -> None:
         server.faults.fail(503)
         with pytest.raises(ClusterError):
             await cluster.get(kinds.JOB, NAMESPACE, "none")
+        server.faults.fail(403)
+        with pytest.raises(Denied, match=r"403: scripted 403$"):
+            await cluster.create(kinds.CONFIG_MAP, body)
         server.faults.fail(410, verb="watch")
         with pytest.raises(HistoryGone):
             _ = [change async for change in cluster.watch(kinds.JOB, NAMESPACE, "0")]
@@ -181,14 +201,49 @@ def test_a_kubeconfig_is_read_and_its_faults_are_named(tmp_path: Path) -> None:
 
 
 async def test_probes_are_told_when_the_cluster_was_seen() -> None:
-    state = {"ready": False}
-    async with served(0, lambda: state["ready"]) as port, httpx.AsyncClient(trust_env=False) as http:
+    state = {"healthy": True, "ready": False}
+    async with (
+        served(0, lambda: state["healthy"], lambda: state["ready"]) as port,
+        httpx.AsyncClient(trust_env=False) as http,
+    ):
         before = [
             (await http.get(f"http://127.0.0.1:{port}/{page}")).status_code for page in ("healthz", "readyz", "x")
         ]
-        state["ready"] = True
+        state |= {"ready": True, "healthy": False}
         assert before == [200, 503, 404]
         assert (await http.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
+        assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 503
+        with pytest.raises(InputError, match=str(port)):
+            async with served(port, bool, bool):
+                pass
+
+
+@pytest.mark.parametrize(("silence_s", "alive"), [(0.0, False), (60.0, True)])
+async def test_an_operator_that_hears_nothing_of_the_api_server_is_unwell(silence_s: float, *, alive: bool) -> None:
+    async with HttpCluster(Access("http://127.0.0.1:1")) as cluster:
+        assert Shell(cluster, replace(FAST, silence_s=silence_s)).alive is alive
+
+
+def test_an_operator_is_well_while_it_is_answered(server: ApiServer) -> None:
+    with Operator(server.origin, replace(FAST, silence_s=20)) as operator:
+        until(lambda: operator.shell.ready)
+        assert operator.shell.alive
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--worker-resources", "{"], "--worker-resources"),
+        (["--worker-resources", "[1]"], '{"requests": {"cpu": "1"}'),
+        (["--server", "127.0.0.1:8001"], "http://127.0.0.1:8001"),
+        (["--kubeconfig", "/nowhere/config"], "cannot be read"),
+    ],
+)
+def test_a_wrong_option_is_an_error_with_a_hint(options: list[str], said: str) -> None:
+    done = CliRunner().invoke(command, ["--health-port", "0", "--kubeconfig", "/dev/null", *options])
+    assert done.exit_code == 2
+    assert said in done.output
+    assert "Traceback" not in done.output
 
 
 def test_events_that_are_forbidden_hold_nothing_up(server: ApiServer, hands: Hands) -> None:
@@ -202,6 +257,9 @@ async def test_a_token_that_is_being_renewed_is_read_again(server: ApiServer, tm
     token = tmp_path / "token"
     async with HttpCluster(Access(server.origin, token_file=token)) as cluster:
         with pytest.raises(ClusterError, match="cannot be read"):
+            await cluster.get(kinds.JOB, NAMESPACE, "none")
+        token.write_bytes(b"\xff\xfe")
+        with pytest.raises(ClusterError, match="no token"):
             await cluster.get(kinds.JOB, NAMESPACE, "none")
         token.write_text("new")
         assert await cluster.get(kinds.JOB, NAMESPACE, "none") is None

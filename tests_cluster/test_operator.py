@@ -30,6 +30,7 @@ from tests.cluster.arena import (
 from tests.cluster.client import ApiClient, path
 from tests.cluster.contract.deletion import gone
 from tests.cluster.contract.samples import CRDS
+from tests.cluster.objects import Json
 from tests.cluster.waiting import until
 from tests.parts.scripted_chat import ScriptedChat
 
@@ -89,3 +90,21 @@ def test_a_load_test_begins_together_and_ends_with_its_numbers(arena: ArenaClust
     assert json.loads(start["data"]["start.json"])["t0"]
     work = arena.client.get("jobs", "rush-work", NAMESPACE)
     assert (work["spec"]["parallelism"], work["status"]["succeeded"]) == (2, 2)
+
+
+def test_pods_that_the_cluster_refuses_are_said_in_the_status_and_run_once_they_may(arena: ArenaCluster) -> None:
+    limits = f"/api/v1/namespaces/{NAMESPACE}/limitranges"
+    spec = {"limits": [{"type": "Container", "max": {"memory": "64Mi"}}]}
+    arena.client.call("POST", limits, {"metadata": {"name": "small"}, "spec": spec})
+    arena.create(arena_job("big"))
+    message = until(lambda: refusal(arena.job("big")), "the refusal in the status", 60)
+    assert "maximum memory usage per Container is 64Mi" in message
+    arena.client.call("DELETE", f"{limits}/small")
+    assert arena.ended("big", 180)["status"]["phase"] == "Succeeded", arena.story()
+
+
+def refusal(job: Json) -> str | None:
+    """What the condition Ready says while no pod can be created."""
+    conditions = job.get("status", {}).get("conditions", ())
+    found = (one for one in conditions if (one["type"], one["reason"]) == ("Ready", "FailedCreate"))
+    return next((one["message"] for one in found), None)

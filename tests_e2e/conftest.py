@@ -19,6 +19,8 @@ from tests.conftest import (  # noqa: F401 - fixtures are found by their names h
     loopback_guard,
     nobody,
     otlp,
+    s3,
+    s3_server,
 )
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ run a program or drop a check is refused.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from testbench.arena.bundle import Bundle, named, resolve
 from testbench.arena.manifest import ARENA_FILE, JUDGE_GROUP, SELFPLAY_GROUP, ArenaJob
-from testbench.arena.path_patterns import has_wildcard, matches
+from testbench.arena.path_patterns import has_wildcard, matches_whole
 from testbench.arena.plan import DEFAULT_GROUP, ChatDefaults, MockTool
 from testbench.arena.provider_files import read_provider
 from testbench.arena.resources import Provider
@@ -90,11 +90,18 @@ class ArenaFile:
             return JUDGE_GROUP
         return SELFPLAY_GROUP if members <= set(self.players) else DEFAULT_GROUP
 
+    def uses_of(self, provider: str) -> tuple[str, ...]:
+        """`judge`, `selfplay`, both or none: what the provider of this id does, whatever its group."""
+        uses = ((JUDGE_GROUP, self.judges), (SELFPLAY_GROUP, self.players))
+        return tuple(use for use, ids in uses if provider in ids)
 
-def read_arena_file(bundle: Bundle, path: str, *, own_tools: bool = True) -> ArenaFile:
+
+def read_arena_file(bundle: Bundle, path: str, *, own_tools: bool = True, own_providers: bool = True) -> ArenaFile:
     """The arena file at `path` of the bundle, with the files that it refers to.
 
     `own_tools`: False where the job names tool registries, which replace the tools and MCP servers of the file.
+    `own_providers`: False where the job names providers; then the provider files tell at most which id is in which
+    group, and whatever is wrong with them does not matter.
 
     Raises:
         InputError: it is not there, not as it should be, or refers to what is not in the bundle.
@@ -103,7 +110,7 @@ def read_arena_file(bundle: Bundle, path: str, *, own_tools: bool = True) -> Are
         known = named(name for name in bundle.files if name.endswith((".arena.yaml", ".arena.yml")))
         hint = f"Arena files of the bundle: {known}." if known else "The bundle holds no arena file at all."
         raise InputError(f"{bundle.origin}: no arena file {path!r}", hint=hint)
-    return _Reader(bundle, path, own_tools=own_tools).read()
+    return _Reader(bundle, path, own_tools=own_tools, own_providers=own_providers).read()
 
 
 def arena_file_of(job: ArenaJob, bundle: Bundle) -> ArenaFile:
@@ -115,16 +122,18 @@ def arena_file_of(job: ArenaJob, bundle: Bundle) -> ArenaFile:
     path = job.spec.arena_file
     if path == ARENA_FILE and path not in bundle.files:
         return ArenaFile()
-    return read_arena_file(bundle, path, own_tools=not job.spec.tool_registries)
+    own_tools, own_providers = not job.spec.tool_registries, job.spec.providers is None
+    return read_arena_file(bundle, path, own_tools=own_tools, own_providers=own_providers)
 
 
 class _Reader:
     """One arena file while it is read."""
 
-    def __init__(self, bundle: Bundle, path: str, *, own_tools: bool) -> None:
+    def __init__(self, bundle: Bundle, path: str, *, own_tools: bool, own_providers: bool) -> None:
         self._bundle = bundle
         self._path = path
         self._own_tools = own_tools
+        self._own_providers = own_providers
         self._warnings: list[str] = []
 
     def read(self) -> ArenaFile:
@@ -138,12 +147,15 @@ class _Reader:
         for key in own_globals.keys() - {"conversation_assertions"}:
             self._warn(f"globals.{key}")
         self_play = self._mapping(spec, "self_play")
+        roles = () if self_play.get("enabled") is False else self._list(self_play, "roles")
+        providers = tuple(self._providers(spec))
+        ids = {entry.provider.metadata.name for entry in providers} if self._own_providers else None
         return ArenaFile(
             path=self._path,
             scenarios=self._scenarios(spec),
-            providers=tuple(self._providers(spec)),
-            judges=tuple(self._names(self._list(spec, "judges"), "provider", "judges")),
-            players=tuple(self._names(self._list(self_play, "roles"), "provider", "self_play.roles")),
+            providers=providers,
+            judges=tuple(self._used(self._list(spec, "judges"), "judges", ids)),
+            players=tuple(self._used(roles, "self_play.roles", ids)),
             prompts=tuple(self._prompts(spec)),
             personas=dict(self._personas(self_play)),
             assertions=tuple(self._list(own_globals, "conversation_assertions")),
@@ -176,15 +188,25 @@ class _Reader:
     def _providers(self, spec: Mapping[str, Any]) -> Iterator[BundleProvider]:
         seen: set[str] = set()
         for entry in self._list(spec, "providers"):
-            group = entry.get("group", DEFAULT_GROUP) if isinstance(entry, Mapping) else DEFAULT_GROUP
-            for path in self._files(entry, "providers"):
-                provider, warnings = read_provider(self._only_document(path), path)
-                name = provider.metadata.name
-                if name in seen:
+            try:
+                found = list(self._provider_files(entry))
+            except InputError:
+                if self._own_providers:
+                    raise
+                continue
+            for provider, warnings in found:
+                name = provider.provider.metadata.name
+                if self._own_providers and name in seen:
                     raise self._fault(f"provider {name!r} is there twice", "Give each provider file its own id.")
                 seen.add(name)
-                self._warnings.extend(warnings)
-                yield BundleProvider(str(group), provider)
+                self._warnings.extend(warnings if self._own_providers else ())
+                yield provider
+
+    def _provider_files(self, entry: Any) -> Iterator[tuple[BundleProvider, tuple[str, ...]]]:
+        group = entry.get("group", DEFAULT_GROUP) if isinstance(entry, Mapping) else DEFAULT_GROUP
+        for path in self._files(entry, "providers"):
+            provider, warnings = read_provider(self._only_document(path), path)
+            yield BundleProvider(str(group), provider), warnings
 
     def _prompts(self, spec: Mapping[str, Any]) -> Iterator[Prompt]:
         for entry in self._list(spec, "prompt_configs"):
@@ -261,20 +283,23 @@ class _Reader:
         if not isinstance(reference, str) or not reference:
             raise self._fault(f"an entry of {what} without a file", "Write - file: path, or the path alone.")
         path = resolve(self._path, reference, self._bundle)
-        if not has_wildcard(path):
-            if path not in self._bundle.files:
-                raise self._fault(f"{what}: no file {path!r} in the bundle", "Paths are relative to the arena file.")
+        if path in self._bundle.files:
             return (path,)
-        found = tuple(name for name in self._bundle.files if matches(name, path) and name != self._path)
+        if not has_wildcard(reference):
+            raise self._fault(f"{what}: no file {path!r} in the bundle", "Paths are relative to the arena file.")
+        found = tuple(name for name in self._bundle.files if matches_whole(name, path) and name != self._path)
         if not found:
             raise self._fault(f"{what}: {reference!r} matches nothing", f"Files: {named(self._bundle.files)}.")
         return found
 
-    def _names(self, entries: Sequence[Any], key: str, what: str) -> Iterator[str]:
+    def _used(self, entries: Sequence[Any], what: str, known: Collection[str] | None) -> Iterator[str]:
+        """The ids of the providers that judge or play, each of them among those that are known."""
         for entry in entries:
-            name = entry.get(key) if isinstance(entry, Mapping) else None
+            name = entry.get("provider") if isinstance(entry, Mapping) else None
             if not isinstance(name, str):
-                raise self._fault(f"an entry of {what} without a {key}", f"Give the id of a {key}.")
+                raise self._fault(f"an entry of {what} without a provider", "Give the id of a provider.")
+            if known is not None and name not in known:
+                raise self._fault(f"{what}: there is no provider {name!r}", f"Ids: {named(sorted(known)) or 'none'}.")
             yield name
 
     def _only_document(self, path: str) -> Mapping[str, Any]:

@@ -10,7 +10,6 @@ trusted, so nothing in it can name a place outside: links, `..`, absolute paths 
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import os
 import stat
@@ -18,6 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final
+from unicodedata import normalize
 
 from testbench.arena.resources import ConfigMap
 from testbench.errors import InputError, StoreError
@@ -128,7 +128,7 @@ def bundle_of_config_map(config_map: ConfigMap) -> Bundle:
     for key, encoded in config_map.binary_data.items():
         try:
             content = base64.b64decode(encoded, validate=True)
-        except binascii.Error as error:
+        except ValueError as error:  # binascii.Error is one; a text with other characters is a plain one
             raise refused(files.origin, key, "is no base64", hint="binaryData holds base64.") from error
         files.add(key.replace("__", "/"), content)
     return files.bundle()
@@ -197,14 +197,15 @@ def _read(name: str, folder: int, path: str, files: BundleFiles) -> bytes:
 
 
 def safe_path(path: str, origin: str) -> str:
-    """A path inside the bundle, as it is written there.
+    """A path inside the bundle, as it is written there; letters with accents are one character (NFC).
 
     Raises:
         InputError: it is absolute, empty, goes up, or has a character that means something elsewhere.
     """
+    path = normalize("NFC", path)
     parts = path.split("/")
     odd = "\\" in path or "\0" in path or ":" in parts[0] or not path.isprintable()
-    if not path or path.startswith("/") or odd or any(part in ("", ".", "..") for part in parts):
+    if not path or odd or any(part in ("", ".", "..") for part in parts):
         raise refused(origin, path, "is no path inside the bundle", hint="Use plain names, and / between folders.")
     return path
 

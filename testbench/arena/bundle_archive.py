@@ -22,11 +22,17 @@ from testbench.errors import InputError
 
 TAR_SUFFIXES: Final = (".tar.gz", ".tgz", ".tar")
 ZIP_SUFFIXES: Final = (".zip",)
+DAMAGED: Final = (
+    *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error),
+    *(EOFError, NotImplementedError, ValueError),
+)
+"""What the libraries raise of bytes that are no archive; a name that is no text is a ValueError."""
 _ARENA_SUFFIXES: Final = (".arena.yaml", ".arena.yml")
 _LINK_HINT: Final = "An archive with links can lead anywhere: put the files themselves into it."
 _ZIP_DIRECTORY_BYTES: Final = 16 * 1024 * 1024
 _ZIP_END: Final = struct.Struct("<4s4H2LH")
 """The record that ends a zip; its sixth field is the length of the directory of members."""
+_CHUNK: Final = 64 * 1024
 _SPARE: Final = 64 * 1024 * 1024
 """Bytes that headers and left out members of a tar may have beside the files."""
 
@@ -48,7 +54,7 @@ def read_archive(path: Path) -> BundleFiles:
     origin = str(path)
     try:
         members = list(_zipped(path, origin) if path.name.lower().endswith(ZIP_SUFFIXES) else _tarred(path, origin))
-    except (tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except DAMAGED as error:
         fault = f"{origin}: cannot be read as an archive: {error or type(error).__name__}"
         raise InputError(fault, hint="Check that it is complete: .tar.gz, .tgz, .tar or .zip.") from error
     files = BundleFiles(origin)
@@ -89,20 +95,22 @@ class _Taken:
 
 
 class _BoundedStream(io.RawIOBase):
-    """A stream that ends in an error when it becomes too long."""
+    """A stream that ends in an error when it becomes too long. `written` is where its last byte that is not 0 ends."""
 
     def __init__(self, source: IO[bytes], origin: str) -> None:
         self._source = source
         self._origin = origin
-        self._left = MAX_BYTES + _SPARE
+        self.size = self.written = 0
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # a buffer is all that it gets
         content = self._source.read(len(buffer))
-        self._left -= len(content)
-        if self._left < 0:
+        if rest := content.rstrip(b"\0"):
+            self.written = self.size + len(rest)
+        self.size += len(content)
+        if self.size > MAX_BYTES + _SPARE:
             raise too_large(self._origin, "(compressed content)")
         buffer[: len(content)] = content
         return len(content)
@@ -112,7 +120,8 @@ def _tarred(path: Path, origin: str) -> Iterator[tuple[str, bytes]]:
     taken = _Taken(origin)
     with path.open("rb") as packed:
         source = packed if path.name.lower().endswith(".tar") else gzip.GzipFile(fileobj=packed)
-        stream = io.BufferedReader(_BoundedStream(source, origin))  # type: ignore[arg-type]  # GzipFile reads bytes
+        bounded = _BoundedStream(source, origin)  # type: ignore[arg-type]  # GzipFile reads bytes
+        stream = io.BufferedReader(bounded)
         with tarfile.open(fileobj=stream, mode="r|") as archive:
             for member in archive:
                 if member.name in (".", "./"):
@@ -127,6 +136,11 @@ def _tarred(path: Path, origin: str) -> Iterator[tuple[str, bytes]]:
                 file = archive.extractfile(member)
                 if file is not None:
                     yield name, taken.read(name, file)
+        while stream.read(_CHUNK):
+            pass
+        # the library takes a damaged header, and a file that was cut between two members, for the end
+        if bounded.written > archive.offset or bounded.size < archive.offset + tarfile.BLOCKSIZE:
+            raise tarfile.ReadError("it is cut or damaged")
 
 
 def _zipped(path: Path, origin: str) -> Iterator[tuple[str, bytes]]:

@@ -31,6 +31,7 @@ from testbench.arena.execute.options import (
 )
 from testbench.command import Outcome, PhaseGroup, main, option, run_async
 from testbench.errors import InputError, Interrupted
+from testbench.printable import printable
 
 if TYPE_CHECKING:
     from testbench.arena.bundle import Bundle
@@ -57,7 +58,7 @@ def validate(**options: Any) -> Outcome:
     """
     plan = _checked_plan(_inputs(options))
     for warning in plan.warnings:
-        click.echo(f"warning: {warning}", err=True)
+        click.echo(f"warning: {printable(warning)}", err=True)
     scenarios, tested = len(plan.scenarios), len(plan.contenders)
     sentence = f"{scenarios} scenarios and {tested} under test are as they should be"
     return Outcome(sentence, {"job": plan.job, "digest": plan.digest, "warnings": list(plan.warnings)})
@@ -233,9 +234,10 @@ def run_all(*, run_id: str, termination_message: Path | None, **options: Any) ->
 
 def _dry_run(run: OpenedRun, judged: int, *, as_json: bool) -> Outcome:
     """The plan, once it is known that everybody in it can be talked to."""
+    from testbench.arena.execute.local import check
     from testbench.arena.plan_text import calls_of, plan_text
 
-    run.clients.check(run.plan)
+    check(run)
     if run.plan.type == "datagen" and run.bundle is not None:
         return _planned_generation(run.job, run.bundle, run.plan, as_json=as_json)
     if not as_json:

@@ -79,19 +79,32 @@ def conclude_evaluation(
         message = f"{len(missing_shards)} shards did not finish: {_some(missing_shards)}. {verdict.sentence}"
     elif not reduction.complete:
         reason, message = MISSING_ITEMS, f"{'; '.join(reduction.faults)}. {verdict.sentence}"
+    summary = _summary(verdict, counts, found)
     return Conclusion(
         phase="Succeeded" if reason == SUCCEEDED else "Failed",
         reason=reason,
         message=printable(message, MESSAGE_LENGTH),
         counts=counts,
-        summary=_summary(verdict, counts, found),
+        summary=_of_a_failure(summary) if reason != SUCCEEDED else summary,
     )
 
 
 def failed(conclusion: Conclusion, reason: str, message: str) -> Conclusion:
     """The same run with a failure that came after its verdict, such as an output that was not written."""
     told = printable(f"{message} {conclusion.message}", MESSAGE_LENGTH)
-    return conclusion.model_copy(update={"phase": "Failed", "reason": reason, "message": told})
+    summary = _of_a_failure(conclusion.summary)
+    return conclusion.model_copy(update={"phase": "Failed", "reason": reason, "message": told, "summary": summary})
+
+
+def _of_a_failure(summary: Mapping[str, str]) -> dict[str, str]:
+    """A run that has failed shows no `pass`, whatever the verdict on what there is of it."""
+    passed = summary.get(SUMMARY_VERDICT) == "pass"
+    return {**summary, **({SUMMARY_VERDICT: "error"} if passed else {})}
+
+
+def summary_bytes(conclusion: Conclusion) -> bytes:
+    """The content of `summary.json`."""
+    return conclusion.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"
 
 
 def count(found: Sequence[ItemRow]) -> Counts:

@@ -6,14 +6,14 @@ Called by `testbench.arena.planning`. Every entry has to be found among the docu
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import permutations, product
 from typing import NamedTuple
 
 from testbench.arena.arena_file import ArenaFile
 from testbench.arena.documents import Documents, Found
-from testbench.arena.manifest import JUDGE_GROUP, SELFPLAY_GROUP, ArenaJob, ProviderEntry
+from testbench.arena.manifest import JUDGE_GROUP, SELFPLAY_GROUP, ArenaJob, IdentifiedEntry, ProviderEntry
 from testbench.arena.plan import DEFAULT_GROUP, Contender
 from testbench.errors import InputError
 
@@ -95,31 +95,46 @@ def cast_of(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Cast:
         twice = [label for label, times in labels.items() if times > 1]
         if twice:
             raise InputError(f"two are called {twice[0]!r}", hint="Give the Provider or the agent another name.")
+    for entry in players:
+        # a player is known by its name alone
+        if entry.kind == "agent" and documents.providers.named(entry.name, job.metadata.namespace) is not None:
+            hint = "Give the Provider or the agent another name."
+            raise InputError(f"group {entry.group!r}: a Provider is called {entry.name!r} too", hint=hint)
     return cast
 
 
 def _groups_of(job: ArenaJob, arena: ArenaFile) -> list[tuple[str, Entry]]:
     """Each entry with its role; groups in the order of their names, entries as they are listed."""
-    if job.spec.providers is not None:
-        return [
-            (arena.role_of(group), _entry(group, entry))
-            for group, entries in sorted(job.spec.providers.items())
-            for entry in entries
-        ]
-    found = []
-    for given in sorted(arena.providers, key=lambda given: given.group):
-        name = given.provider.metadata.name
-        entry = Entry(given.group, "provider", name)
-        role = arena.role_of(given.group)
-        found.append((role, entry))
-        # in an arena file one provider can do several things: be tested in one group, and judge or play by its id
-        uses = ((JUDGE_GROUP, arena.judges), (SELFPLAY_GROUP, arena.players))
-        found.extend((use, entry) for use, names in uses if name in names and role == DEFAULT_GROUP)
+    if job.spec.providers is None:
+        return list(_of_bundle(arena))
+    found: list[tuple[str, Entry]] = []
+    for group, entries in sorted(job.spec.providers.items()):
+        for given in entries:
+            entry = Entry(group, "provider" if given.provider_ref is not None else "agent", given.name)
+            for role in _roles(group, given, arena):
+                # two ids of the arena file may stand for one judge, or for one player
+                again = isinstance(given, IdentifiedEntry) and role != DEFAULT_GROUP and (role, entry) in found
+                if not again:
+                    found.append((role, entry))
     return found
 
 
-def _entry(group: str, entry: ProviderEntry) -> Entry:
-    return Entry(group, "provider" if entry.provider_ref is not None else "agent", entry.name)
+def _roles(group: str, entry: ProviderEntry, arena: ArenaFile) -> Sequence[str]:
+    """By what the arena file uses its id for, if it has one that is used; else by its group."""
+    uses: Sequence[str] = ()
+    if isinstance(entry, IdentifiedEntry) and group not in (JUDGE_GROUP, SELFPLAY_GROUP):
+        uses = arena.uses_of(entry.id)
+    return uses or (arena.role_of(group),)
+
+
+def _of_bundle(arena: ArenaFile) -> Iterator[tuple[str, Entry]]:
+    for given in sorted(arena.providers, key=lambda given: given.group):
+        entry = Entry(given.group, "provider", given.provider.metadata.name)
+        role = arena.role_of(given.group)
+        yield role, entry
+        # in an arena file one provider can do several things: be tested in one group, and judge or play by its id
+        if role == DEFAULT_GROUP:
+            yield from ((use, entry) for use in arena.uses_of(entry.name))
 
 
 def _find(entry: Entry, job: ArenaJob, documents: Documents) -> None:

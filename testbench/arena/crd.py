@@ -16,7 +16,8 @@ import yaml
 from pydantic import BaseModel
 
 from testbench.arena.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT, JobStatus
-from testbench.arena.manifest import GROUP, INT32_MAX, VERSION, ArenaJobSpec
+from testbench.arena.manifest import ArenaJobSpec
+from testbench.arena.manifest_model import GROUP, INT32_MAX, VERSION
 from testbench.schema.files import write_bytes
 
 JOB_FILE: Final = "arenajobs.yaml"
@@ -25,7 +26,7 @@ REFERENCES_FILE: Final = "references.yaml"
 _KEPT: Final[tuple[str, ...]] = (
     "type", "description", "enum", "format", "pattern", "default", "required", "minimum", "maximum", "minLength",
     "maxLength", "minItems", "maxItems", "maxProperties", "x-kubernetes-validations", "x-kubernetes-list-type",
-    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-map-keys", "x-kubernetes-int-or-string", "x-kubernetes-preserve-unknown-fields",
 )  # fmt: skip
 _SUMMARY: Final = ".status.result.summary"
 
@@ -99,8 +100,14 @@ def _flat(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str
 
 
 def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """One schema instead of a reference to it or of `X or null`; what stands beside wins, as the description does."""
+    """One schema instead of a reference to it or of `X or null`; what stands beside wins, as the description does.
+
+    Of a number or a text only what is said of the text: the API server has a word of its own for both.
+    """
     beside = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf")}
+    if "x-kubernetes-int-or-string" in schema:
+        (text,) = [choice for choice in schema["anyOf"] if choice["type"] == "string"]
+        return {key: value for key, value in text.items() if key != "type"} | beside
     if "$ref" in schema:
         return _resolved(definitions[schema["$ref"].rpartition("/")[2]], definitions) | beside
     if "anyOf" in schema:

@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from testbench.arena.manifest import API_VERSION, GROUP, ArenaJob
+from testbench.arena.manifest import ArenaJob
+from testbench.arena.manifest_model import API_VERSION, GROUP
 from testbench.arena.resources import (
     AgentRuntime,
     ArenaSource,

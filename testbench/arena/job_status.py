@@ -12,7 +12,8 @@ from typing import Annotated, Final, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
-from testbench.arena.manifest import INT32_MAX, JobPhase
+from testbench.arena.manifest import JobPhase
+from testbench.arena.manifest_model import INT32_MAX
 
 ConditionType = Literal["Ready", "ConfigValid", "JobCreated", "Progressing"]
 ConditionStatus = Literal["True", "False", "Unknown"]

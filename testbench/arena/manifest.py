@@ -11,12 +11,29 @@ from collections.abc import Mapping
 from fractions import Fraction
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    field_serializer,
+    model_validator,
+)
 from pydantic.alias_generators import to_camel
 
-GROUP: Final = "omnia.altairalabs.ai"
-VERSION: Final = "v1alpha1"
-API_VERSION: Final = f"{GROUP}/{VERSION}"
+from testbench.arena.manifest_model import (
+    Count,
+    CountOrZero,
+    Flag,
+    ManifestModel,
+    NameRef,
+    ResourceName,
+    ShortText,
+    rules,
+)
+from testbench.arena.pod_overrides import PodOverrides
 
 EXACTLY_ONE_ENTRY: Final = "exactly one of providerRef or agentRef must be set"
 ARENA_FILE: Final = "config.arena.yaml"
@@ -38,8 +55,6 @@ _DURATION_PART: Final = r"([0-9]{1,9}(\.[0-9]{1,3})?(ms|s)|[0-9]{1,5}(\.[0-9]{1,
 DURATION_PATTERN: Final = rf"^{_DURATION_PART}{{1,4}}$"
 LIMIT_PATTERN: Final = rf"^([0-9]+(\.[0-9]+)?|{_DURATION_PART}{{1,4}})$"
 COST_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?$"
-NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
-INT32_MAX: Final = 2_147_483_647
 
 
 def _exact_seconds(duration: str) -> Fraction:
@@ -57,38 +72,9 @@ def _positive(duration: str) -> str:
     return duration
 
 
-def _whole(value: Any) -> Any:
-    """5.0 is a whole number to an API server too; a text or a truth value is none."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 Duration: TypeAlias = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=64)]
 PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_positive)]
-Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=INT32_MAX), BeforeValidator(_whole)]
-CountOrZero: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=INT32_MAX), BeforeValidator(_whole)]
-Flag: TypeAlias = Annotated[bool, Field(strict=True)]
-ResourceName: TypeAlias = Annotated[str, Field(min_length=1, max_length=253, pattern=NAME_PATTERN)]
-ShortText: TypeAlias = Annotated[str, Field(max_length=1024)]
 Glob: TypeAlias = Annotated[str, Field(min_length=1, max_length=512)]
-
-
-def _rules(*rules: tuple[str, str]) -> dict[str, Any]:
-    """The same rule as a model's validator, in CEL, for the API server; with the message that a user reads."""
-    return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in rules]}
-
-
-class ManifestModel(BaseModel):
-    """Immutable, camelCase in the manifest; an unknown key is an error, and null the same as leaving a key out."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel, populate_by_name=True)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _null_is_absent(cls, data: Any) -> Any:
-        if not isinstance(data, Mapping):
-            return data
-        known = {name for key, field in cls.model_fields.items() for name in (key, field.alias)}
-        return {key: value for key, value in data.items() if not (value is None and key in known)}
 
 
 class Metadata(ManifestModel):
@@ -101,12 +87,6 @@ class Metadata(ManifestModel):
     uid: str | None = None
     labels: Mapping[str, str] = {}
     annotations: Mapping[str, str] = {}
-
-
-class NameRef(ManifestModel):
-    """A resource of the same namespace."""
-
-    name: ResourceName
 
 
 class NamespacedRef(ManifestModel):
@@ -143,7 +123,7 @@ class LoadThreshold(ManifestModel):
     `value` is a number, or for latencies a duration such as `800ms`.
     """
 
-    model_config = ConfigDict(json_schema_extra=_rules((_LIMIT_RULE, LIMIT_OF_ITS_KIND)))
+    model_config = ConfigDict(json_schema_extra=rules((_LIMIT_RULE, LIMIT_OF_ITS_KIND)))
 
     metric: Literal[
         "latency_avg", "latency_p50", "latency_p90", "latency_p95", "latency_p99",
@@ -174,7 +154,7 @@ class LoadTestSettings(ManifestModel):
     """Settings of load tests: requests arrive on schedule, whatever the answers do."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             ("duration(self.rampUp) <= duration(self.duration)", RAMP_FITS),
             ("duration(self.duration) > duration('0s')", "duration must be above 0"),
         )
@@ -217,7 +197,7 @@ class Workers(ManifestModel):
     """How many pods work; with `maxReplicas` their number grows from `minReplicas`."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(
+        json_schema_extra=rules(
             (
                 "!has(self.minReplicas) || !has(self.maxReplicas) || self.minReplicas <= self.maxReplicas",
                 MIN_ABOVE_MAX,
@@ -228,6 +208,7 @@ class Workers(ManifestModel):
     replicas: Count = 1
     min_replicas: Count | None = None
     max_replicas: Count | None = None
+    pod_overrides: PodOverrides | None = Field(default=None, description="What is added to the pods (an extension).")
 
     @model_validator(mode="after")
     def _at_least_is_at_most(self) -> Self:
@@ -252,7 +233,7 @@ class ProviderEntry(ManifestModel):
     """A model or an agent: exactly one of both."""
 
     model_config = ConfigDict(
-        json_schema_extra=_rules(("has(self.providerRef) != has(self.agentRef)", EXACTLY_ONE_ENTRY))
+        json_schema_extra=rules(("has(self.providerRef) != has(self.agentRef)", EXACTLY_ONE_ENTRY))
     )
 
     provider_ref: NamespacedRef | None = None
@@ -273,6 +254,26 @@ class ProviderEntry(ManifestModel):
         return self.agent_ref.name if self.agent_ref is not None else ""
 
 
+class IdentifiedEntry(ProviderEntry):
+    """An entry of a group that is a map: its key is the id by which the arena file knows the provider."""
+
+    id: str = Field(min_length=1, max_length=253)
+
+
+_BY_ID: Final = TypeAdapter(Mapping[Annotated[str, Field(min_length=1, max_length=253)], ProviderEntry])
+
+
+def _entries_of(group: Any) -> Any:
+    """A map from ids as the list of its entries, each with its id."""
+    if not isinstance(group, Mapping):
+        return group
+    entries = _BY_ID.validate_python(group, by_alias=True, by_name=False)
+    return [IdentifiedEntry(**dict(entry), id=name) for name, entry in entries.items()]
+
+
+Group: TypeAlias = Annotated[tuple[ProviderEntry, ...], Field(max_length=64), BeforeValidator(_entries_of)]
+
+
 class S3Output(ManifestModel):
     """A bucket of any store that speaks S3."""
 
@@ -283,11 +284,22 @@ class S3Output(ManifestModel):
     secret_ref: NameRef | None = Field(default=None, description="Keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.")
 
 
+OUTSIDE: Final = "a subPath with .. would lead out of the claim"
+
+
+def _below(path: str) -> str:
+    if ".." in path:
+        raise ValueError(OUTSIDE)
+    return path
+
+
 class PvcOutput(ManifestModel):
     """A PersistentVolumeClaim of the job's namespace."""
 
     claim_name: ResourceName
-    sub_path: str = Field(default="", max_length=900)
+    sub_path: Annotated[str, AfterValidator(_below)] = Field(
+        default="", max_length=900, json_schema_extra=rules(("!self.contains('..')", OUTSIDE))
+    )
 
 
 OUTPUT_OF_ITS_TYPE: Final = "output.type needs the settings of its own type, s3 or pvc, and no others beside them"
@@ -297,7 +309,7 @@ _OUTPUT_RULE: Final = "self.type == 's3' ? (has(self.s3) && !has(self.pvc)) : (h
 class Output(ManifestModel):
     """Where results are kept."""
 
-    model_config = ConfigDict(json_schema_extra=_rules((_OUTPUT_RULE, OUTPUT_OF_ITS_TYPE)))
+    model_config = ConfigDict(json_schema_extra=rules((_OUTPUT_RULE, OUTPUT_OF_ITS_TYPE)))
 
     type: Literal["s3", "pvc"]
     s3: S3Output | None = None
@@ -332,7 +344,7 @@ class ArenaJobSpec(ManifestModel):
     load_test: LoadTestSettings | None = None
     data_gen: DataGenSettings | None = None
     workers: Workers = Workers()
-    providers: Mapping[str, Annotated[tuple[ProviderEntry, ...], Field(max_length=64)]] | None = Field(
+    providers: Mapping[str, Group] | None = Field(
         default=None, max_length=32, description="Groups of entries; `judge` and `selfplay` have roles of their own."
     )
     tool_registries: tuple[NameRef, ...] = Field(default=(), max_length=64)
@@ -340,8 +352,18 @@ class ArenaJobSpec(ManifestModel):
     schedule: Schedule | None = None
     ttl_seconds_after_finished: CountOrZero | None = None
     cancelled: Flag = Field(default=False, description="True: stop, and keep what is done (an extension).")
-    verbose: Flag = Field(default=False, description="More log lines (an extension).")
+    verbose: Flag = Field(default=False, description="No effect: TESTBENCH_LOG_LEVEL decides (an extension).")
     session_recording: Flag = Field(default=False, description="Conversations are kept anyway (an extension).")
+
+    @field_serializer("providers", mode="wrap")
+    def _with_ids(self, groups: Mapping[str, Group] | None, dump: SerializerFunctionWrapHandler) -> Any:
+        """A group that came as a map is written as one."""
+        dumped = dump(groups)
+        for name, group in (groups or {}).items():
+            if group and all(isinstance(entry, IdentifiedEntry) for entry in group):
+                ids = (entry.id for entry in group if isinstance(entry, IdentifiedEntry))
+                dumped[name] = dict(zip(ids, dumped[name], strict=True))
+        return dumped
 
 
 class ArenaJob(ManifestModel):

@@ -1,21 +1,27 @@
 """Patterns over the paths of a bundle, as a job's `scenarios.include` and an arena file use them.
 
-`*` and `?` stay inside one folder, `**` is any number of folders. A pattern without `/` is for the file's own name,
-wherever it is: `*-slow.yaml` finds `scenarios/search-slow.yaml`.
+`*` and `?` stay inside one folder, `**` is any number of folders. A job's pattern without `/` is for the file's own
+name, wherever it is: `*-slow.yaml` finds `scenarios/search-slow.yaml`. Those of an arena file begin at its folder.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from unicodedata import normalize
 
 
 def matches(path: str, pattern: str) -> bool:
-    """Whether the pattern means the path."""
-    pattern = pattern.removeprefix("./")
+    """Whether the pattern means the path, which is one of a bundle."""
+    pattern = normalize("NFC", pattern).removeprefix("./")
     if "/" not in pattern:
         return fnmatchcase(path.rpartition("/")[2], pattern)
-    return _match(path.split("/"), pattern.strip("/").split("/"))
+    return matches_whole(path, pattern.strip("/"))
+
+
+def matches_whole(path: str, pattern: str) -> bool:
+    """Whether the pattern means the path from its first folder on, without `/` too: a file of the uppermost folder."""
+    return _match(path.split("/"), pattern.split("/"))
 
 
 def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:

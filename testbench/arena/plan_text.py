@@ -64,7 +64,7 @@ def plan_text(plan: Plan, generation: str = "") -> str:
     """
     lines = [f"{plan.namespace}/{plan.job}: {plan.type}", f"source {_short(plan.source_revision)}"]
     if plan.judge or plan.judge_model:
-        lines.append(f"judge {plan.judge}" if plan.judge else f"judge model {plan.judge_model}")
+        lines.append(printable(f"judge {plan.judge}" if plan.judge else f"judge model {plan.judge_model}"))
     if generation:
         lines += ["", generation, ""]
     else:

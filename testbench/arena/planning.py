@@ -12,8 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
+from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
+from testbench.arena import schedule
 from testbench.arena.arena_file import ArenaFile, arena_file_of
 from testbench.arena.bundle import Bundle, named
 from testbench.arena.contenders import Cast, cast_of, with_bundle_providers
@@ -56,9 +58,11 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
 
     Raises:
         InputError: an entry refers to nothing, a filter finds nothing, a check cannot be made, or there are too many
-            items, or data is to be generated from nothing; nothing is ever left out silently.
+            items, or data is to be generated from nothing, or the schedule is none; nothing is ever left out silently.
         NothingToDo: there is no scenario.
     """
+    if job.spec.schedule is not None:
+        schedule.check(job.spec.schedule)
     arena = arena_file_of(job, bundle)
     everything = with_bundle_providers(job, documents, arena)
     cast = cast_of(job, everything, arena)
@@ -72,6 +76,8 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
     if amount > MAX_ITEMS:
         fault = f"{amount:,} items: {len(rows)} scenarios, {len(cast.contenders(played=False))} under test"
         raise InputError(fault, hint=f"At most {MAX_ITEMS:,}: select fewer scenarios, or lower trials.")
+    if arena.judges and not cast.judges:
+        warnings.append(f"no entry judges: the arena file's judge {arena.judges[0]!r} is not in the job's groups")
     if len(cast.judges) > 1:
         warnings.append(f"not supported: further judges: {named(entry.name for entry in cast.judges[1:])}")
     plan = Plan(
@@ -107,6 +113,7 @@ def _rows(
     scenarios: Sequence[FoundScenario], cast: Cast, arena: ArenaFile, job: ArenaJob, warnings: list[str]
 ) -> Iterator[_Row]:
     ids = [planned.id for planned in identity.plan(found.scenario for found in scenarios)]
+    meeting = cache(partial(_meeting, cast))  # one tuple for all scenarios alike, however many there are
     for scenario_id, found in zip(ids, scenarios, strict=True):
         read = found.read
         planned = PlannedScenarioFile(
@@ -116,15 +123,18 @@ def _rows(
             system_prompt=_system_prompt(found, arena, warnings),
             self_play=_self_play(found, arena),
         )
-        contenders = cast.contenders(played=planned.self_play is not None)
-        if read.provider_group is not None:
-            contenders = tuple(one for one in contenders if one.group == read.provider_group)
+        contenders = meeting(planned.self_play is not None, read.provider_group)
         if not contenders:
             why = "nobody plays the user" if planned.self_play else f"nobody is in its group {read.provider_group!r}"
             hint = "Name entries in spec.providers: selfplay plays the users, other groups are under test."
             raise InputError(f"{found.path}: scenario {found.scenario.name!r}: {why}", hint=hint)
         # the API server writes trials: 1 where nobody wrote it
         yield _Row(planned, contenders, job.spec.trials if job.spec.trials > 1 else read.trials or 1)
+
+
+def _meeting(cast: Cast, played: bool, group: str | None) -> tuple[Contender, ...]:
+    everybody = cast.contenders(played=played)
+    return everybody if group is None else tuple(one for one in everybody if one.group == group)
 
 
 def _system_prompt(found: FoundScenario, arena: ArenaFile, warnings: list[str]) -> str:
@@ -229,5 +239,9 @@ def _of_the_manifest(job: ArenaJob) -> Iterator[str]:
     for name, key, kind in (("load_test", "loadTest", "loadtest"), ("data_gen", "dataGen", "datagen")):
         if getattr(job.spec, name) is not None and job.spec.type != kind:
             yield f"no effect: spec.{key} of a job of type {job.spec.type}"
+    if job.spec.schedule is not None:
+        yield "no effect: spec.schedule: the operator runs a job again and again, a command runs it now"
+    if job.spec.verbose:
+        yield "no effect: spec.verbose: TESTBENCH_LOG_LEVEL decides how much is logged"
     if job.spec.session_recording:
         yield "no effect: spec.sessionRecording: every conversation is kept anyway"

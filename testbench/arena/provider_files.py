@@ -13,7 +13,7 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from testbench.arena.documents import validated
-from testbench.arena.manifest import NAME_PATTERN
+from testbench.arena.manifest_model import NAME_PATTERN
 from testbench.arena.resources import Provider
 from testbench.errors import InputError
 from testbench.schema.files import describe

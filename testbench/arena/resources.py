@@ -13,7 +13,8 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from testbench.arena.manifest import ManifestModel, Metadata
+from testbench.arena.manifest import Metadata
+from testbench.arena.manifest_model import ManifestModel
 
 
 class ResourceModel(ManifestModel):

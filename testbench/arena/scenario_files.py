@@ -21,6 +21,10 @@ from testbench.schema.files import parse_experiment
 from testbench.schema.models import Metric, Scenario
 
 SCENARIO_KIND: Final = "Scenario"
+PROMPTKIT: Final = "promptkit."
+"""How the version of promptarena's documents begins, where they have one."""
+OTHER_KINDS: Final = frozenset({"Arena", "Provider", "PromptConfig", "Persona", "Tool", "Eval"})
+"""Of documents that a bundle has beside its scenarios."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class Reading:
                 self._take_promptarena(path, place, content, assertions)
             elif (experiment := _as_experiment(content)) is not None:
                 self._take_experiment(path, place, experiment)
-            elif not asked and not (isinstance(content, Mapping) and "kind" in content):
+            elif not asked and not _is_known_to_be_none(content):
                 self.warnings.append(f"{place}: no scenario, left out")
         if not documents and not asked:
             self.warnings.append(f"{path}: empty, left out")
@@ -111,6 +115,15 @@ def _is_promptarena(content: Any) -> bool:
     if not isinstance(content, Mapping):
         return False
     return content.get("kind") == SCENARIO_KIND or ("kind" not in content and "turns" in content)
+
+
+def _is_known_to_be_none(content: Any) -> bool:
+    """Whether a document is something else for sure: a part of the bundle, or a resource of Kubernetes."""
+    if not isinstance(content, Mapping):
+        return False
+    version = content.get("apiVersion")
+    ours = isinstance(version, str) and not version.startswith(PROMPTKIT)
+    return content.get("kind") in OTHER_KINDS or ("kind" in content and ours)
 
 
 def _as_experiment(content: Any) -> Mapping[str, Any] | None:

@@ -2,7 +2,8 @@
 
 Pure functions of the manifest and the time; called by `testbench.arena.operator` and by the command line.
 A schedule has five fields and is read in the wall time of its zone: a time that the clocks skip in spring fires at the
-first moment after the gap, and one that they repeat in autumn fires once, the first time.
+first moment after the gap, and one that they repeat in autumn fires once, the first time. Minutes or hours with a `*`
+are a rhythm: it goes on through an hour that is repeated, and has no part in one that is skipped.
 """
 
 from __future__ import annotations
@@ -94,7 +95,9 @@ def removal_time(finished_at: datetime, ttl_seconds: int | None) -> datetime | N
 def _ticks(schedule: Schedule, since: datetime) -> Iterator[datetime]:
     from cronsim import CronSim, CronSimError
 
-    if len(schedule.cron.split()) != FIELDS or "L" in schedule.cron.upper().split()[2:3]:
+    fields = schedule.cron.upper().split()
+    # the library knows letters that other readers of cron do not: last day, nearest weekday, n-th weekday
+    if len(fields) != FIELDS or set("LW") & set(fields[2]) or set("L#") & set(fields[4]):
         raise InputError(
             f"schedule.cron: {schedule.cron!r} does not have five plain fields",
             hint='minute hour day month weekday, e.g. "0 2 * * *" for 2 o\'clock every day.',
@@ -139,7 +142,7 @@ def _until(schedule: Schedule, since: datetime, now: datetime) -> Iterator[datet
 def _zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError) as error:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: the name of a folder, e.g. America
         raise InputError(
             f"schedule.timezone: there is no zone {name!r}", hint="Use a name such as UTC or Europe/Berlin."
         ) from error

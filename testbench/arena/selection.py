@@ -44,8 +44,7 @@ def selected_scenarios(bundle: Bundle, arena: ArenaFile, only: ScenarioFilter | 
         reading.read(bundle, path, asked=listed, assertions=arena.assertions)
     if reading.refusals:
         raise InputError(f"not supported: {_listed(reading.refusals)}", hint=_HINT)
-    if not reading.scenarios and chosen.include:
-        raise InputError("scenarios: the files that were found hold no scenario", hint=f"Found: {named(kept)}.")
+    _refuse_patterns_without_a_scenario(chosen, kept, reading)
     if not reading.scenarios:
         raise NothingToDo(
             f"{bundle.origin}: no scenario in this bundle", hint="docs/experiment.schema.json describes one."
@@ -61,6 +60,15 @@ def _included(chosen: ScenarioFilter, candidates: list[str]) -> list[str]:
         if not any(matches(path, pattern) for path in candidates):
             raise InputError(f"scenarios.include: {pattern!r} matches nothing", hint=f"Files: {named(candidates)}.")
     return [path for path in candidates if any(matches(path, pattern) for pattern in chosen.include)]
+
+
+def _refuse_patterns_without_a_scenario(chosen: ScenarioFilter, kept: list[str], reading: Reading) -> None:
+    """Files that a pattern finds and that hold no scenario are as good as none: a misspelt one would never fail."""
+    holding = {found.path for found in reading.scenarios}
+    for pattern in chosen.include:
+        files = [path for path in kept if matches(path, pattern)]
+        if files and not holding & set(files):
+            raise InputError(f"scenarios.include: {pattern!r} finds no scenario", hint=f"Files: {named(files)}.")
 
 
 def _listed(refusals: list[str]) -> str:

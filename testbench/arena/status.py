@@ -24,8 +24,8 @@ ENDED: Final[frozenset[JobPhase]] = frozenset({"Succeeded", "Failed", "Cancelled
 class Standing:
     """Where a job stands.
 
-    `refusal` says why its configuration cannot be used (reason, message); `waiting` why it has not begun although it
-    can. `created` is set once its workers exist, `conclusion` once it has ended.
+    `refusal` says why its configuration cannot be used (reason, message); `waiting` why it has not begun, or does not
+    get on, although it can. `created` is set once its workers exist, `conclusion` once it has ended.
     """
 
     generation: int | None = None
@@ -93,7 +93,7 @@ def _wanted(standing: Standing, phase: JobPhase) -> list[tuple[ConditionType, Co
     reason, message = waiting or ("Pending", "")
     if end is not None:
         reason, message = end.reason, end.message
-    elif standing.created:
+    elif standing.created and waiting is None:
         reason, message = "Working", f"{standing.active_workers} workers"
     return [
         config,

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from testbench import defaults
 from testbench.arena.manifest import S3Output
@@ -30,6 +32,9 @@ if TYPE_CHECKING:
     from obstore.store import S3Store
 
 T = TypeVar("T")
+
+HTTP_STATUS: Final = re.compile(r"status code: (\d{3})")
+"""In what obstore says; the rest of it is long, and the store's own words."""
 
 
 class ResultStore(Protocol):
@@ -162,7 +167,9 @@ class BucketStore:
         key = self.prefix + checked_name(name)
         try:
             self._ask("written", name, lambda client: client.put(key, content, mode="create"))
-        except AlreadyExistsError:
+        except AlreadyExistsError as error:
+            if self.read(name) is None:  # AWS says 409 where two requests met, and may have kept neither
+                raise self._failure("written", name, error) from error
             return False
         except (NotSupportedError, NotImplementedError):  # it cannot create only: the best is to look first
             if self.read(name) is not None:
@@ -193,10 +200,10 @@ class BucketStore:
         return f"s3://{self.bucket}/{self.prefix}{name}"
 
     def _ask(self, what: str, name: str, request: Callable[[S3Store], T]) -> T:
-        """A reply of the store; what a caller can decide upon passes through.
+        """A reply of the store; what a writer can decide upon passes through.
 
         Raises:
-            AlreadyExistsError, NotSupportedError, NotImplementedError: as obstore says.
+            AlreadyExistsError, NotSupportedError, NotImplementedError: as obstore says, where something was written.
             StoreError: anything else, a bucket that does not exist included.
         """
         from obstore.exceptions import AlreadyExistsError, BaseError, NotSupportedError
@@ -205,14 +212,19 @@ class BucketStore:
             self._client.append(open_bucket(self.bucket, self.settings, self.timeout_seconds))
         try:
             return request(self._client[0])
-        except (AlreadyExistsError, NotSupportedError):
-            raise
         except (FileNotFoundError, BaseError, ValueError) as error:
-            at = shown_url(self.settings.endpoint) if self.settings.endpoint else f"AWS ({self.settings.region})"
-            raise StoreError(
-                f"{self.url(name)} at {at}: cannot be {what}: {type(error).__name__}",
-                hint="Check that bucket and endpoint exist, and the credentials that output.s3.secretRef names.",
-            ) from error
+            if what == "written" and isinstance(error, AlreadyExistsError | NotSupportedError):
+                raise
+            raise self._failure(what, name, error) from error
+
+    def _failure(self, what: str, name: str, error: Exception) -> StoreError:
+        at = shown_url(self.settings.endpoint) if self.settings.endpoint else f"AWS ({self.settings.region})"
+        status = HTTP_STATUS.search(str(error))
+        reason = f"HTTP {status[1]}" if status else type(error).__name__
+        return StoreError(
+            f"{self.url(name)} at {at}: cannot be {what}: {reason}",
+            hint="Check bucket, region and endpoint, and the credentials that output.s3.secretRef names.",
+        )
 
 
 def bucket_store(output: S3Output, surrounding: StoreSettings, credentials: Credentials | None = None) -> BucketStore:
@@ -258,6 +270,16 @@ class MemoryStore:
 
     def url(self, name: str) -> str:
         return f"memory:{name}"
+
+
+def writer_of(store: ResultStore, folder: str) -> Callable[[str, bytes], object]:
+    """How a reducer writes its files: those of a complete run are the same whoever writes them (see `write_once`).
+
+    Those of an incomplete one have a `folder`, where what an earlier reducer has written stays.
+    """
+    if folder:
+        return lambda name, content: store.create(f"{folder}/{name}", content)
+    return partial(write_once, store)
 
 
 def write_once(store: ResultStore, name: str, content: bytes) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -20,6 +21,7 @@ MAX_DEPTH: Final = 64
 YAML_SUFFIXES: Final = (".yaml", ".yml")
 SUFFIXES: Final = (*YAML_SUFFIXES, ".json")
 
+MERGE_TAG: Final = "tag:yaml.org,2002:merge"
 _HINT: Final = "Check indentation and quotes."
 
 
@@ -59,14 +61,19 @@ def _json(content: bytes) -> list[Any]:
 def _unlike_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     mapping = dict(pairs)
     if len(mapping) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"key {next(name for name in names if names.count(name) > 1)!r} is given twice")
+        (name, _), *_ = Counter(name for name, _ in pairs).most_common(1)
+        raise ValueError(f"key {name!r} is given twice")
     return mapping
 
 
 def _yaml(content: bytes, origin: str) -> Iterator[Any]:
-    _refuse_deep(content, origin)
-    yield from yaml.load_all(content, Loader=_PlainLoader)
+    _refuse_large(content, origin)
+    loader = _PlainLoader(content, origin)
+    try:
+        while loader.check_data():  # type: ignore[no-untyped-call]  # its stubs lack a type here
+            yield loader.get_data()
+    finally:
+        loader.dispose()
 
 
 if TYPE_CHECKING:
@@ -75,32 +82,55 @@ else:
     _SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the same, in C
 
 
-def _refuse_deep(content: bytes, origin: str) -> None:
+def _refuse_large(content: bytes, origin: str) -> None:
     """Before the document is built: the library in C does that by recursion, and a deep document ends the process."""
-    depth = 0
+    depth = nodes = 0
     for event in yaml.parse(content, Loader=_SafeLoader):
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
-        if depth > MAX_DEPTH:
-            raise InputError(f"{origin}: nested deeper than {MAX_DEPTH}", hint="Flatten the document.")
+        nodes += isinstance(event, yaml.NodeEvent)
+        if depth > MAX_DEPTH or nodes > 2 * MAX_NODES:  # a key is a node too
+            raise _too_much(origin)
 
 
 class _PlainLoader(_SafeLoader):
     """Builds plain data only, leaves dates as text, and takes no key twice."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+    def __init__(self, stream: bytes, origin: str = "") -> None:
+        super().__init__(stream)
+        self._origin = origin
+        self._flat: set[yaml.MappingNode] = set()
+        self._merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Put the keys that a mapping takes over from others (`<<`) before its own; done once with each mapping.
+
+        What is taken over counts before it is: a few lines can name the keys of a few others a million times.
+        """
+        if node in self._flat:
+            return
+        self._flat.add(node)
         seen: set[Any] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
+        for key_node, value_node in node.value:
+            if key_node.tag == MERGE_TAG:
+                self._count_merged(value_node)
                 continue
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str | int | float | bool) or key in seen:
                 fault = f"key {key!r} is given twice" if isinstance(key, Hashable) else "a key must be a text"
                 raise yaml.constructor.ConstructorError(None, None, fault, key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep=deep)
+        super().flatten_mapping(node)
+
+    def _count_merged(self, node: yaml.Node) -> None:
+        for source in node.value if isinstance(node, yaml.SequenceNode) else (node,):
+            if isinstance(source, yaml.MappingNode):
+                self.flatten_mapping(source)
+                self._merged += len(source.value)
+                if self._merged > MAX_NODES:
+                    raise _too_much(self._origin)
 
 
 _PlainLoader.yaml_implicit_resolvers = {
@@ -117,21 +147,33 @@ def _refuse_odd_data(document: Any, place: str) -> None:
         value, depth = waiting.pop()
         nodes += 1
         if nodes > MAX_NODES or depth > MAX_DEPTH:
-            raise InputError(
-                f"{place}: more than {MAX_NODES} values, or nested deeper than {MAX_DEPTH}",
-                hint="Split the file; anchors count as often as they are used.",
-            )
+            raise _too_much(place)
         if isinstance(value, Mapping):
-            odd = next((key for key in value if not isinstance(key, str)), None)
+            odd = next((key for key in value if not (isinstance(key, str) and _is_unicode(key))), None)
             if odd is not None:
-                raise InputError(f"{place}: the key {odd!r} is no text", hint="Put the key into quotes.")
+                raise InputError(f"{place}: the key {odd!r:.50} is no text", hint="Put the key into quotes.")
             waiting.extend((item, depth + 1) for item in value.values())
         elif isinstance(value, list):
             waiting.extend((item, depth + 1) for item in value)
+        elif isinstance(value, str) and not _is_unicode(value):
+            raise InputError(
+                f"{place}: {value!r:.50} is no text", hint="It holds half of a character: \\ud800 to \\udfff."
+            )
         elif not (value is None or isinstance(value, str | bool | int | float)):
             raise InputError(f"{place}: a {type(value).__name__} is no plain data", hint="Write texts and numbers.")
         elif isinstance(value, float) and not math.isfinite(value):
             raise InputError(f"{place}: {value} is no number", hint="Put it into quotes if it is a text.")
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it can be written down: JSON can name halves of characters."""
+    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _too_much(place: str) -> InputError:
+    """The error of a file that would take too much of this machine."""
+    fault = f"{place}: more than {MAX_NODES} values, or nested deeper than {MAX_DEPTH}"
+    return InputError(fault, hint="Split or flatten the file; anchors count as often as they are used.")
 
 
 def _one_line(text: object) -> str:

@@ -90,8 +90,23 @@ def test_the_pipeline_runs_in_one_container(box: Box, agent_in_image: str) -> No
     ok(box.run("pipeline.py", "testbench/samples/pipeline.yaml", *settings), "pipeline")
 
 
-def test_the_demo_runs_in_the_image(box: Box) -> None:
-    ok(box.run("python3", "-m", "testbench.samples.demo"), "pipeline")
+@pytest.mark.parametrize(("demo", "command"), [("demo", "pipeline"), ("arena_demo", "arena")])
+def test_the_demos_run_in_the_image_as_any_user(box: Box, demo: str, command: str) -> None:
+    """Also as one that the image has never heard of, as OpenShift does it."""
+    ok(box.run("python3", "-m", f"testbench.samples.{demo}", user="123456:1001"), command)
+
+
+def test_an_arena_job_is_checked_in_the_image(box: Box) -> None:
+    folder = "testbench/samples/arena"
+    ok(box.run("arena", "validate", f"{folder}/job.yaml", "--source", folder), "arena")
+
+
+def test_the_operator_of_the_image_asks_for_a_cluster(box: Box) -> None:
+    ended = box.run("python3", "-m", "testbench.arena.operator")
+    assert (ended.code, ended.err.splitlines()[-1]) == (
+        2,
+        "hint: Run in a cluster, or name a kubeconfig with --kubeconfig.",
+    ), ended
 
 
 @pytest.mark.parametrize("name", ["weather.csv", "weather.json", "weather.parquet", "experiment.yaml"])

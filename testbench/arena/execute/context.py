@@ -46,6 +46,7 @@ PLAN_FILE: Final = "plan.json"
 MANIFEST_FILE: Final = "manifest.yaml"
 SUMMARY_FILE: Final = "summary.json"
 SHARDS: Final = "shards"
+DONE_FILE: Final = "done.json"
 
 OnSpent = Callable[[Usage], None]
 """Told of every completion of a model, those of failed steps included."""
@@ -214,7 +215,7 @@ def shard_folder(index: int) -> str:
 
 def done_name(index: int) -> str:
     """The file that says that a shard is done, and of which parts it consists."""
-    return f"{shard_folder(index)}/done.json"
+    return f"{shard_folder(index)}/{DONE_FILE}"
 
 
 def part_name(index: int, worker: str, number: int, suffix: str = "jsonl") -> str:

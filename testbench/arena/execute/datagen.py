@@ -22,6 +22,7 @@ from testbench.arena.conclusion import (
     Conclusion,
     Counts,
     failed,
+    summary_bytes,
 )
 from testbench.arena.datagen.formats import dataset_bytes
 from testbench.arena.datagen.items import AnsweredRequest, BatchRequest, FailedRequest, RoundDone, RoundPlan
@@ -87,13 +88,15 @@ async def work_datagen(context: JobContext) -> None:
         StoreError: answers could not be read or written.
     """
     generation = generation_of(context)
-    targets = targets_of(context, context.plan.contenders)
+    targets = targets_of(context.clients, context.plan.contenders)
     part, planned = generation.part, generation.round(context.round)
-    if read_done(context.store, part, generation.digest) is not None:
-        return
+    before = read_done(context.store, part, generation.digest)
     own = part.of(planned)
     answered = read_answers(context.store, own, generation.digest)
-    left = [request for request in own if request.key not in answered]
+    settled = answered.keys() | ({failure.key for failure in before.failed} if before is not None else set())
+    left = [request for request in own if request.key not in settled]
+    if before is not None and not left:
+        return
     async with opened_writers(context, targets) as writers:
         with context.show_progress(f"round {part.round}", len(own), len(answered)) as progress:
             worker = _Worker(generation, writers, progress)
@@ -255,7 +258,7 @@ def _finished(
         if generated.items:
             write_once(store, name, dataset_bytes(generated.items[: settings.count], settings.format))
         write_once(store, REPORT_FILE, report.model_dump_json(exclude_none=True, indent=2).encode() + b"\n")
-        write_once(store, SUMMARY_FILE, end.model_dump_json(exclude_none=True, indent=2).encode() + b"\n")
+        write_once(store, SUMMARY_FILE, summary_bytes(end))
     except StoreError as error:
         return failed(end, OUTPUT_FAILED, f"{error.message}.")
     return end

@@ -71,7 +71,7 @@ async def work_evaluation(context: JobContext) -> None:
         return
     left = _left(context, items)
     if left:
-        async with opened_judge(context) as judge, _opened(context, left) as sides:
+        async with opened_judge(context) as judge, _opened(context) as sides:
             with context.show_progress("arena", len(items), len(items) - len(left)) as progress:
                 worker = _Worker(context, judge, sides, progress)
                 await worker.do(left)
@@ -86,22 +86,25 @@ def _left(context: JobContext, items: Sequence[Item]) -> list[Item]:
 
 
 @asynccontextmanager
-async def _opened(context: JobContext, items: Sequence[Item]) -> AsyncIterator[Mapping[tuple[str, str], Side]]:
-    """Everybody who takes part, by kind and name; players are of the kind `user`.
+async def _opened(context: JobContext) -> AsyncIterator[Mapping[tuple[str, str], Side]]:
+    """Everybody in the plan, by kind and name; players are of the kind `user`.
+
+    Also those whom this shard does not meet: however the items are dealt, one system that is down among others is an
+    error of its items, and does not end the run.
 
     Raises:
         AgentError: none of those under test can be reached.
     """
     async with AsyncExitStack() as stack:
         sides: dict[tuple[str, str], Side] = {}
-        for contender in dict.fromkeys(item.contender for item in items):
+        for contender in context.plan.contenders:
             for key in _parts_in(contender):
                 if key not in sides:
                     client = _client(context, key, contender)
                     stack.push_async_callback(client.close)
                     sides[key] = Side(client, Pacer(automatic(context.concurrency)))
-        tested = {(item.contender.kind, item.contender.name) for item in items}
         down = await _down(sides, context)
+        tested = {(contender.kind, contender.name) for contender in context.plan.contenders}
         if tested <= down.keys():
             raise down[min(tested)]
         yield {key: _late(side) if key in down else side for key, side in sides.items()}

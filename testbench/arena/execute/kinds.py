@@ -6,15 +6,7 @@ from collections.abc import Awaitable, Callable
 from importlib import import_module
 from typing import Final, NamedTuple
 
-from testbench.arena.conclusion import (
-    BELOW_THRESHOLD,
-    CANCELLED,
-    MISSING_ITEMS,
-    MISSING_SHARDS,
-    NO_ITEMS,
-    SUCCEEDED,
-    Conclusion,
-)
+from testbench.arena.conclusion import BELOW_THRESHOLD, NO_ITEMS, SUCCEEDED, Conclusion
 from testbench.arena.datagen.rounds import INSUFFICIENT_UNIQUE
 from testbench.arena.execute.context import JobContext
 from testbench.arena.load.limits import BUDGET_EXCEEDED, LIMIT_MISSED, NO_REQUESTS
@@ -33,7 +25,6 @@ EXIT_CODES: Final[dict[str, ExitCode]] = {
     NO_REQUESTS: ExitCode.NOTHING_TO_DO,
 }
 """Every other reason is work that could not be done."""
-INCOMPLETE: Final = frozenset({MISSING_SHARDS, MISSING_ITEMS, CANCELLED})
 
 
 class JobFunctions(NamedTuple):

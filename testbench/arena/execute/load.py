@@ -25,10 +25,11 @@ from testbench.arena.load.arrivals import RateProfile
 from testbench.arena.load.draws import draws_of, profile, settings_of, speaker
 from testbench.arena.load.generator import MOST_IN_FLIGHT, Draw, LoadGenerator, LoadShare, Stopped
 from testbench.arena.load.levels import kept_of, levels_of
-from testbench.arena.load.outcome import END_FILE, LoadEnd
+from testbench.arena.load.outcome import BEGUN_FILE, END_FILE, LoadBegin, LoadEnd
 from testbench.arena.load.pace import paced
 from testbench.arena.load.samples import Sample
 from testbench.arena.manifest import seconds
+from testbench.arena.stores import write_once
 from testbench.arena.targets.chat import ChatClient
 from testbench.errors import WorkError
 from testbench.schema.agent import AgentClient
@@ -59,15 +60,15 @@ async def work_load(context: JobContext) -> None:
     Raises:
         InputError: an entry cannot be used, or a scenario has nothing to send; nothing was sent.
         AgentError: somebody under test cannot be reached; nothing was sent.
-        WorkError: this worker was begun before, and a load that stops in the middle is not the planned one.
+        WorkError: this worker was begun before, or is at work elsewhere: neither half of a load is the planned one, nor
+            the double of it.
         StoreError: samples could not be written.
     """
     place, store = context.shard, context.store
     if is_done(store, context.plan, place.index, place.count):
         return
     if store.names(shard_folder(place.index)):
-        hint = "Start the job again: a load test begins and ends in one go."
-        raise WorkError(f"worker {place.index} of this load test was begun and not finished", hint=hint)
+        raise _begun_before(context)
     draws = draws_of(context.plan)
     arrivals = profile(context.job, draws)
     recorder, purse = Recorder(context), Purse()
@@ -77,7 +78,7 @@ async def work_load(context: JobContext) -> None:
             share = _share(context, draws, arrivals, start)
             stopped = await _send(context, share, clients, (recorder, purse), progress)
     end = LoadEnd(started_at=begun, stopped_by=stopped, samples=recorder.samples)
-    store.create(f"{shard_folder(place.index)}/{END_FILE}", end.model_dump_json(indent=2).encode() + b"\n")
+    write_once(store, f"{shard_folder(place.index)}/{END_FILE}", end.model_dump_json(indent=2).encode() + b"\n")
     mark_done(context, recorder.samples)
 
 
@@ -123,14 +124,26 @@ async def _common_start(context: JobContext) -> tuple[datetime, float]:
     """The start from which all times count, as a moment and on the clock's steady count; waits for it.
 
     A worker that is too late is not waited for: what was due is late, and the slip says so.
+
+    Raises:
+        WorkError: another process sends this worker's part.
     """
     common = None if context.common_start is None else await context.common_start()
+    begin = LoadBegin(worker=context.shard.worker).model_dump_json().encode() + b"\n"
+    name = f"{shard_folder(context.shard.index)}/{BEGUN_FILE}"
+    if not context.store.create(name, begin) and context.store.read(name) != begin:
+        raise _begun_before(context)
     now, steady = context.clock.now(), context.clock.monotonic()
     begun = common or now
     start = steady + (begun - now) / timedelta(seconds=1)
     if start > steady:
         await context.clock.sleep(start - steady)
     return begun, start
+
+
+def _begun_before(context: JobContext) -> WorkError:
+    hint = "Start the job again: a load test begins and ends in one go."
+    return WorkError(f"worker {context.shard.index} of this load test was begun and not finished", hint=hint)
 
 
 def _share(context: JobContext, draws: Sequence[Draw], arrivals: RateProfile | None, start: float) -> LoadShare:

@@ -18,7 +18,8 @@ from testbench.arena.load.draws import drawn_items
 from testbench.arena.load.generator import KeptConversation
 from testbench.arena.load.outcome import KeptScenario
 from testbench.arena.load.samples import Sample, part_of
-from testbench.errors import AgentError, StoreError
+from testbench.arena.stores import write_once
+from testbench.errors import AgentError
 from testbench.schema.agent import AgentReply
 from testbench.schema.identity import plan as plan_scenarios
 from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, PlannedScenario, PlannedStep, Turn
@@ -85,9 +86,7 @@ class Recorder:
 
     def _create(self, suffix: str, content: bytes) -> None:
         self._part += 1
-        name = part_name(self._place.index, self._place.worker, self._part, suffix)
-        if not self._store.create(name, content):
-            raise StoreError(f"{name}: somebody else writes it", hint="Two workers of one shard spoil a load test.")
+        write_once(self._store, part_name(self._place.index, self._place.worker, self._part, suffix), content)
 
     def _line(self, kept: KeptConversation) -> bytes:
         item = self._items[kept.arrival % len(self._items)]

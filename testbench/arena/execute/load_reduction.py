@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from testbench.arena.conclusion import OUTPUT_FAILED, Conclusion, failed
+from testbench.arena.conclusion import OUTPUT_FAILED, Conclusion, failed, summary_bytes
 from testbench.arena.execute.context import SHARDS, SUMMARY_FILE, JobContext, shard_folder
 from testbench.arena.execute.load_quality import judge_kept
 from testbench.arena.execute.load_report import load_report, mean_turns
@@ -35,8 +35,8 @@ from testbench.arena.load.outcome import (
     series_csv,
     stopped_by,
 )
-from testbench.arena.load.samples import table_of
-from testbench.arena.stores import write_once
+from testbench.arena.load.samples import samples_by_worker, table_of
+from testbench.arena.stores import writer_of
 from testbench.errors import StoreError
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ JUNIT_FILE: Final = "junit.xml"
 
 @dataclass(frozen=True)
 class _Found:
-    """What the workers left: `ends` by worker, of those alone that are done."""
+    """What the workers left: `ends` by worker, of those alone that are done and of which every sample is there."""
 
     table: pa.Table
     kept: Sequence[KeptScenario]
@@ -64,19 +64,15 @@ async def conclude_and_write(context: JobContext) -> Conclusion:
     found = _found(context)
     results, conclusion = await _concluded(context, found)
     workers = context.shard.count
-    folder = f"incomplete-{len(found.ends)}-of-{workers}-workers/" if found.missing else ""
-    conclusion = conclusion.model_copy(update={"url": context.store.url(folder.rstrip("/"))})
+    folder = f"incomplete-{len(found.ends)}-of-{workers}-workers" if found.missing else ""
+    conclusion = conclusion.model_copy(update={"url": context.store.url(folder)})
+    write = writer_of(context.store, folder)
     try:
         for name, content in _files(context, results, conclusion, found.table):
-            write_once(context.store, folder + name, content)
+            write(name, content)
+        write(SUMMARY_FILE, summary_bytes(conclusion))
     except StoreError as error:
-        conclusion = failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
-    try:
-        content = conclusion.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"
-        write_once(context.store, folder + SUMMARY_FILE, content)
-    except StoreError as error:
-        if conclusion.reason != OUTPUT_FAILED:
-            conclusion = failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
+        return failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
     return conclusion
 
 
@@ -95,10 +91,16 @@ def _found(context: JobContext) -> _Found:
             lines += content.splitlines()
     count = context.shard.count
     done = [index for index in range(count) if is_done(context.store, context.plan, index, count, checksums)]
-    ends = {index: end for index in done if (end := _end(context, index)) is not None}
+    table = table_of(samples)
+    counted = samples_by_worker(table)
+    ends = {
+        index: end
+        for index in done
+        if (end := _end(context, index)) is not None and end.samples == counted.get(index, 0)
+    }
     kept = [one for line in lines if (one := _kept(line)) is not None]
     missing = tuple(index for index in range(count) if index not in ends)
-    return _Found(table_of(samples), kept, ends, missing)
+    return _Found(table, kept, ends, missing)
 
 
 def _end(context: JobContext, index: int) -> LoadEnd | None:

@@ -12,9 +12,9 @@ from testbench.arena.load.limits import LIMIT_MISSED, TIMES, LimitResult
 from testbench.arena.load.measures import Distribution, Measures
 from testbench.arena.load.outcome import LoadResults
 from testbench.arena.manifest import LoadTestSettings, seconds
-from testbench.report.load_page import load_page, milliseconds, share
+from testbench.report.load_page import load_page, milliseconds
 from testbench.report.load_view import LevelRow, LimitRow, LoadNumbers, LoadView, SecondRow, TimesRow
-from testbench.report.render import money
+from testbench.report.render import money, percent
 
 RATES = ("error_rate", "pass_rate", "rate_limit_rate")
 
@@ -93,7 +93,7 @@ def _shown(metric: str, value: float) -> str:
     if metric.startswith(TIMES):
         return milliseconds(value)
     if metric in RATES:
-        return share(value)
+        return percent(value)
     return money(value)
 
 

@@ -15,7 +15,7 @@ from testbench.arena.execute.context import JobContext, ShardPlace, ShowProgress
 from testbench.arena.execute.kinds import functions_of
 from testbench.arena.execute.opening import OpenedRun, check_same, opened_context, worker_name
 from testbench.arena.execute.processes import work_in_processes
-from testbench.arena.execute.records import read_plan, write_plan, write_shape
+from testbench.arena.execute.records import check_manifest, read_plan, write_plan, write_shape
 from testbench.arena.execute.taking_over import take_over
 from testbench.command import run_async
 from testbench.errors import InputError, NothingToDo, WorkError
@@ -24,6 +24,24 @@ log = logging.getLogger(__name__)
 
 MOST_ROUNDS = 10
 """Rounds of data generation; its reducer ends them before."""
+
+
+def check(run: OpenedRun) -> None:
+    """See that everybody in the plan can be talked to, and be used for a job of this type, without asking anybody.
+
+    Raises:
+        InputError: somebody cannot.
+        NothingToDo: the plan of a load test has no item.
+    """
+    run.clients.check(run.plan)
+    if run.job.spec.type == "loadtest":
+        from testbench.arena.load.draws import drawn_items
+
+        drawn_items(run.plan)
+    elif run.job.spec.type == "datagen":
+        from testbench.arena.execute.writers import targets_of
+
+        targets_of(run.clients, run.plan.contenders)
 
 
 def begin(run: OpenedRun, *, resume: bool = False, earlier: str | None = None) -> None:
@@ -39,9 +57,10 @@ def begin(run: OpenedRun, *, resume: bool = False, earlier: str | None = None) -
         raise NothingToDo("the job is cancelled", hint="Take spec.cancelled out of the manifest to run it.")
     if run.job.spec.type != "datagen" and not run.plan.items:
         raise NothingToDo("the plan has no item", hint="Look at scenarios.include and at the bundle.")
-    run.clients.check(run.plan)
+    check(run)
     if resume:
         check_same(run.plan, read_plan(run.store), run.run_id)
+        check_manifest(run.store, run.job, run.documents, run.run_id)
     if earlier is not None:
         if run.job.spec.type != "evaluation":
             raise InputError("only of an evaluation a part can be done again", hint="Begin another run.")

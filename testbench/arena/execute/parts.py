@@ -17,8 +17,17 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from testbench.arena.execute.context import JobContext, RunFolder, done_name, part_name, shard_folder
+from testbench.arena.execute.context import (
+    DONE_FILE,
+    SHARDS,
+    JobContext,
+    RunFolder,
+    done_name,
+    part_name,
+    shard_folder,
+)
 from testbench.arena.plan import Plan, PlanModel
+from testbench.errors import StoreError
 from testbench.schema.clock import Clock
 
 FLUSH_INTERVAL_S: Final = 2.0
@@ -88,8 +97,46 @@ def parts_of(store: RunFolder, folder: str) -> Iterator[tuple[str, bytes]]:
     Raises:
         StoreError: the store did not answer.
     """
-    for name in store.names(folder):
-        if name.rpartition("/")[2].startswith("part-"):
+    for name in part_names(store, folder):
+        content = store.read(name)
+        if content is not None:
+            yield name, content
+
+
+def part_names(store: RunFolder, folder: str) -> list[str]:
+    """The names of the parts below a folder.
+
+    Raises:
+        StoreError: the store did not answer.
+    """
+    return [name for name in store.names(folder) if name.rpartition("/")[2].startswith("part-")]
+
+
+def done_markers(store: RunFolder, plan: Plan) -> dict[str, DoneMarker]:
+    """The markers of a run's shards that fit the plan, by the shard's folder.
+
+    Raises:
+        StoreError: the store did not answer.
+    """
+    found = {}
+    for name in store.names(SHARDS):
+        folder, _, file = name.rpartition("/")
+        if file == DONE_FILE and (marker := _marker(store, name)) is not None and marker.plan_digest == plan.digest:
+            found[folder] = marker
+    return found
+
+
+def counted_parts(store: RunFolder, markers: Mapping[str, DoneMarker]) -> Iterator[tuple[str, bytes]]:
+    """Every part that counts: of a shard that is done those that its marker names, and no others.
+
+    So a second worker of the same shard that ends after the first changes nothing, however late it writes.
+
+    Raises:
+        StoreError: the store did not answer.
+    """
+    for name in part_names(store, SHARDS):
+        marker = markers.get(name.rpartition("/")[0])
+        if marker is None or name in marker.parts:
             content = store.read(name)
             if content is not None:
                 yield name, content
@@ -99,7 +146,7 @@ def mark_done(context: JobContext, items: int) -> None:
     """Say that a shard is done. Of two workers that say so the first one stays.
 
     Raises:
-        StoreError: it was not written.
+        StoreError: it was not written; or the shard was done before, and what it consisted of is not there any more.
     """
     place = context.shard
     checksums = {name: checksum(content) for name, content in parts_of(context.store, shard_folder(place.index))}
@@ -112,7 +159,12 @@ def mark_done(context: JobContext, items: int) -> None:
         worker=place.worker,
         finished_at=context.clock.now(),
     )
-    context.store.create(done_name(place.index), marker.model_dump_json(indent=2).encode() + b"\n")
+    if context.store.create(done_name(place.index), marker.model_dump_json(indent=2).encode() + b"\n"):
+        return
+    if not is_done(context.store, context.plan, place.index, place.count, checksums):
+        name = context.store.url(done_name(place.index))
+        hint = f"Begin another run; --retry-errors {context.run_id} keeps the results that can be read."
+        raise StoreError(f"{name}: parts of this shard were changed or removed after it was done", hint=hint)
 
 
 def is_done(store: RunFolder, plan: Plan, index: int, count: int, checksums: Mapping[str, str] | None = None) -> bool:
@@ -123,18 +175,23 @@ def is_done(store: RunFolder, plan: Plan, index: int, count: int, checksums: Map
     Raises:
         StoreError: the store did not answer.
     """
-    content = store.read(done_name(index))
-    if content is None:
-        return False
-    try:
-        marker = DoneMarker.model_validate_json(content)
-    except ValidationError:
+    marker = _marker(store, done_name(index))
+    if marker is None:
         return False
     known = checksums
     if known is None:
         known = {name: checksum(part) for name, part in parts_of(store, shard_folder(index))}
     same = (marker.index, marker.count, marker.plan_digest) == (index, count, plan.digest)
     return same and all(known.get(name) == digest for name, digest in marker.parts.items())
+
+
+def _marker(store: RunFolder, name: str) -> DoneMarker | None:
+    """A marker, None where there is none that can be read."""
+    content = store.read(name)
+    try:
+        return None if content is None else DoneMarker.model_validate_json(content)
+    except ValidationError:
+        return None
 
 
 def checksum(content: bytes) -> str:

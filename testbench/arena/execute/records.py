@@ -9,8 +9,6 @@ Written once, at the beginning; read by whoever goes on with the run.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from typing import Any, Final
 
 import yaml
@@ -20,14 +18,16 @@ from testbench.arena.documents import KINDS, Documents
 from testbench.arena.execute.context import MANIFEST_FILE, PLAN_FILE, RunFolder
 from testbench.arena.manifest import ArenaJob
 from testbench.arena.plan import Plan, PlanModel
-from testbench.arena.resources import Resource, ToolRegistry
+from testbench.arena.resources import Resource
 from testbench.arena.stores import write_once
 from testbench.errors import InputError
 from testbench.redaction import NOT_SHOWN, shown_url
 
 RUN_FILE: Final = "run.json"
-SECRET_KEY: Final = re.compile(r"auth|token|key|secret|password|credential", re.IGNORECASE)
-"""Settings of a registry's handlers that may hold a secret; other resources name theirs only."""
+SHOWN_METADATA: Final = frozenset({"name", "namespace", "uid", "labels"})
+"""An annotation may hold all of a resource as it was applied, headers included."""
+SHOWN_SETTINGS: Final = frozenset({"name", "type", "description", "method"})
+"""Of a registry's handlers."""
 ADDRESSES: Final = ("baseURL", "url", "endpoint", "serviceEndpoint", "agentCardURL")
 
 
@@ -45,6 +45,18 @@ def write_plan(store: RunFolder, plan: Plan, job: ArenaJob, documents: Documents
     """
     write_once(store, PLAN_FILE, plan.model_dump_json(indent=2, exclude_none=True).encode() + b"\n")
     write_once(store, MANIFEST_FILE, manifest_text(job, documents).encode())
+
+
+def check_manifest(store: RunFolder, job: ArenaJob, documents: Documents, run: str) -> None:
+    """
+    Raises:
+        InputError: the run was begun with another manifest, though with the same plan.
+        StoreError: the store did not answer.
+    """
+    begun = store.read(MANIFEST_FILE)
+    if begun is not None and begun != manifest_text(job, documents).encode():
+        hint = f"Compare it with {store.url(MANIFEST_FILE)}: begin another run, or go back to what it was."
+        raise InputError(f"run {run} was begun with another manifest", hint=hint)
 
 
 def read_plan(store: RunFolder) -> Plan:
@@ -89,22 +101,34 @@ def manifest_text(job: ArenaJob, documents: Documents) -> str:
 def _shown(resource: ArenaJob | Resource) -> dict[str, Any]:
     version, kind = next(key for key, model in KINDS.items() if model is type(resource))
     dumped = resource.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
-    shown = dict(_without_secrets(dumped, free=isinstance(resource, ToolRegistry)))
-    return {"apiVersion": version, "kind": kind, **shown}
+    metadata = {key: value for key, value in dumped["metadata"].items() if key in SHOWN_METADATA}
+    return {"apiVersion": version, "kind": kind, **_without_secrets(dumped), "metadata": metadata}
 
 
-def _without_secrets(content: dict[str, Any], *, free: bool) -> Iterator[tuple[str, Any]]:
-    """`free`: the settings are whatever their owner likes, and not only those that are known here."""
-    for key, value in content.items():
-        if free and isinstance(value, str) and SECRET_KEY.search(key):
-            yield key, NOT_SHOWN
-        elif key == "headers" and isinstance(value, dict):
-            yield key, dict.fromkeys(value, NOT_SHOWN)
-        elif key in ADDRESSES and isinstance(value, str) and "://" in value:
-            yield key, shown_url(value)
-        elif isinstance(value, dict):
-            yield key, dict(_without_secrets(value, free=free))
-        elif isinstance(value, list):
-            yield key, [dict(_without_secrets(one, free=free)) if isinstance(one, dict) else one for one in value]
-        else:
-            yield key, value
+def _without_secrets(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: _shown_value(key, value) for key, value in content.items()}
+
+
+def _shown_value(key: str, value: Any) -> Any:
+    if key == "headers" and isinstance(value, dict):
+        return dict.fromkeys(value, NOT_SHOWN)
+    if key == "handlers" and isinstance(value, list):
+        return [_shown_setting("", handler) for handler in value]
+    if key in ADDRESSES and isinstance(value, str):
+        return shown_url(value) if "://" in value else value.rpartition("@")[2]
+    if isinstance(value, dict):
+        return _without_secrets(value)
+    if isinstance(value, list):
+        return [_without_secrets(one) if isinstance(one, dict) else one for one in value]
+    return value
+
+
+def _shown_setting(key: str, value: Any) -> Any:
+    """Of a registry's handlers, whose settings are whatever their owner likes: what is known to be no secret."""
+    if isinstance(value, dict):
+        return {name: _shown_setting(name, one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_shown_setting("", one) for one in value]
+    if key in ADDRESSES and isinstance(value, str):
+        return shown_url(value)
+    return value if key in SHOWN_SETTINGS else NOT_SHOWN

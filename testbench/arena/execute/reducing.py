@@ -15,15 +15,15 @@ from contextlib import suppress
 from typing import Final
 
 from testbench import __version__
-from testbench.arena.conclusion import OUTPUT_FAILED, Conclusion, conclude_evaluation, failed
-from testbench.arena.execute.context import SHARDS, SUMMARY_FILE, JobContext
-from testbench.arena.execute.parts import checksum, is_done, parts_of
+from testbench.arena.conclusion import OUTPUT_FAILED, Conclusion, conclude_evaluation, failed, summary_bytes
+from testbench.arena.execute.context import SUMMARY_FILE, JobContext
+from testbench.arena.execute.parts import checksum, counted_parts, done_markers, is_done
 from testbench.arena.formats import csv_bytes, junit_bytes
 from testbench.arena.plan import Plan
 from testbench.arena.reduce import Reduction, experiment_of, reduce
 from testbench.arena.results import ItemResult
 from testbench.arena.rows import ItemRow, rows
-from testbench.arena.stores import write_once
+from testbench.arena.stores import writer_of
 from testbench.errors import InputError, NothingToDo, StoreError, TelemetryError
 from testbench.gating.verdict import reach_verdict
 from testbench.redaction import shown_url
@@ -40,6 +40,8 @@ JUNIT_FILE: Final = "junit.xml"
 async def reduce_evaluation(context: JobContext) -> Conclusion:
     """The end of the run, with its outputs written. What went wrong is the conclusion's reason, not an exception.
 
+    Where an output could not be delivered there is no summary either: the reducer that is started again does the rest.
+
     Raises:
         StoreError: the parts cannot be read.
     """
@@ -52,33 +54,25 @@ async def reduce_evaluation(context: JobContext) -> Conclusion:
     found = list(rows(plan, experiment))
     conclusion = conclude_evaluation(verdict, reduction, missing, found)
     complete = reduction.complete and not missing
-    folder = "" if complete else f"incomplete-{len(reduction.results)}-of-{len(plan.items)}/"
-    conclusion = conclusion.model_copy(update={"url": context.store.url(folder.rstrip("/"))})
+    folder = "" if complete else f"incomplete-{len(reduction.results)}-of-{len(plan.items)}"
+    conclusion = conclusion.model_copy(update={"url": context.store.url(folder)})
+    write = writer_of(context.store, folder)
     try:
         for name, content in _files(context, experiment, verdict, found):
-            write_once(context.store, folder + name, content)
+            write(name, content)
         if context.outputs.publish:
-            await _publish(context, experiment)
+            await _publish(context, experiment)  # before the summary, which says that nothing is left to do
+        write(SUMMARY_FILE, summary_bytes(conclusion))
     except (StoreError, TelemetryError, InputError) as error:
-        conclusion = failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
-    return _with_summary(context, folder + SUMMARY_FILE, conclusion)
+        return failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
+    return conclusion
 
 
 def _read(context: JobContext, checksums: dict[str, str]) -> Iterator[bytes]:
-    """Every part, its checksum noted."""
-    for name, content in parts_of(context.store, SHARDS):
+    """Every part that counts, its checksum noted."""
+    for name, content in counted_parts(context.store, done_markers(context.store, context.plan)):
         checksums[name] = checksum(content)
         yield content
-
-
-def _with_summary(context: JobContext, name: str, conclusion: Conclusion) -> Conclusion:
-    """The conclusion, which its own file may still turn into a failure."""
-    try:
-        write_once(context.store, name, conclusion.model_dump_json(indent=2, exclude_none=True).encode() + b"\n")
-    except StoreError as error:
-        if conclusion.reason != OUTPUT_FAILED:
-            return failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
-    return conclusion
 
 
 # --- the experiment -------------------------------------------------------------------------------------------------
@@ -162,10 +156,10 @@ def _files(
 def report(context: JobContext, experiment: EvaluatedExperiment, verdict: Verdict) -> bytes:
     """The page that people read, with the matrix of systems under test and scenarios."""
     from testbench.report.embed import Packer
-    from testbench.report.reading import no_cycle_collection
     from testbench.report.render import page
     from testbench.report.rows import Links, details
     from testbench.report.view import Labels, build_view
+    from testbench.schema.cycles import no_cycle_collection
 
     links, packer = Links.to(context.outputs.trace_url), Packer()
     with no_cycle_collection():

@@ -54,7 +54,7 @@ def _objects(run: OpenedRun, resolved: Resolved, settings: Settings) -> Iterator
     items = spec.data_gen.count if spec.type == "datagen" and spec.data_gen is not None else len(run.plan.items)
     shards = jobs.shards_of(run.job, items, settings)
     yield jobs.plan_job(made, settings)
-    yield jobs.work_job(made, shards, 1, settings)
+    yield jobs.work_job(made, jobs.Size(items, shards), 1, settings)
     yield jobs.reduce_job(made, jobs.Size(items, shards), 1, settings)
 
 

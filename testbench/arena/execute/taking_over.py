@@ -8,8 +8,10 @@ can still be read.
 
 from __future__ import annotations
 
-from testbench.arena.execute.context import SHARDS, RunFolder, part_name
-from testbench.arena.execute.parts import parts_of
+from collections.abc import Iterator
+
+from testbench.arena.execute.context import RunFolder, part_name
+from testbench.arena.execute.parts import checksum, counted_parts, done_markers
 from testbench.arena.plan import Plan, shard
 from testbench.arena.reduce import reduce
 from testbench.arena.rows import row_of
@@ -19,12 +21,13 @@ from testbench.arena.stores import write_once
 def take_over(earlier: RunFolder, run_id: str, new: RunFolder, plan: Plan, shards: int) -> int:
     """How many results of the earlier run, whose name is `run_id`, are those of the new one.
 
-    A result is kept if nothing in it is an error, whatever its score; a run that has begun already keeps what it took.
+    A result is kept if nothing in it is an error, whatever its score. A part that was changed after its shard was done
+    is not read, and a run that has begun already keeps what it took.
 
     Raises:
         StoreError: the parts cannot be read, or not be written.
     """
-    results = reduce(plan, (content for _, content in parts_of(earlier, SHARDS))).results
+    results = reduce(plan, _intact(earlier, plan)).results
     kept = {
         item.key: results[item.key]
         for item in plan.items
@@ -36,3 +39,12 @@ def take_over(earlier: RunFolder, run_id: str, new: RunFolder, plan: Plan, shard
             lines = [result.model_dump_json(exclude_none=True).encode() + b"\n" for result in own]
             write_once(new, part_name(index, f"of-{run_id}", 1), b"".join(lines))
     return len(kept)
+
+
+def _intact(earlier: RunFolder, plan: Plan) -> Iterator[bytes]:
+    """The parts that are what their workers wrote, as far as a marker says so."""
+    markers = done_markers(earlier, plan)
+    digests = {name: digest for marker in markers.values() for name, digest in marker.parts.items()}
+    for name, content in counted_parts(earlier, markers):
+        if name not in digests or digests[name] == checksum(content):
+            yield content

@@ -93,6 +93,8 @@ class TargetClients:
         Raises:
             InputError: an entry has no usable address, its credential is not there, or a tool cannot be called.
         """
+        if plan.judge is not None:
+            self.target("provider", plan.judge)
         for contender in plan.contenders:
             self.target(contender.kind, contender.name)
             if contender.user is not None:

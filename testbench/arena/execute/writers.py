@@ -17,7 +17,7 @@ import httpx
 from testbench import defaults
 from testbench.arena.datagen.items import Batch
 from testbench.arena.datagen.writing import SYSTEM
-from testbench.arena.execute.context import JobContext
+from testbench.arena.execute.context import Clients, JobContext
 from testbench.arena.plan import Contender
 from testbench.arena.targets.target import ChatTarget, Headers, hide
 from testbench.errors import InputError, JudgeError
@@ -60,7 +60,7 @@ class Writer:
         await self._judge.close()
 
 
-def targets_of(context: JobContext, contenders: Iterable[Contender]) -> Mapping[str, ChatTarget]:
+def targets_of(clients: Clients, contenders: Iterable[Contender]) -> Mapping[str, ChatTarget]:
     """Whom to ask, by name.
 
     Raises:
@@ -68,7 +68,7 @@ def targets_of(context: JobContext, contenders: Iterable[Contender]) -> Mapping[
     """
     targets: dict[str, ChatTarget] = {}
     for contender in contenders:
-        target = context.clients.target(contender.kind, contender.name)
+        target = clients.target(contender.kind, contender.name)
         if not isinstance(target, ChatTarget):
             hint = "Name Providers in spec.providers: data is written by a model."
             raise InputError(f"{contender.name} is an agent and cannot write data", hint=hint)
@@ -104,6 +104,7 @@ def _judge(target: ChatTarget, context: JobContext) -> Judge:
         adaptive=True,
         temperature=TEMPERATURE if target.temperature is None else target.temperature,
         prices=PriceList(prices),
+        role="model",
     )
 
     def instrument(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:

@@ -105,6 +105,7 @@ class LoadGenerator:
         self._on_sample = on_sample
         self._on_conversation = on_conversation
         self._in_flight: set[asyncio.Task[None]] = set()
+        self._fault: BaseException | None = None
         self._spent = 0.0
         self._stopped: Stopped = "duration"
 
@@ -117,7 +118,10 @@ class LoadGenerator:
         self._spend(usage.cost_usd)
 
     async def run(self) -> Stopped:
-        """Send every arrival when it is due and wait for all answers; what ended it."""
+        """Send every arrival when it is due and wait for all answers; what ended it.
+
+        Whatever a client raises beside `AgentError` passes through: a turn without a sample would look like no turn.
+        """
         try:
             for number, due_s in self._share.arrivals:
                 wait = due_s - self._elapsed()
@@ -130,6 +134,8 @@ class LoadGenerator:
         finally:
             for task in self._in_flight:
                 task.cancel()
+        if self._fault is not None:
+            raise self._fault
         return self._stopped
 
     async def hold(self, duration_s: float) -> Stopped:
@@ -145,18 +151,29 @@ class LoadGenerator:
 
     def _begin(self, number: int, due_s: float) -> None:
         if len(self._in_flight) >= self._share.most_in_flight:
-            draw, now = self._draw(number), self._elapsed()
-            self._record(number, draw, 0, (due_s, now, now), None, now)
+            self._drop(number, due_s)
             return
         task = asyncio.create_task(self._converse(number, due_s))
         self._in_flight.add(task)
-        task.add_done_callback(self._in_flight.discard)
+        task.add_done_callback(self._ended_task)
+
+    def _drop(self, number: int, due_s: float) -> None:
+        """Record a conversation that is not sent: an error, and for whoever judges it one that did not pass."""
+        draw, now = self._draw(number), self._elapsed()
+        error = AgentError("too many conversations are in flight", kind=DROPPED)
+        self._record(number, draw, 0, (due_s, now, now), error, now)
+        if self._share.kept(number):
+            self._on_conversation(KeptConversation(number, due_s, draw, (error,), (now - due_s,)))
+
+    def _ended_task(self, task: asyncio.Task[None]) -> None:
+        self._in_flight.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None and self._fault is None:
+            self._fault = fault
+            self.cancel()
 
     async def _settle(self) -> None:
-        while self._in_flight:
-            done, _ = await asyncio.wait(tuple(self._in_flight), return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
+        while self._in_flight and self._fault is None:
+            await asyncio.wait(tuple(self._in_flight), return_when=asyncio.FIRST_EXCEPTION)
 
     async def _converse(self, number: int, due_s: float) -> None:
         """All turns of one conversation; a later turn is due when the one before it was answered."""
@@ -205,13 +222,13 @@ class LoadGenerator:
         draw: Draw,
         turn: int,
         times: tuple[float, float, float],
-        answer: AgentReply | AgentError | None,
+        answer: AgentReply | AgentError,
         asked_s: float,
     ) -> None:
-        """A sample of a turn that was answered, failed, or (None) was dropped."""
+        """A sample of a turn that was answered, or failed."""
         due_s, sent_s, ended_s = times
         reply = answer if isinstance(answer, AgentReply) else None
-        error = answer.kind if isinstance(answer, AgentError) else DROPPED if answer is None else None
+        error = answer.kind if isinstance(answer, AgentError) else None
         usage = reply.usage if reply is not None else None
         ttft_ms = reply.time_to_first_token_ms if reply is not None else None
         cost = usage.cost_usd if usage is not None else None

@@ -84,7 +84,9 @@ def _measured(metric: str, measures: Measures, pass_rate: float | None) -> float
     times: Mapping[str, Distribution | None] = {"latency": measures.latency_ms, "ttft": measures.ttft_ms}
     if name in times:
         found = times[name]
-        return None if found is None else float(getattr(found, part))
+        if found is None or found.count < measures.answered:  # of some answers only, such as those that were streamed
+            return None
+        return float(getattr(found, part))
     rates: Mapping[str, float | None] = {
         "error_rate": measures.error_rate,
         "rate_limit_rate": measures.rate_limit_rate,

@@ -23,10 +23,18 @@ from testbench.arena.plan import PlanModel
 from testbench.printable import printable
 from testbench.schema.models import ExecutedScenario
 
+BEGUN_FILE: Final = "begun.json"
+"""Of a worker that sends: a second one of the same shard finds it, and does not double the load."""
 END_FILE: Final = "end.json"
 TOGETHER_S: Final = 1.0
 """How far apart the starts of workers may be that should have begun at the same time."""
 STOPS_FIRST: Final[tuple[Stopped, ...]] = ("cancelled", "unpriced", "budget")
+
+
+class LoadBegin(PlanModel):
+    """Who sends a worker's part of the test; written before the first request."""
+
+    worker: str
 
 
 class LoadEnd(PlanModel):

@@ -67,12 +67,19 @@ def table_of(parts: Iterable[bytes]) -> pa.Table:
 
     try:
         tables = [pq.read_table(pa.BufferReader(part)).select(list(COLUMNS)).cast(_schema()) for part in parts]
-    except (pa.ArrowInvalid, KeyError, ValueError) as error:
+    except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise StoreError(
             f"a part of the samples cannot be read: {type(error).__name__}", hint="Run the load test again."
         ) from error
     table = pa.concat_tables([_schema().empty_table(), *tables])
     return _once(table)
+
+
+def samples_by_worker(table: pa.Table) -> dict[int, int]:
+    """How many samples of each worker are there."""
+    import pyarrow.compute as pc
+
+    return {entry["values"]: entry["counts"] for entry in pc.value_counts(table["worker"].combine_chunks()).to_pylist()}
 
 
 def _once(table: pa.Table) -> pa.Table:

@@ -3,7 +3,7 @@
     observe (reads) -> reconcile (pure) -> actions, status -> shell (writes), again and again
 
     kinds, names, settings       what things are called
-    observed, messages           what is known of an ArenaJob, its Jobs and what their pods said
+    observed, messages, troubles what is known of an ArenaJob, its Jobs, what their pods said and why they do not start
     references                   from a job's references to everything that its pods need, or why not
     pods, jobs                   the Jobs that are made of it
     reconcile, schedules, scaling, events

@@ -19,9 +19,11 @@ import click
 from testbench.arena.operator.access import find_access
 from testbench.arena.operator.health import served
 from testbench.arena.operator.http_cluster import HttpCluster
+from testbench.arena.operator.kinds import Json
 from testbench.arena.operator.settings import DEFAULT_IMAGE, Settings
 from testbench.arena.operator.shell import Shell
-from testbench.errors import TestbenchError
+from testbench.errors import InputError, TestbenchError
+from testbench.printable import printable
 
 PREFIX = "TESTBENCH_ARENA_OPERATOR"
 
@@ -51,23 +53,18 @@ def command(**options: Any) -> None:
 
 
 async def _run(options: dict[str, Any]) -> None:
+    settings = _settings(options)
     access = find_access(os.environ, options["kubeconfig"], options["server"])
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with HttpCluster(access) as cluster:
-        shell = Shell(cluster, _settings(options), options["namespaces"])
-        async with served(options["health_port"], lambda: shell.ready):
+        shell = Shell(cluster, settings, options["namespaces"])
+        async with served(options["health_port"], lambda: shell.alive, lambda: shell.ready):
             await shell.run(stop)
 
 
 def _settings(options: dict[str, Any]) -> Settings:
-    chosen: dict[str, Any] = {}
-    if options["worker_resources"]:
-        try:
-            chosen["resources"] = json.loads(options["worker_resources"])
-        except ValueError as error:
-            raise click.UsageError(f"--worker-resources: {error}") from error
     return Settings(
         image=options["image"],
         image_pull_policy=options["image_pull_policy"],
@@ -76,8 +73,21 @@ def _settings(options: dict[str, Any]) -> Settings:
         retries=options["retries"],
         gang_timeout_s=options["gang_timeout"],
         start_lead_s=options["start_lead"],
-        **chosen,
+        resources=_resources(options["worker_resources"]),
     )
+
+
+def _resources(text: str | None) -> Json | None:
+    if text is None:
+        return None
+    try:
+        found = json.loads(text)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        hint = """Write it as a container has it: {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}."""
+        raise InputError(f"--worker-resources: {printable(text, 100)} is no JSON object", hint=hint)
+    return found
 
 
 if __name__ == "__main__":

@@ -41,11 +41,11 @@ class Access:
         if self.token_file is None:
             return self.token
         try:
-            return self.token_file.read_text().strip()
-        except OSError as error:
+            return self.token_file.read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no token"
             raise InputError(
-                f"{self.token_file}: cannot be read: {error.strerror}",
-                hint="The pod needs its service account's token.",
+                f"{self.token_file}: cannot be read: {reason}", hint="The pod needs its service account's token."
             ) from error
 
 
@@ -56,6 +56,8 @@ def find_access(environment: Mapping[str, str], kubeconfig: Path | None = None, 
         InputError: there is none of them, or it cannot be used.
     """
     if server is not None:
+        if not server.startswith(("http://", "https://")):
+            raise InputError(f"{server}: no address", hint="Write it as kubectl proxy does: http://127.0.0.1:8001.")
         return Access(server.rstrip("/"))
     if kubeconfig is None and "KUBERNETES_SERVICE_HOST" in environment:
         return _in_cluster(environment)

@@ -28,6 +28,17 @@ class Conflict(ClusterError):
     """The object has been changed or replaced since it was read: read it again."""
 
 
+class Denied(ClusterError):
+    """The API server, or what stands in the way, will say so again until somebody changes something: tell that person.
+
+    A quota, an admission webhook, a missing right, a name that is taken. `reason` is one word for the status.
+    """
+
+    def __init__(self, message: str, status: int | None = None, reason: str = "Denied") -> None:
+        super().__init__(message, status)
+        self.reason = reason
+
+
 class HistoryGone(ClusterError):
     """A watch cannot go on from this resourceVersion: list again."""
 
@@ -55,8 +66,10 @@ class Cluster(Protocol):
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         """The object, or None if there is none."""
 
-    async def list(self, kind: Kind, namespace: str | None, labels: str = "", limit: int = 0) -> Listed:
-        """All objects that carry these labels (`a=b,c=d`), or the first `limit` of them."""
+    async def list(
+        self, kind: Kind, namespace: str | None, labels: str = "", limit: int = 0, fields: str = ""
+    ) -> Listed:
+        """All objects that have these labels and fields (`a=b,c.d=e`), or the first `limit` of them."""
 
     async def create(self, kind: Kind, body: Json) -> bool:
         """Create an object; False if there is one of that name."""
@@ -93,14 +106,17 @@ class MemoryCluster:
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         return copy.deepcopy(self.objects.get((kind, namespace, name)))
 
-    async def list(self, kind: Kind, namespace: str | None, labels: str = "", limit: int = 0) -> Listed:
-        wanted = dict(pair.split("=", 1) for pair in labels.split(",") if pair)
+    async def list(
+        self, kind: Kind, namespace: str | None, labels: str = "", limit: int = 0, fields: str = ""
+    ) -> Listed:
+        wanted, places = _pairs(labels), _pairs(fields)
         found = [
             copy.deepcopy(body)
             for (its_kind, its_namespace, _), body in sorted(self.objects.items())
             if its_kind == kind
             and namespace in (None, its_namespace)
             and wanted.items() <= (body["metadata"].get("labels") or {}).items()
+            and all(_at(body, place) == value for place, value in places.items())
         ]
         return Listed(tuple(found[: limit or None]), str(self.version))
 
@@ -153,6 +169,17 @@ class MemoryCluster:
         self.version += 1
         body["metadata"]["resourceVersion"] = str(self.version)
         return body
+
+
+def _pairs(selector: str) -> dict[str, str]:
+    return dict(pair.split("=", 1) for pair in selector.split(",") if pair)
+
+
+def _at(body: Json, place: str) -> Any:
+    found: Any = body
+    for key in place.split("."):
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def merge(target: Any, change: Any) -> Any:

@@ -17,15 +17,18 @@ from testbench.printable import printable
 
 MESSAGE_LENGTH: Final = 1000
 REPORTER: Final = "testbench-arena-operator"
+UNREMARKABLE: Final = ("Pending", "Working")
+AFFECTED: Final = ("Ready", "Progressing")
+"""Conditions that say why a job does not get on."""
 
 
 def events_of(before: JobStatus, after: JobStatus) -> Iterator[EmitEvent]:
-    """What a change of the status is worth telling: a new phase, or another reason to wait."""
+    """What a change of the status is worth telling: a new phase, or another reason to wait or not to get on."""
     ready, earlier = _condition(after, "Ready"), _condition(before, "Ready")
     if after.phase not in (before.phase, "Pending", None):
         said = f"{ready.reason}: {ready.message}" if ready else ""
         yield EmitEvent("Warning" if after.phase == "Failed" else "Normal", after.phase, said)
-    elif ready is not None and ready.reason not in ("Pending", earlier and earlier.reason) and after.phase == "Pending":
+    elif ready is not None and ready.reason not in (*UNREMARKABLE, earlier and earlier.reason):
         yield EmitEvent("Warning", ready.reason, ready.message)
 
 
@@ -40,6 +43,15 @@ def decided(
     return Decision((*actions, *events_of(before, status)), status, requeue_after_s)
 
 
+def denied_status(before: JobStatus, reason: str, message: str, now: datetime) -> JobStatus:
+    """The status of a job whose next step is refused: everything as it was, and why it does not get on."""
+    if not before.conditions:
+        return status_of(Standing(waiting=(reason, message)), before, now)
+    said = {"reason": reason, "message": message}
+    conditions = (each.model_copy(update=said if each.type in AFFECTED else {}) for each in before.conditions)
+    return before.model_copy(update={"conditions": tuple(conditions)})
+
+
 def event_body(event: EmitEvent, seen: Seen, now: datetime) -> Json:
     """The Event as an object. Its name is made of what it says, so that saying it twice makes one."""
     message = printable(event.message, MESSAGE_LENGTH)
@@ -47,7 +59,7 @@ def event_body(event: EmitEvent, seen: Seen, now: datetime) -> Json:
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.name,
-        "metadata": {"name": f"{seen.name[:200]}.{mark}", "namespace": seen.namespace},
+        "metadata": {"name": f"{seen.name[:200].rstrip('-.')}.{mark}", "namespace": seen.namespace},
         "involvedObject": {
             "apiVersion": ARENA_JOB.api_version,
             "kind": ARENA_JOB.name,

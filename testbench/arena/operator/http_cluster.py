@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 import httpx
 
 from testbench.arena.operator.access import Access
-from testbench.arena.operator.cluster import Change, ClusterError, Conflict, HistoryGone, Listed
+from testbench.arena.operator.cluster import Change, ClusterError, Conflict, Denied, HistoryGone, Listed
 from testbench.arena.operator.kinds import Json, Kind
 from testbench.errors import InputError
 from testbench.printable import printable
@@ -24,6 +24,9 @@ WATCH_S: Final = 240
 """The server is asked to end a watch after this; a stream that is silent for longer is dead."""
 PAGE: Final = 500
 MERGE: Final = "application/merge-patch+json"
+REFUSALS: Final[Mapping[int, type[ClusterError]]] = {
+    400: Denied, 403: Denied, 409: Conflict, 410: HistoryGone, 413: Denied, 422: Denied,
+}  # fmt: skip
 
 
 class HttpCluster:
@@ -51,9 +54,12 @@ class HttpCluster:
         answer = await self._ask("GET", _path(kind, namespace, name))
         return None if answer.status_code == 404 else _content(answer)
 
-    async def list(self, kind: Kind, namespace: str | None, labels: str = "", limit: int = 0) -> Listed:
+    async def list(
+        self, kind: Kind, namespace: str | None, labels: str = "", limit: int = 0, fields: str = ""
+    ) -> Listed:
         items: list[Json] = []
-        params: dict[str, Any] = {"limit": limit or PAGE} | ({"labelSelector": labels} if labels else {})
+        selectors = {"labelSelector": labels or None, "fieldSelector": fields or None}
+        params: dict[str, Any] = {"limit": limit or PAGE, **selectors}
         while True:
             page = _content(await self._ask("GET", _path(kind, namespace), params=params))
             metadata = page.get("metadata") or {}
@@ -105,7 +111,7 @@ class HttpCluster:
                     if line:
                         yield _change(line)
         except httpx.HTTPError as error:
-            raise ClusterError(f"watch of {kind.plural}: {type(error).__name__}") from error
+            raise ClusterError(f"watch of {kind.plural}: {_why(error)}") from error
 
     def _headers(self) -> dict[str, str]:
         try:
@@ -124,7 +130,7 @@ class HttpCluster:
         try:
             return await self._http.request(method, path, params=sent, content=content, headers=headers)
         except httpx.HTTPError as error:
-            raise ClusterError(f"{method} {path}: {type(error).__name__}") from error
+            raise ClusterError(f"{method} {path}: {_why(error)}") from error
 
 
 def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
@@ -140,10 +146,8 @@ def _content(answer: httpx.Response) -> Json:
     """
     if answer.status_code >= 400:
         request = answer.request
-        said = printable(answer.text, 300)
-        message = f"{request.method} {request.url.path}: {answer.status_code}: {said}"
-        raised = {409: Conflict, 410: HistoryGone}.get(answer.status_code, ClusterError)
-        raise raised(message, answer.status_code)
+        message = f"{request.method} {request.url.path}: {answer.status_code}: {_said(answer)}"
+        raise REFUSALS.get(answer.status_code, ClusterError)(message, answer.status_code)
     try:
         found = answer.json()
     except ValueError as error:
@@ -154,11 +158,25 @@ def _content(answer: httpx.Response) -> Json:
 
 
 def _reason(answer: httpx.Response) -> str:
+    return str(_status(answer).get("reason", ""))
+
+
+def _said(answer: httpx.Response) -> str:
+    """The sentence of a refusal; what stands in the way of the API server may answer with anything."""
+    return printable(str(_status(answer).get("message") or answer.text), 500)
+
+
+def _status(answer: httpx.Response) -> Json:
     try:
         found = answer.json()
     except ValueError:
-        return ""
-    return str(found.get("reason", "")) if isinstance(found, dict) else ""
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _why(error: httpx.HTTPError) -> str:
+    """Of a connection that fails the name alone says little: a certificate that is not trusted is one of many."""
+    return printable(f"{type(error).__name__}: {error}".rstrip(": "), 300)
 
 
 def _change(line: str) -> Change:

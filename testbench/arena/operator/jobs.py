@@ -14,7 +14,8 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from testbench.arena.load.arrivals import workers_needed
-from testbench.arena.manifest import API_VERSION, ArenaJob
+from testbench.arena.manifest import ArenaJob
+from testbench.arena.manifest_model import API_VERSION
 from testbench.arena.operator import names
 from testbench.arena.operator.kinds import CONFIG_MAP, JOB, SECRET, Json
 from testbench.arena.operator.observed import Run, stamp
@@ -66,9 +67,9 @@ def reduce_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
     return _one_pod(run, task, names.reduce_job(run.manifest.metadata.name, round_), settings)
 
 
-def work_job(run: Run, shards: int, round_: int, settings: Settings) -> Json:
+def work_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
     """One pod for each shard, begun with the fewest workers; a load test begins with all, and has one attempt."""
-    job = run.manifest
+    job, shards = run.manifest, size.shards
     gang = is_gang(job)
     arguments = ["--index", INDEX, "--count", str(shards), *_round(run, round_)]
     if gang:
@@ -90,7 +91,9 @@ def work_job(run: Run, shards: int, round_: int, settings: Settings) -> Json:
         "podFailurePolicy": {"rules": rules},
         "template": pod_template(job, run, task, settings),
     }
-    return _owned(job, JOB.api_version, JOB.name, names.work_job(job.metadata.name, round_), "work") | {"spec": spec}
+    body = _owned(job, JOB.api_version, JOB.name, names.work_job(job.metadata.name, round_), "work") | {"spec": spec}
+    body["metadata"]["annotations"] = {names.ITEMS_ANNOTATION: str(size.items)}
+    return body
 
 
 def is_gang(job: ArenaJob) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from testbench.arena.manifest import GROUP, VERSION
+from testbench.arena.manifest_model import GROUP, VERSION
 
 Json: TypeAlias = dict[str, Any]
 """An object as the API server sends it."""

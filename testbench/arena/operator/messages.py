@@ -4,16 +4,22 @@
     reduce, run-all  a Conclusion, or {"next": "again", "message"} where a further round of data generation is needed;
                      run-all may refuse as plan-run does
 
-A pod is a stranger here: whatever is not exactly one of these is no word at all, and never a success.
+A pod is a stranger here: whatever is not exactly one of these, or could not be shown in a status, is no word at all,
+and never a success.
 """
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from testbench.arena.conclusion import MESSAGE_LENGTH, TERMINATION_BYTES, Conclusion
+from testbench.arena.conclusion import MESSAGE_LENGTH, SUCCEEDED, TERMINATION_BYTES, Conclusion
+from testbench.arena.job_status import JobStatus
+from testbench.arena.manifest_model import INT32_MAX
+from testbench.arena.status import Standing, status_of
 from testbench.printable import printable
 
 REASON_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9]{0,63}$"
@@ -29,7 +35,7 @@ class Planned(Message):
     """The plan is made and lies in the store."""
 
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
-    items: int = Field(ge=0, strict=True)
+    items: int = Field(ge=0, le=INT32_MAX, strict=True)
     scenarios: int = Field(default=0, ge=0)
     contenders: int = Field(default=0, ge=0)
 
@@ -57,9 +63,10 @@ def parse(text: str | None) -> Word | None:
         return None
     for model in (Conclusion, Planned, Again, Refusal):
         try:
-            return _plain(model.model_validate_json(text))
+            word = _plain(model.model_validate_json(text))
         except ValidationError:
             continue
+        return word if _can_be_shown(word) else None
     return None
 
 
@@ -67,4 +74,24 @@ def _plain(word: Word) -> Word:
     """Without control characters: it is shown on terminals."""
     if isinstance(word, Planned):
         return word
-    return word.model_copy(update={"message": printable(word.message, MESSAGE_LENGTH)})
+    plain = word.model_copy(update={"message": printable(word.message, MESSAGE_LENGTH)})
+    if not isinstance(plain, Conclusion):
+        return plain
+    summary = {printable(key): printable(value) for key, value in plain.summary.items()}
+    return plain.model_copy(update={"summary": summary, "url": None if plain.url is None else printable(plain.url)})
+
+
+def _can_be_shown(word: Word) -> bool:
+    """Whether a status can hold it. A success over nothing, or with the name of a failure, contradicts itself."""
+    if not isinstance(word, Conclusion):
+        return True
+    succeeded = word.phase == "Succeeded"
+    if not re.fullmatch(REASON_PATTERN, word.reason) or succeeded != (word.reason == SUCCEEDED):
+        return False
+    if succeeded and word.counts.total == 0:
+        return False
+    try:
+        status_of(Standing(conclusion=word), JobStatus(), datetime.fromtimestamp(0, UTC))
+    except ValidationError:
+        return False
+    return True

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from testbench.arena.manifest import GROUP
+from testbench.arena.manifest_model import GROUP
 
 STEM_LENGTH: Final = 46
 """Leaves room for `-reduce-10` and for an index: the hostname of an indexed pod has at most 63 characters."""
@@ -21,6 +21,8 @@ SCHEDULE_LABEL: Final = f"{GROUP}/schedule-uid"
 """On a run of a schedule: the uid of the ArenaJob that has the schedule."""
 TICK_ANNOTATION: Final = f"{GROUP}/scheduled-for"
 """On a run of a schedule: its tick, in UTC."""
+ITEMS_ANNOTATION: Final = f"{GROUP}/items"
+"""On a Job of workers: how many items the plan has. The pod that said so may go with its node."""
 JOB_NAME_LABEL: Final = "batch.kubernetes.io/job-name"
 """What the Job controller puts on every pod."""
 

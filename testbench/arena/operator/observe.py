@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from testbench.arena.manifest import ArenaJob
-from testbench.arena.operator import jobs, names
-from testbench.arena.operator.cluster import Cluster, ClusterError
-from testbench.arena.operator.kinds import ARENA_JOB, CONFIG_MAP, JOB, POD, Json
+from testbench.arena.operator import jobs, names, scaling, troubles
+from testbench.arena.operator.cluster import Cluster, ClusterError, Denied
+from testbench.arena.operator.kinds import ARENA_JOB, CONFIG_MAP, EVENT, JOB, POD, Json
 from testbench.arena.operator.messages import Word, parse
 from testbench.arena.operator.observed import (
     Child,
@@ -24,13 +24,16 @@ from testbench.arena.operator.observed import (
     read_job,
     read_kube_job,
     read_status,
+    stamp,
 )
-from testbench.arena.operator.references import More, Reference, Resolution, resolve
+from testbench.arena.operator.references import More, Reference, Resolution, Waiting, resolve
+from testbench.arena.operator.schedules import tick_shown
 from testbench.arena.operator.settings import Settings
+from testbench.arena.status import ENDED
 from testbench.arena.stores import run_id
 
 SOME_PODS = 50
-"""Of a failed work Job so many pods are asked what was wrong."""
+"""Of a Job of many pods so many are asked what is wrong, or why they do not start."""
 
 
 @dataclass
@@ -64,13 +67,15 @@ class Observer:
         if seen.deleting:
             return seen
         if seen.manifest is not None and seen.manifest.spec.schedule is not None:
-            return replace(seen, children=await self._children(seen))
+            seen = replace(seen, run=await self._run(seen))  # a schedule that came too late for a run changes nothing
+            if seen.run is None:
+                return replace(seen, children=await self._children(seen))
         kube_jobs = await self._jobs(seen)
         seen = replace(seen, jobs={job.name: job for job in kube_jobs})
         if seen.ended:
             self._known.pop((namespace, name), None)
             refused = seen.status.phase == "Failed" and seen.status.observed_generation != seen.generation
-            run = await self._run(seen) if refused else None
+            run = seen.run or (await self._run(seen) if refused else None)
             return replace(seen, tick_recorded=await self._tick_recorded(content, seen), run=run)
         return await self._working(seen)
 
@@ -80,14 +85,28 @@ class Observer:
         if known.run is None:
             return replace(seen, resolution=await self._resolution(seen.manifest))
         words = {job.name: await self._word_of(seen.namespace, job, known) for job in seen.jobs.values()}
-        start = names.start_config(seen.name)
-        told = jobs.is_gang(known.run.manifest) and await self._cluster.get(CONFIG_MAP, seen.namespace, start)
         return replace(
             seen,
             run=known.run,
+            jobs={name: await self._with_trouble(seen.namespace, job) for name, job in seen.jobs.items()},
             words={name: word for name, word in words.items() if word is not None},
-            start_told=bool(told) and owned_by(told, seen.uid) if told else False,
+            start_told=jobs.is_gang(known.run.manifest) and await self._start_told(seen),
         )
+
+    async def _start_told(self, seen: Seen) -> bool:
+        found = await self._cluster.get(CONFIG_MAP, seen.namespace, names.start_config(seen.name))
+        return found is not None and owned_by(found, seen.uid)
+
+    async def _with_trouble(self, namespace: str, job: KubeJob) -> KubeJob:
+        """The Job, and where it has fewer pods at work than it should, what its pods or its events say about that."""
+        wanted = min(job.parallelism, scaling.remaining(job))
+        if job.state != "running" or job.deleting or job.ready >= wanted:
+            return job
+        trouble = troubles.of_pods(await self._pods(namespace, job, SOME_PODS))
+        if trouble is None and job.active < wanted:
+            fields = f"involvedObject.uid={job.uid},reason={troubles.FAILED_CREATE}"
+            trouble = troubles.of_events((await self._cluster.list(EVENT, namespace, fields=fields)).items)
+        return replace(job, trouble=trouble)
 
     def _of(self, seen: Seen) -> _Known:
         """What is known of this very job, and not of an earlier one of its name."""
@@ -122,7 +141,10 @@ class Observer:
         found = resolve(manifest, objects, cross_namespace=self._settings.cross_namespace)
         while isinstance(found, More):
             for one in found.references:
-                objects[one] = await self._cluster.get(*one)
+                try:
+                    objects[one] = await self._cluster.get(*one)
+                except Denied as denied:
+                    return Waiting(f"{one.kind.name}Denied", denied.message)
             found = resolve(manifest, objects, cross_namespace=self._settings.cross_namespace)
         return found
 
@@ -136,16 +158,19 @@ class Observer:
 
     async def _word(self, namespace: str, job: KubeJob) -> Word | None:
         """What the pod said that ended the Job; of a Job that did not fail only a pod that did not."""
-        labels = f"{names.JOB_NAME_LABEL}={job.name}"
-        listed = await self._cluster.list(POD, namespace, labels, limit=SOME_PODS)
-        pods = [pod for pod in listed.items if owned_by(pod, job.uid)]
+        pods = await self._pods(namespace, job, SOME_PODS if job.completions > 1 else 0)
         if job.state == "complete":
             pods = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Succeeded"]
         ends = sorted(end for pod in pods for end in _ends(pod))
         return next((word for _, text in reversed(ends) if (word := parse(text)) is not None), None)
 
+    async def _pods(self, namespace: str, job: KubeJob, limit: int) -> list[Json]:
+        labels = f"{names.JOB_NAME_LABEL}={job.name}"
+        listed = await self._cluster.list(POD, namespace, labels, limit)
+        return [pod for pod in listed.items if owned_by(pod, job.uid)]
+
     async def _tick_recorded(self, content: Json, seen: Seen) -> bool:
-        """Whether the schedule that made this run, where one did, knows that it did."""
+        """Whether the schedule that made this run, where one did, has noted that it ran and how it ended."""
         labels = content["metadata"].get("labels") or {}
         tick = read_child(content).tick
         if names.SCHEDULE_LABEL not in labels or tick is None:
@@ -153,8 +178,11 @@ class Observer:
         for owner in content["metadata"].get("ownerReferences") or ():
             parent = await self._cluster.get(ARENA_JOB, seen.namespace, owner["name"])
             if parent is not None and parent["metadata"]["uid"] == owner["uid"]:
-                last = read_status(parent).last_schedule_time
-                return last is not None and last >= tick
+                status = read_status(parent)
+                if status.phase in ENDED or not (parent.get("spec") or {}).get("schedule"):
+                    return True
+                last = status.last_schedule_time
+                return last is not None and last >= tick and tick_shown(status.result) >= stamp(tick)
         return True
 
 

@@ -18,7 +18,7 @@ from testbench.arena.job_status import JobStatus
 from testbench.arena.manifest import ArenaJob
 from testbench.arena.operator.kinds import Json
 from testbench.arena.operator.messages import Word
-from testbench.arena.operator.names import TICK_ANNOTATION
+from testbench.arena.operator.names import ITEMS_ANNOTATION, TICK_ANNOTATION
 from testbench.arena.operator.references import Resolution, Setup
 from testbench.arena.status import ENDED
 from testbench.schema.files import describe
@@ -45,6 +45,10 @@ class KubeJob:
     completed_indexes: str = ""
     failed_indexes: str = ""
     deleting: bool = False
+    items: int | None = None
+    """Of a Job of workers: how many items the plan has."""
+    trouble: tuple[str, str] | None = None
+    """Why pods that were asked for do not start: a reason and a message."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Seen:
     start_told: bool = False
     children: tuple[Child, ...] = ()
     tick_recorded: bool = True
-    """Of a run of a schedule: whether the schedule's status shows that this tick was seen to."""
+    """Of a run of a schedule that has ended: whether the schedule's status shows that it ran, and how it ended."""
 
     @property
     def ended(self) -> bool:
@@ -173,6 +177,7 @@ def read_kube_job(content: Json) -> KubeJob:
         completed_indexes=status.get("completedIndexes") or "",
         failed_indexes=status.get("failedIndexes") or "",
         deleting="deletionTimestamp" in metadata,
+        items=_amount((metadata.get("annotations") or {}).get(ITEMS_ANNOTATION)),
     )
 
 
@@ -203,6 +208,10 @@ def _state(status: Json) -> tuple[JobState, str]:
             why = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
             return ("complete" if condition["type"] == "Complete" else "failed"), why
     return "running", ""
+
+
+def _amount(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _number(value: Any, otherwise: int = 0) -> int:

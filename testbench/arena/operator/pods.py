@@ -7,7 +7,7 @@
     /var/arena/output/               the claim, or a volume of the pod where nothing is to be kept
 
 Secrets and the bundle are mounted as optional: a pod that misses one says so and fails, where one that Kubernetes keeps
-waiting for it would say nothing.
+waiting for it would say nothing. A job's `podOverrides` are added to what stands here and take nothing of it away.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from testbench.arena.operator.kinds import Json
 from testbench.arena.operator.observed import Run
 from testbench.arena.operator.references import Mounted, Source
 from testbench.arena.operator.settings import WORKER_ENVIRONMENT, Settings
+from testbench.arena.pod_overrides import PodOverrides
 from testbench.arena.stores import run_folder
 
 MANIFEST: Final = "/etc/arena/run/manifest.json"
@@ -39,6 +40,13 @@ INDEX: Final = "$(JOB_COMPLETION_INDEX)"
 GRACE_S: Final = 60
 """Time to finish or give up the item in flight, and to write what is done."""
 USER: Final = 10001
+PLACEMENT: Final = {
+    *("node_selector", "tolerations", "affinity", "topology_spread_constraints"),
+    *("priority_class_name", "image_pull_secrets"),
+}
+"""What of `podOverrides` a pod has under the same name."""
+WORKING: Final = ("work", "run-all")
+"""Phases whose container gets the resources that a job asks for; a plan and a reducer need what they need."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +67,12 @@ def pod_template(job: ArenaJob, run: Run, task: Task, settings: Settings) -> Jso
     setup = run.setup
     volumes, mounts = _volumes(job, run, task)
     fetch = [_fetching(setup.source, settings)] if setup.source.url else []
+    overrides = job.spec.workers.pod_overrides or PodOverrides()
+    annotations = {"annotations": dict(overrides.annotations)} if overrides.annotations else {}
     return {
-        "metadata": {"labels": labels(job, task.phase)},
+        "metadata": {"labels": {**overrides.labels, **labels(job, task.phase)}, **annotations},
         "spec": {
+            **_placed(overrides),
             "restartPolicy": "Never",
             "serviceAccountName": settings.service_account,
             "automountServiceAccountToken": False,
@@ -77,7 +88,7 @@ def pod_template(job: ArenaJob, run: Run, task: Task, settings: Settings) -> Jso
             },
             **({"initContainers": fetch} if fetch else {}),
             "containers": [
-                _container(task, _command(job, run, task), mounts, settings)
+                _overridden(_container(task, _command(job, run, task), mounts, settings), task, overrides)
                 | {
                     "envFrom": [
                         {"configMapRef": {"name": WORKER_ENVIRONMENT, "optional": True}},
@@ -155,6 +166,27 @@ def _container(task: Task, command: Sequence[str], mounts: Sequence[Json], setti
         },
         "volumeMounts": list(mounts),
     }
+
+
+def _placed(overrides: PodOverrides) -> Json:
+    """Where the pods of a job may run, how urgent they are, and by which Secrets their image is pulled."""
+    content = overrides.model_dump(
+        mode="json",
+        by_alias=True,
+        exclude_none=True,
+        include=PLACEMENT,
+    )
+    return {name: value for name, value in content.items() if value}
+
+
+def _overridden(container: Json, task: Task, overrides: PodOverrides) -> Json:
+    """The container with the job's variables, which come before the operator's of the same name, and its resources."""
+    variables = {variable["name"]: variable for variable in container["env"]}
+    variables |= {variable.name: {"name": variable.name, "value": variable.value} for variable in overrides.extra_env}
+    changed = container | {"env": list(variables.values())}
+    if overrides.resources is not None and task.phase in WORKING:
+        changed["resources"] = overrides.resources.model_dump(mode="json", exclude_defaults=True)
+    return changed
 
 
 def _fetching(source: Source, settings: Settings) -> Json:

@@ -19,7 +19,7 @@ from typing import Final
 
 from testbench.arena.conclusion import CANCELLED, OUTPUT_FAILED, Conclusion, Counts
 from testbench.arena.job_status import JobStatus, Progress
-from testbench.arena.manifest import ArenaJob, DataGenSettings
+from testbench.arena.manifest import ArenaJob, ArenaJobSpec, DataGenSettings
 from testbench.arena.operator import jobs, names, scaling, schedules
 from testbench.arena.operator.actions import Action, CopySecret, Create, Decision, Delete, EmitEvent, Patch
 from testbench.arena.operator.events import decided
@@ -54,7 +54,7 @@ def reconcile(seen: Seen, now: datetime, settings: Settings) -> Decision:
     if seen.deleting:
         return Decision()
     manifest = seen.manifest
-    if manifest is not None and manifest.spec.schedule is not None:
+    if manifest is not None and manifest.spec.schedule is not None and seen.run is None:
         return schedules.reconcile(seen, manifest, now)
     if seen.ended and not _corrected(seen):
         return _after_the_end(seen, now)
@@ -92,7 +92,8 @@ def _step(seen: Seen, now: datetime, settings: Settings) -> _Step:
     if seen.manifest.spec.cancelled:
         return _cancelled(seen)
     if seen.run is not None:
-        return _running(seen, seen.run, now, settings)
+        step = _running(seen, seen.run, now, settings)
+        return replace(step, actions=(*_ignored(seen, seen.manifest, seen.run), *step.actions))
     match seen.resolution:
         case Refused(reason, message):
             return _Step(Standing(refusal=(reason, message)))
@@ -110,7 +111,7 @@ def _cancelled(seen: Seen) -> _Step:
     unjudged = max(0, known.total - known.completed - known.failed)
     counts = Counts(total=known.total, passed=known.completed, errors=known.failed, unjudged=unjudged)
     message = f"Cancelled after {known.completed} of {known.total} items; what was done is kept."
-    return _Step(Standing(conclusion=_end(CANCELLED, message, counts)), _stop(seen))
+    return _Step(Standing(created=bool(seen.jobs), conclusion=_end(CANCELLED, message, counts)), _stop(seen))
 
 
 def _begin(manifest: ArenaJob, resolved: Resolved) -> _Step:
@@ -137,16 +138,19 @@ def _running(seen: Seen, run: Run, now: datetime, settings: Settings) -> _Step:
         if whole is None:
             return _create(jobs.whole_job(run, settings))
         if not _decided(seen, whole):
-            return _Step(Standing(created=True, active_workers=whole.ready))
+            return _Step(_at_work(whole, Standing()))
         return _concluded(seen, run, whole)
+    begun = [job.items for job in seen.jobs.values() if job.items is not None]
+    if begun:
+        return _round(seen, run, begun[0], now, settings)
     plan = seen.jobs.get(names.plan_job(name))
     if plan is None:
         return _create(jobs.plan_job(run, settings))
     if plan.state == "running":
-        return _Step(Standing(created=True, active_workers=plan.ready))
+        return _Step(_at_work(plan, Standing()))
     match seen.words.get(plan.name):
-        case Planned() as planned:
-            return _rounds(seen, run, planned, now, settings)
+        case Planned(items=items):
+            return _round(seen, run, items, now, settings)
         case Refusal(reason=reason, message=message):
             return _Step(Standing(refusal=(reason, message)))
         case _:
@@ -154,32 +158,56 @@ def _running(seen: Seen, run: Run, now: datetime, settings: Settings) -> _Step:
             return _Step(Standing(conclusion=_end(NO_PLAN, message)))
 
 
-def _rounds(seen: Seen, run: Run, planned: Planned, now: datetime, settings: Settings) -> _Step:
-    """Work and reduce, once; for data generation until there is enough."""
-    job = run.manifest
+def _ignored(seen: Seen, manifest: ArenaJob, run: Run) -> tuple[EmitEvent, ...]:
+    """Says, once for each change of the manifest, that a run which has begun goes on as it was."""
+    if seen.generation == seen.status.observed_generation or _lasting(manifest) == _lasting(run.manifest):
+        return ()
+    message = "The run goes on as it was begun; delete the ArenaJob and create it again to run the changed manifest."
+    return (EmitEvent("Warning", "ChangeIgnored", message),)
+
+
+def _lasting(manifest: ArenaJob) -> ArenaJobSpec:
+    """The part of the spec that a run keeps."""
+    return manifest.spec.model_copy(update={"cancelled": False, "ttl_seconds_after_finished": None})
+
+
+def _round(seen: Seen, run: Run, planned: int, now: datetime, settings: Settings) -> _Step:
+    """Work and reduce; data generation has a further round where there is not enough.
+
+    What came before the latest round needs no proof any more: its pods may be gone, with their nodes or by hand.
+    """
+    job, name = run.manifest, run.manifest.metadata.name
     wanted = job.spec.data_gen or DataGenSettings()
-    items = wanted.count if job.spec.type == "datagen" else planned.items
-    shards = jobs.shards_of(job, items, settings)
-    for round_ in range(1, MAX_ROUNDS + 1):
-        work = seen.jobs.get(names.work_job(job.metadata.name, round_))
-        standing = Standing(created=True, progress=scaling.progress(items, work))
-        if work is None:
-            return _create(jobs.work_job(run, shards, round_, settings), standing)
-        if work.state == "running":
-            return _working(seen, run, work, replace(standing, active_workers=work.ready), now, settings)
-        if jobs.is_gang(job) and (not seen.start_told or work.why.startswith(jobs.FAILED_BY_RULE)):
-            return _Step(Standing(conclusion=_not_ganged(work)))
-        reduce = seen.jobs.get(names.reduce_job(job.metadata.name, round_))
-        if reduce is None:
-            complaint = _complaint(seen, work)
-            step = _create(jobs.reduce_job(run, jobs.Size(items, work.completions), round_, settings), standing)
-            return replace(step, actions=(*complaint, *step.actions))
-        if not _decided(seen, reduce):
-            return _Step(replace(standing, active_workers=reduce.ready))
-        if not isinstance(seen.words.get(reduce.name), Again) or job.spec.type != "datagen":
-            return _concluded(seen, run, reduce)
+    items = wanted.count if job.spec.type == "datagen" else planned
+    size = jobs.Size(items, jobs.shards_of(job, items, settings))
+    begun = (number for number in range(MAX_ROUNDS, 0, -1) if names.work_job(name, number) in seen.jobs)
+    round_ = next(begun, 1)
+    work = seen.jobs.get(names.work_job(name, round_))
+    standing = Standing(created=True, progress=scaling.progress(items, work))
+    if work is None:
+        return _create(jobs.work_job(run, size, round_, settings), standing)
+    if work.state == "running":
+        return _working(seen, run, work, _at_work(work, standing), now, settings)
+    if jobs.is_gang(job) and (not seen.start_told or work.why.startswith(jobs.FAILED_BY_RULE)):
+        return _Step(Standing(created=True, conclusion=_not_ganged(seen, work)))
+    reduce = seen.jobs.get(names.reduce_job(name, round_))
+    if reduce is None:
+        step = _create(jobs.reduce_job(run, jobs.Size(items, work.completions), round_, settings), standing)
+        return replace(step, actions=(*_complaint(seen, work), *step.actions))
+    if not _decided(seen, reduce):
+        return _Step(_at_work(reduce, standing))
+    if not isinstance(seen.words.get(reduce.name), Again) or job.spec.type != "datagen":
+        return _concluded(seen, run, reduce)
+    if round_ < MAX_ROUNDS:
+        return _create(jobs.work_job(run, size, round_ + 1, settings), standing)
     message = f"After {MAX_ROUNDS} rounds there are still too few different items."
-    return _Step(Standing(conclusion=_end(ROUNDS_EXHAUSTED, message, Counts(total=items, unjudged=items))))
+    exhausted = _end(ROUNDS_EXHAUSTED, message, Counts(total=items, unjudged=items))
+    return _Step(Standing(created=True, conclusion=exhausted))
+
+
+def _at_work(job: KubeJob, standing: Standing) -> Standing:
+    """The standing while a Job runs; what keeps its pods from starting is what the job waits for."""
+    return replace(standing, created=True, active_workers=job.ready, waiting=job.trouble)
 
 
 def _working(
@@ -189,7 +217,7 @@ def _working(
         return _gathering(seen, run, work, standing, now, settings)
     most = min(run.manifest.spec.workers.most, work.completions)
     parallelism = scaling.next_parallelism(work, most)
-    if parallelism == work.parallelism or work.deleting:
+    if parallelism == work.parallelism:
         return _Step(standing)
     change: Json = {"spec": {"parallelism": parallelism}}
     told = EmitEvent("Normal", "ScaledUp", f"{parallelism} workers at most, of {most}.")
@@ -210,7 +238,7 @@ def _gathering(
     left = settings.gang_timeout_s - (now - work.created_at).total_seconds()
     if left > 0:
         return _Step(standing, requeue_after_s=left)
-    return _Step(Standing(conclusion=_not_ganged(work)), _stop(seen))
+    return _Step(Standing(created=True, conclusion=_not_ganged(seen, work)))
 
 
 def _create(body: Json, standing: Standing | None = None) -> _Step:
@@ -248,9 +276,11 @@ def _unknown(seen: Seen) -> Counts:
     return Counts(total=total, unjudged=total)
 
 
-def _not_ganged(work: KubeJob) -> Conclusion:
+def _not_ganged(seen: Seen, work: KubeJob) -> Conclusion:
     message = f"{work.ready} of {work.completions} workers were ready in time, so there was no common start."
-    return _end(NOT_GANGED, f"{message} {work.why}".strip())
+    if seen.start_told:
+        message = "A worker missed the common start."
+    return _end(NOT_GANGED, " ".join((message, *(work.trouble or ()), work.why)))
 
 
 def _end(reason: str, message: str, counts: Counts | None = None) -> Conclusion:

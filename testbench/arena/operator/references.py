@@ -245,8 +245,7 @@ class _Look:
             kind = source.spec.type or "unknown"
             message = f"ArenaSource {name} ({kind}) has no status.artifact.url: nobody has delivered its bundle yet."
             raise _Stop(Waiting("SourceNotReady", message))
-        parts = urlsplit(artifact.url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if not _is_http(artifact.url):
             message = f"ArenaSource {name}: {shown_url(artifact.url)} is no http(s) address."
             raise _Stop(Refused("SourceNotSupported", printable(message, 1000)))
         if not artifact.checksum:
@@ -274,6 +273,14 @@ class _Look:
         if output is not None and output.s3 is not None and output.s3.secret_ref is not None:
             mounted.append(Mounted(folder=OUTPUT_FOLDER, secret=output.s3.secret_ref.name, keys=OUTPUT_KEYS))
         return tuple(mounted), tuple(copies)
+
+
+def _is_http(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def _file(key: str, config_map: str) -> File:

@@ -26,11 +26,15 @@ def amount(ranges: str) -> int:
     return sum(map(len, indexes(ranges)))
 
 
+def remaining(job: KubeJob) -> int:
+    """How many of its indexes have not ended."""
+    return job.completions - amount(job.completed_indexes) - amount(job.failed_indexes)
+
+
 def next_parallelism(job: KubeJob, most: int) -> int:
     """What the Job's parallelism should be now; never less than it is."""
-    remaining = job.completions - amount(job.completed_indexes) - amount(job.failed_indexes)
     settled = job.active == job.ready == job.parallelism
-    wanted = min(job.parallelism * 2, most, remaining) if settled else job.parallelism
+    wanted = min(job.parallelism * 2, most, remaining(job)) if settled else job.parallelism
     return max(job.parallelism, wanted)
 
 

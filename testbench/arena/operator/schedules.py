@@ -2,7 +2,7 @@
 
 Pure; called by `reconcile`. A tick is seen to exactly once: what was created before a crash is found by its name, and
 everything up to `status.lastScheduleTime` counts as done. Of several missed ticks the latest runs. `Replace` cancels
-what is running, so that its results stay. The status shows the result of the last run that ended.
+what is running, so that its results stay. The status shows how the last run that ended did end, and which one that is.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Final
 
 from testbench.arena.conclusion import CANCELLED, Conclusion, Counts
-from testbench.arena.job_status import JobResult, JobStatus
+from testbench.arena.job_status import SUMMARY_VERDICT, JobResult, JobStatus
 from testbench.arena.manifest import ArenaJob, Schedule
 from testbench.arena.operator import names
 from testbench.arena.operator.actions import Action, Create, Decision, EmitEvent, Patch
@@ -25,6 +25,10 @@ from testbench.errors import InputError
 
 INVALID: Final = "InvalidSchedule"
 LONGEST_WAIT_S: Final = 3600.0
+SUMMARY_TICK: Final = "scheduledFor"
+"""In a schedule's summary: the tick of the run that it is about."""
+SUMMARY_LENGTH: Final = 64
+"""Keys that the status takes."""
 
 
 def reconcile(seen: Seen, manifest: ArenaJob, now: datetime) -> Decision:
@@ -51,7 +55,7 @@ def reconcile(seen: Seen, manifest: ArenaJob, now: datetime) -> Decision:
         next_schedule_time=found.next,
     )
     wait = LONGEST_WAIT_S if found.next is None else min(LONGEST_WAIT_S, (found.next - now).total_seconds())
-    shown = before.model_copy(update={"result": _last_result(seen.children) or before.result})
+    shown = before.model_copy(update={"result": _last_result(seen.children, before.result)})
     return decided(seen, shown, standing, actions, now, max(wait, 0.0))
 
 
@@ -112,10 +116,22 @@ def _seen_to(seen: Seen) -> datetime | None:
     return max(ticks, default=None)
 
 
-def _last_result(children: tuple[Child, ...]) -> JobResult | None:
-    ended = [child for child in children if child.tick is not None and child.status.phase in ENDED]
-    newest = max(ended, key=lambda child: child.tick or datetime.min, default=None)  # noqa: DTZ901  # all have one
-    return newest.status.result if newest is not None else None
+def _last_result(children: tuple[Child, ...], shown: JobResult | None) -> JobResult | None:
+    """How the run of the latest tick ended. One that failed shows no `pass`, least of all that of an earlier run."""
+    ended = {stamp(child.tick): child.status for child in children if child.tick and child.status.phase in ENDED}
+    if not ended or max(ended) < tick_shown(shown):
+        return shown
+    tick = max(ended)
+    status, result = ended[tick], ended[tick].result or JobResult()
+    summary = dict(list(result.summary.items())[: SUMMARY_LENGTH - 2])
+    if status.phase == "Failed" and summary.get(SUMMARY_VERDICT) in (None, "pass"):
+        summary[SUMMARY_VERDICT] = "error"
+    return result.model_copy(update={"summary": summary | {SUMMARY_TICK: tick}})
+
+
+def tick_shown(result: JobResult | None) -> str:
+    """The tick of the run whose result a schedule shows; empty if it shows none."""
+    return result.summary.get(SUMMARY_TICK, "") if result is not None else ""
 
 
 def _corrected(seen: Seen) -> bool:

@@ -38,6 +38,8 @@ class Settings:
     """Between two writes of a status in which only numbers changed."""
     resync_s: float = 60
     """Every job is looked at this often until it has ended, whatever the watches say."""
+    silence_s: float = 600
+    """Without a word of the API server the process is unwell, and Kubernetes begins it anew."""
     calm_s: float = 0.5
     """Between two looks at the same job, however much happens to it."""
     backoff_s: float = 1

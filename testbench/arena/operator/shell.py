@@ -12,18 +12,20 @@ import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from time import monotonic
 from typing import Final, NamedTuple
 
 from testbench.arena.job_status import JobStatus
-from testbench.arena.operator.actions import Action, CopySecret, Create, Decision, Delete, EmitEvent, Patch
-from testbench.arena.operator.cluster import Cluster, ClusterError, Conflict, HistoryGone
-from testbench.arena.operator.events import event_body
+from testbench.arena.operator.actions import Action, CopySecret, Create, Delete, EmitEvent, Patch
+from testbench.arena.operator.cluster import Cluster, ClusterError, Conflict, Denied, HistoryGone
+from testbench.arena.operator.events import denied_status, event_body, events_of
 from testbench.arena.operator.kinds import ARENA_JOB, EVENT, JOB, SECRET, Json, Kind
 from testbench.arena.operator.names import SCHEDULE_LABEL
 from testbench.arena.operator.observe import Observer
 from testbench.arena.operator.observed import Seen, owned_by
 from testbench.arena.operator.reconcile import reconcile
 from testbench.arena.operator.settings import Settings
+from testbench.printable import printable
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,9 @@ AT_ONCE: Final = 4
 LONGEST_BACKOFF_S: Final = 60.0
 LONGEST_SLEEP_S: Final = 1.0
 """The queue looks at the clock this often, so that a clock that is set does not leave a job asleep."""
+MESSAGE_LENGTH: Final = 1000
+DEFECTS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+"""What a job that nobody has thought of would raise here. It must not take all the others along."""
 OURS: Final = "app.kubernetes.io/managed-by=testbench-arena-operator"
 
 
@@ -97,11 +102,17 @@ class Shell:
         self._failures: dict[Key, int] = {}
         self._written: dict[Key, datetime] = {}
         self._unseen = 2 * len(self._namespaces)
+        self._heard = monotonic()
 
     @property
     def ready(self) -> bool:
         """Whether everything that is to be looked after was listed once."""
         return self._unseen <= 0
+
+    @property
+    def alive(self) -> bool:
+        """Whether the API server was heard of lately. A new process reads a new certificate and a new address."""
+        return monotonic() - self._heard < self._settings.silence_s
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set. What is begun then is left as it is: the next process goes on from there."""
@@ -123,6 +134,7 @@ class Shell:
                 listed = await self._cluster.list(kind, namespace, labels)
                 self._unseen -= not seen
                 seen = True
+                self._heard = monotonic()
                 for item in listed.items:
                     self._wake(kind, item)
                 version = listed.resource_version
@@ -131,8 +143,10 @@ class Shell:
                     async for change in self._cluster.watch(kind, namespace, version, labels):
                         version = change.object["metadata"].get("resourceVersion") or version
                         heard, failures = True, 0
+                        self._heard = monotonic()
                         if change.type != "BOOKMARK":
                             self._wake(kind, change.object)
+                    self._heard = monotonic()
                     if not heard:
                         await asyncio.sleep(self._settings.backoff_s)
             except HistoryGone:
@@ -161,12 +175,19 @@ class Shell:
             try:
                 await self.look(key)
                 self._failures.pop(key, None)
+                self._heard = monotonic()
             except ClusterError as error:
-                failures = self._failures[key] = self._failures.get(key, 0) + 1
-                self._queue.add(key, self._backoff(0 if isinstance(error, Conflict) else failures))
+                self._again(key, soon=isinstance(error, Conflict))
                 log.info("%s/%s: %s", *key, error.message)
+            except DEFECTS:
+                self._again(key, soon=False)
+                log.exception("%s/%s: a defect of the operator; the other jobs go on", *key)
             finally:
                 self._queue.done(key)
+
+    def _again(self, key: Key, *, soon: bool) -> None:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        self._queue.add(key, self._backoff(0 if soon else failures))
 
     async def look(self, key: Key) -> None:
         """One round: see, decide, act, write the status.
@@ -180,19 +201,35 @@ class Shell:
             return
         now = self._now().replace(microsecond=0)
         decision = reconcile(seen, now, self._settings)
-        for action in decision.actions:
-            await self._do(action, seen, now)
-        wait = await self._write(key, seen, decision, now)
+        try:
+            for action in decision.actions:
+                await self._do(action, seen, now)
+        except Denied as denied:
+            await self._complain(seen, denied, now)
+            raise
+        wait = await self._write(key, seen, decision.status, now)
         requeue = [each for each in (decision.requeue_after_s, wait) if each is not None]
-        if not seen.ended or requeue:
-            self._queue.add(key, max(min([*requeue, self._settings.resync_s]), self._settings.calm_s))
+        if not seen.ended:
+            requeue.append(self._settings.resync_s)
+        if requeue:
+            self._queue.add(key, max(min(requeue), self._settings.calm_s))
+
+    async def _complain(self, seen: Seen, denied: Denied, now: datetime) -> None:
+        """Say in the status, and once in an event, why the job does not get on."""
+        message = printable(denied.message, MESSAGE_LENGTH)
+        status = seen.status if seen.ended else denied_status(seen.status, denied.reason, message, now)
+        if status == seen.status:
+            return
+        for event in events_of(seen.status, status):
+            await self._tell(event, seen, now)
+        await self._patch_status(seen, status)
 
     async def _do(self, action: Action, seen: Seen, now: datetime) -> None:
         match action:
             case Create(kind, body):
                 await self._create(kind, body, seen)
             case CopySecret(namespace, name, body):
-                await self._copy(namespace, name, body, seen, now)
+                await self._copy(namespace, name, body, seen)
             case Patch(kind, name, version, change):
                 metadata = (change.get("metadata") or {}) | {"resourceVersion": version}
                 await self._cluster.patch(kind, seen.namespace, name, change | {"metadata": metadata})
@@ -217,29 +254,33 @@ class Shell:
             return
         found = await self._cluster.get(kind, seen.namespace, name)
         if found is None or not owned_by(found, seen.uid) or "deletionTimestamp" in found["metadata"]:
-            raise ClusterError(f"{kind.name} {name} is there and belongs to somebody else, or is about to go")
+            message = f"{kind.name} {name} is there and belongs to somebody else, or is about to go."
+            raise Denied(message, reason="NameTaken")
 
-    async def _copy(self, namespace: str, name: str, body: Json, seen: Seen, now: datetime) -> None:
+    async def _copy(self, namespace: str, name: str, body: Json, seen: Seen) -> None:
         secret = await self._cluster.get(SECRET, namespace, name)
         if secret is None:
-            told = EmitEvent("Warning", "SecretMissing", f"Secret {namespace}/{name} does not exist.")
-            await self._tell(told, seen, now)
-            raise ClusterError(told.message)
+            raise Denied(f"Secret {namespace}/{name} does not exist.", reason="SecretMissing")
         await self._create(SECRET, body | {"data": secret.get("data") or {}}, seen)
 
-    async def _write(self, key: Key, seen: Seen, decision: Decision, now: datetime) -> float | None:
+    async def _write(self, key: Key, seen: Seen, status: JobStatus | None, now: datetime) -> float | None:
         """Write the status; one in which only numbers changed waits for its turn, and says how long."""
-        if decision.status is None:
+        if status is None:
             return None
-        since = now - self._written.get(key, datetime.min.replace(tzinfo=UTC))
-        left = self._settings.status_interval_s - since.total_seconds()
-        if left > 0 and _essence(seen.status) == _essence(decision.status):
-            return left
-        content = decision.status.model_dump(mode="json", by_alias=True)
-        change = {"metadata": {"resourceVersion": seen.resource_version}, "status": content}
-        await self._cluster.patch(ARENA_JOB, seen.namespace, seen.name, change, status=True)
+        since = (now - self._written.get(key, datetime.min.replace(tzinfo=UTC))).total_seconds()
+        interval = self._settings.status_interval_s
+        if 0 <= since < interval and _essence(seen.status) == _essence(status):  # below 0 the clock was set back
+            return interval - since
+        await self._patch_status(seen, status)
         self._written[key] = now
         return None
+
+    async def _patch_status(self, seen: Seen, status: JobStatus) -> None:
+        content = status.model_dump(mode="json", by_alias=True)
+        if seen.status.result is not None and content["result"] is not None:  # a merge keeps what it is not told of
+            content["result"]["summary"] = dict.fromkeys(seen.status.result.summary) | content["result"]["summary"]
+        change = {"metadata": {"resourceVersion": seen.resource_version}, "status": content}
+        await self._cluster.patch(ARENA_JOB, seen.namespace, seen.name, change, status=True)
 
     def _backoff(self, failures: int) -> float:
         return min(LONGEST_BACKOFF_S, self._settings.backoff_s * 2.0 ** min(failures, 10))

@@ -16,10 +16,13 @@ from testbench.arena.targets.gateway import HttpFaultError
 from testbench.arena.targets.target import ChatTarget, hide, place
 from testbench.errors import AgentError
 from testbench.printable import printable
-from testbench.schema.a2a_errors import BODY_LENGTH, MESSAGE_LENGTH, NO_ACCESS, NOT_TAKEN, retry_after
+from testbench.schema.a2a_errors import BODY_LENGTH, MESSAGE_LENGTH, NO_ACCESS, NOT_TAKEN
+from testbench.schema.retry_after import retry_after
 
 PASSES: Final = frozenset({408, 425, 429})
 """Client errors that pass; those of the server (5xx) pass too."""
+BROKEN_OFF: Final = frozenset({"error", "abort", "aborted", "cancelled", "canceled"})
+"""Reasons to end that are the gateway's or the server's, and none of the model."""
 RENAMED: Final[Mapping[str, str | None]] = {"stream_options": None, "max_tokens": "max_completion_tokens"}
 """Options that some gateways refuse, and what says the same to them. All others would change what is tested."""
 
@@ -65,8 +68,11 @@ def check_finished(completion: Completion) -> None:
     """See that the model itself came to an end.
 
     Raises:
-        AgentError: `truncated` or `content_filter`: what there is of an answer is none.
+        AgentError: `truncated`, `content_filter` or `failed`: what there is of an answer is none.
     """
+    if completion.finish_reason in BROKEN_OFF:
+        message = f"the gateway ended the answer: {completion.finish_reason}"
+        raise AgentError(message, kind="failed", retryable=True, hint=GATEWAY_HINT)
     if completion.finish_reason == "length":
         raise AgentError("the answer was cut at the limit of tokens", kind="truncated", hint=LENGTH_HINT)
     if completion.finish_reason == "content_filter":

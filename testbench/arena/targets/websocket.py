@@ -3,9 +3,9 @@
     server: connected            client: message
     server: chunk … tool_call    client: tool_result    server: chunk … done | error
 
-A connection that broke between two steps is made again, with the same session. One that breaks while an answer is
-awaited is not: the message may have been delivered, nobody can be asked what became of it, and so it is not sent twice.
-The connection is closed as soon as nobody holds its conversation any more.
+A connection that broke between two steps, or on which more came of an answer that was over, is made again with the same
+session. One that breaks while an answer is awaited is not: the message may have been delivered, nobody can be asked
+what became of it, and so it is not sent twice. The connection is closed as soon as nobody holds its conversation.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ CLOSE_S: Final = 1.0
 MAX_ANSWER_CHARS: Final = 4 * 1024 * 1024
 MAX_CALLS: Final = 64
 """Tool calls of one step."""
+ANSWERING: Final = frozenset({"chunk", "done", "tool_call", "tool_result", "error"})
+"""Frames that are part of an answer; others may come at any time."""
 REFUSED: Final = {"RATE_LIMITED": "rate_limited", "AGENT_UNAVAILABLE": "unreachable"}
 """Error codes of messages that nobody has worked on."""
 HINT: Final = "Check the agent's address, that it runs, and its own log."
@@ -94,7 +96,7 @@ class WebSocketClient:
             raise self._error("the message may have been delivered and is not sent twice", "unreachable")
         line = self._line(conversation)
         socket = line.socket
-        if socket is None or socket.state is not State.OPEN:
+        if socket is None or socket.state is not State.OPEN or await self._goes_on(socket):
             self._drop(line)
             socket = await self._open(line)
             conversation.context_id = line.session_id
@@ -197,6 +199,19 @@ class WebSocketClient:
             raise
         line.session_id = line.session_id or greeting.session_id
         return socket
+
+    async def _goes_on(self, socket: ClientConnection) -> bool:
+        """Whether an answer that was over has gone on since: what came, or comes, is none to the next message."""
+        while True:
+            try:
+                async with asyncio.timeout(0):
+                    frame = read_frame(await socket.recv())
+            except TimeoutError:
+                return False
+            except (exceptions.ConnectionClosed, UnreadableFrameError):
+                return True
+            if frame.type in ANSWERING:
+                return True
 
     async def _send(self, socket: ClientConnection, frame: dict[str, Any]) -> None:
         try:
