@@ -2,6 +2,7 @@
 # otherwise installed inside the project.
 
 UV := $(shell command -v uv 2>/dev/null || echo .tools/uv/bin/uv)
+UV_HERE := $(filter .tools/%,$(UV))
 IMAGE ?= ghcr.io/agentic-layer/testbench/testworkflows:latest
 DOCKER ?= docker
 PHASE ?= pipeline.py --help
@@ -9,17 +10,17 @@ PHASE ?= pipeline.py --help
 export UV_COMPILE_BYTECODE = 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo arena-demo test check unit e2e manifests format schema build run image-test cluster-test clean
+.PHONY: help install demo arena-demo test unit e2e manifests format schema build run image-test deepeval-test cluster-test clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z][a-z_-]*:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z][a-z0-9_-]*:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-install: .venv/.installed ## Install the locked dependencies into .venv
+install: .venv/.installed ## Install the locked dependencies into .venv, those of the tests too
 
-demo: .venv/.installed ## Run the whole pipeline against the sample agent, and end with a verdict
+demo: .venv/.runs ## Run the whole pipeline against the sample agent, and end with a verdict
 	@.venv/bin/python -m testbench.samples.demo
 
-arena-demo: .venv/.installed ## Run the sample ArenaJob against the sample agent, and end with a verdict
+arena-demo: .venv/.runs ## Run the sample ArenaJob against the sample agent, and end with a verdict
 	@.venv/bin/python -m testbench.samples.arena_demo
 
 test: .venv/.installed ## Everything that must hold: style, types, security, unit and end-to-end tests
@@ -37,7 +38,7 @@ manifests: .venv/.installed ## Render and check the Kubernetes manifests, the wo
 	  echo "error: neither kubectl nor kustomize is installed, so nothing can be rendered" >&2; \
 	  echo "hint: install one of them, e.g. go install sigs.k8s.io/kustomize/kustomize/v5@latest" >&2; exit 1; }
 	@.venv/bin/pytest -q tests/test_manifests.py tests/test_templates.py tests/test_workflows.py tests/test_tiltfile.py \
-	  tests/test_operator_rbac.py
+	  tests/test_operator_rbac.py tests/test_arena_crd.py tests/test_dashboards.py
 
 format: .venv/.installed ## Format the code and mend what can be mended
 	@.venv/bin/poe ruff
@@ -63,22 +64,36 @@ image-test: .venv/.installed ## Build the image and run every phase in it; with 
 	@.venv/bin/python -m tests_e2e.image.build
 	@IMAGE_TEST=1 .venv/bin/pytest tests_e2e/image
 
+deepeval-test: $(UV_HERE) ## Run the tests of DeepEval's metrics, in an environment of their own
+	@UV_PROJECT_ENVIRONMENT=.tools/deepeval $(SYNC) --extra deepeval || $(FAILED)
+	@.tools/deepeval/bin/python -m pytest -q tests/test_deepeval_metrics.py
+
 # CLUSTER_BINARIES names a folder with etcd, kube-apiserver and kube-controller-manager, which then are not built.
 cluster-test: .venv/.installed ## Run the cluster contract against a real control plane, built from its Go modules
 	@programs="$${CLUSTER_BINARIES:-$$(.venv/bin/python -m tests_cluster.build)}" && \
 	  CLUSTER_BINARIES="$$programs" CLUSTER_KILLS=100 .venv/bin/pytest tests_cluster \
-	    tests/test_operator_cluster.py::test_whatever_is_killed_no_item_is_lost_or_doubled
+	    tests_e2e/test_operator_runs.py::test_whatever_is_killed_no_item_is_lost_or_doubled
 
 clean: ## Remove what was installed and cached here
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-.venv/.installed: pyproject.toml uv.lock $(if $(findstring .tools,$(UV)),.tools/uv/bin/uv)
-	@$(UV) sync --locked --extra samples --extra arena --extra operator --quiet || { \
-	  echo "error: the dependencies could not be installed" >&2; \
-	  echo "hint: Python 3.11 or newer and a reachable package index are needed; $(UV) sync says more" >&2; exit 1; }
+SYNC = $(UV) sync --locked --extra samples --extra arena --extra operator --quiet
+FAILED = { echo "error: the dependencies could not be installed" >&2; \
+  echo "hint: Python 3.11 or newer and a reachable package index are needed; $(UV) sync says more" >&2; exit 1; }
+
+# What Testbench runs with, and on top of it what it is developed with.
+.venv/.runs: pyproject.toml uv.lock $(UV_HERE)
+	@echo "Installing what Testbench runs with into .venv: once, for about a minute." >&2
+	@$(SYNC) --no-dev --inexact || $(FAILED)
+	@touch $@
+
+.venv/.installed: .venv/.runs
+	@echo "Installing what its tests need." >&2
+	@$(SYNC) || $(FAILED)
 	@touch $@
 
 .tools/uv/bin/uv:
+	@echo "Installing uv into .tools." >&2
 	@python3 -m venv .tools/uv && .tools/uv/bin/pip install --quiet --disable-pip-version-check uv || { \
 	  rm -rf .tools; echo "error: uv could not be installed" >&2; \
 	  echo "hint: install Python's venv module (Debian: apt-get install python3-venv), or uv itself" >&2; exit 1; }

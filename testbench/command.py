@@ -8,6 +8,8 @@ stdout carries the result, stderr everything else. The last line says the same a
 from __future__ import annotations
 
 import asyncio
+import errno
+import io
 import json
 import os
 import shlex
@@ -15,14 +17,14 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass, field, replace
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from testbench import __version__, defaults, logs
-from testbench.errors import ExitCode, InputError, Interrupted, TestbenchError
+from testbench.errors import ExitCode, InputError, Interrupted, TestbenchError, WorkError
 from testbench.printable import printable
 from testbench.redaction import shown_arguments
 
@@ -45,6 +47,9 @@ WORDS: Mapping[int, str] = {
     ExitCode.TERMINATED: "terminated",
 }
 
+STDOUT_FAULTS = (errno.EPIPE, errno.ENOSPC, errno.EIO)
+"""What printing can end with."""
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -53,6 +58,8 @@ class Outcome:
     sentence: str
     data: Mapping[str, Any] = field(default_factory=dict)
     exit_code: ExitCode = ExitCode.DONE
+    as_json: bool = False
+    """Whether `--json` was asked for; `phase` sets it."""
 
 
 option = partial(click.option, show_default=True, show_envvar=True)
@@ -132,6 +139,8 @@ def policy_of(options: Mapping[str, Any]) -> Policy:
 
     names = ("min_pass_rate", "max_error_rate", "min_coverage", "only", "tolerance", "alpha")
     thresholds = dict(map(_threshold, options["threshold"]))
+    if len(thresholds) < len(options["threshold"]):
+        raise InputError("--threshold names a metric twice", hint="Give each metric one threshold.")
     return Policy(**{name: options[name] for name in names}, thresholds=thresholds)
 
 
@@ -179,10 +188,21 @@ def phase(name: str, *, within: str | None = None) -> Callable[[Callable[..., Ou
         for shared in (
             click.version_option(__version__, prog_name="testbench"),
             click.option("--debug", is_flag=True, help="Show the traceback of an error."),
-            click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout, and nothing else."),
+            click.option(
+                "--json",
+                "as_json",
+                is_flag=True,
+                envvar=f"{prefix}_JSON",
+                help="Print one JSON object on stdout, and nothing else.",
+            ),
         ):
             function = shared(function)
-        return click.command(name, context_settings=settings)(function)
+
+        @wraps(function)
+        def run(**options: Any) -> Outcome:
+            return replace(function(**options), as_json=options["as_json"])
+
+        return click.command(name, context_settings=settings)(run)
 
     return decorate
 
@@ -190,33 +210,21 @@ def phase(name: str, *, within: str | None = None) -> Callable[[Callable[..., Ou
 def main(command: click.Command, argv: Sequence[str] | None = None) -> int:
     """Run a phase's command and return its exit code; never raises, and shows no traceback without `--debug`."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    as_json = "--json" in arguments
     debug = "--debug" in arguments or bool(os.environ.get("TESTBENCH_DEBUG"))
     logs.configure()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown all the same
+        sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
         outcome = command.main(args=arguments, prog_name=_program(command), standalone_mode=False)
-    except click.UsageError as error:
-        usage = f"{_program(command)} --help"
-        return _report(command, InputError(error.format_message(), hint=f"See {usage}"))
-    except click.Abort:
-        return _report(command, Interrupted(ExitCode.INTERRUPTED, hint=_again(command, arguments)))
-    except Interrupted as error:
-        error.hint = error.hint or _again(command, arguments)
-        return _report(command, error)
-    except TestbenchError as error:
-        if debug:
+        if not isinstance(outcome, Outcome):
+            return int(outcome or 0)  # --help and --version have printed what they had to say
+        _finish(command, outcome)
+        return int(outcome.exit_code)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the outermost guard: a fault of our own is told too
+        if debug and not isinstance(error, click.UsageError | click.Abort | Interrupted):
             traceback.print_exc()
-        return _report(command, error)
-    except Exception as error:  # noqa: BLE001 - the outermost guard: a fault of our own is told too
-        if debug:
-            traceback.print_exc()
-        hint = "This is a fault in Testbench: please report it with the output of --debug."
-        return _report(command, TestbenchError(f"{type(error).__name__}: {error}", hint=hint))
-    if not isinstance(outcome, Outcome):
-        return int(outcome or 0)  # --help and --version have printed what they had to say
-    _finish(command, outcome, as_json)
-    return int(outcome.exit_code)
+        return _report(command, _as_told(error, command, arguments))
 
 
 def last_line(command: click.Command, outcome: Outcome) -> str:
@@ -276,10 +284,41 @@ def _again(command: click.Command, arguments: Sequence[str]) -> str:
     return f"Take it up again with: python {shlex.join([_program(command), *shown_arguments(kept)])}"
 
 
-def _finish(command: click.Command, outcome: Outcome, as_json: bool) -> None:
-    if as_json:
+def _as_told(error: BaseException, command: click.Command, arguments: Sequence[str]) -> TestbenchError:
+    """Whatever ended a command, as a user is told of it."""
+    match error:
+        case click.UsageError():
+            return InputError(error.format_message(), hint=f"See {_program(command)} --help")
+        case click.Abort():
+            return Interrupted(ExitCode.INTERRUPTED, hint=_again(command, arguments))
+        case Interrupted():
+            error.hint = error.hint or _again(command, arguments)
+            return error
+        case TestbenchError():
+            return error
+        case SystemExit():  # how click ends where nobody reads what it prints
+            return _unprinted(errno.EPIPE)
+        case OSError(filename=None, errno=number) if number in STDOUT_FAULTS:
+            return _unprinted(number)
+        case _:
+            hint = "This is a fault in Testbench: please report it with the output of --debug."
+            return TestbenchError(f"{type(error).__name__}: {error}", hint=hint)
+
+
+def _unprinted(fault: int) -> WorkError:
+    """The end of a command whose result nobody could read.
+
+    What stdout still holds is dropped: another try when the interpreter ends would decide about the exit code.
+    """
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    said = f"stdout cannot be written: {os.strerror(fault)}"
+    return WorkError(said, hint="Look where it goes: to a full disk, or to a reader that has gone.")
+
+
+def _finish(command: click.Command, outcome: Outcome) -> None:
+    if outcome.as_json:
         print(json.dumps({"phase": command.name, "exit_code": int(outcome.exit_code), **outcome.data}, default=str))
-    print(last_line(command, outcome), file=sys.stderr if as_json else sys.stdout, flush=True)
+    print(last_line(command, outcome), file=sys.stderr if outcome.as_json else sys.stdout, flush=True)
 
 
 def _report(command: click.Command, error: TestbenchError) -> int:

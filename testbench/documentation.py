@@ -66,11 +66,15 @@ def _command(path: str, command: click.Command) -> str:
     context = click.Context(command, info_name=path, **_naming(command))
     usage = " ".join((path, *command.collect_usage_pieces(context)))
     about = "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n"))
-    options = [found for found in command.params if isinstance(found, click.Option) and found.name not in SHARED]
+    options = [found for found in command.params if isinstance(found, click.Option) and not _unsaid(found)]
     rows = [_option(option, context) for option in options]
     return (
         f"    {usage}\n\n{_text(about.strip())}\n\n{_table(('option', 'what it does', 'default', 'environment'), rows)}"
     )
+
+
+def _unsaid(option: click.Option) -> bool:
+    return option.hidden or option.name in SHARED
 
 
 def _naming(command: click.Command) -> dict[str, Any]:

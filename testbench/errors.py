@@ -88,7 +88,8 @@ class AgentError(WorkError):
 class JudgeError(WorkError):
     """The judge gave no usable verdict.
 
-    `kind`: `unreachable`, `timeout`, `rate_limited`, `auth`, `http_error`, `malformed`, `truncated`, `content_filter`.
+    `kind`: `unreachable`, `timeout`, `rate_limited`, `auth`, `http_error`, `malformed`, `truncated`, `content_filter`,
+    `too_long`, and `max_cost` where it was not asked because it would have cost too much.
     `raw` keeps what the judge said where it said something; `attempts` counts the requests.
     """
 

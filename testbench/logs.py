@@ -31,10 +31,15 @@ class _JsonLines(logging.Formatter):
         )
 
 
+def as_json() -> bool:
+    """Whether a machine reads the lines."""
+    return os.environ.get("TESTBENCH_LOG_FORMAT") == "json"
+
+
 def configure() -> None:
     """Send our own log lines from INFO, and other libraries' from ERROR, to stderr."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines() if os.environ.get("TESTBENCH_LOG_FORMAT") == "json" else _PlainLines())
+    handler.setFormatter(_JsonLines() if as_json() else _PlainLines())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.ERROR)

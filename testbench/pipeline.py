@@ -128,18 +128,24 @@ def _context(
     name = str(phase_command.name)
     parameters = {str(parameter.name): parameter for parameter in phase_command.params}
     typed = ["--json"] if as_json else []
-    for key, value in overrides.get(name, {}).items():
-        if key not in parameters:
-            raise InputError(f"--set: {name} has no setting {key!r}", hint=_see_help(phase_command))
-        if isinstance(parameters[key], click.Option):
-            typed.append(f"{parameters[key].opts[0]}={value}")
-        else:
-            section[key] = value
-    given = {key: value for key, value in section.items() if value is not None}
+    flags: dict[str, bool] = {}
     try:
-        return phase_command.make_context(name, typed, default_map=given)
+        for key, value in overrides.get(name, {}).items():
+            parameter = parameters.get(key)
+            if parameter is None:
+                raise InputError(f"--set: {name} has no setting {key!r}", hint=_see_help(phase_command))
+            if not isinstance(parameter, click.Option):
+                section[key] = value
+            elif parameter.is_flag:
+                flags[key] = click.BOOL.convert(value, parameter, None)  # `--fresh=true` is nothing that can be typed
+            else:
+                typed.append(f"{parameter.opts[0]}={value}")
+        given = {key: value for key, value in section.items() if value is not None}
+        context = phase_command.make_context(name, typed, default_map=given)
     except click.UsageError as error:
         raise InputError(f"{name}: {error.format_message()}", hint=_see_help(phase_command)) from error
+    context.params |= flags
+    return context
 
 
 def _see_help(phase_command: click.Command) -> str:

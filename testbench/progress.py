@@ -1,4 +1,4 @@
-"""How far a phase has come, on stderr: a bar on a terminal, otherwise a line every few seconds.
+"""How far a phase has come, on stderr: a bar on a terminal, otherwise a log line every few seconds.
 
 Opened by `run.py` and `evaluate.py`, which hand it to their package; nothing is shown with `--json`.
 """
@@ -7,17 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
+from testbench import logs
 from testbench.printable import printable
 from testbench.schema.clock import Clock, SystemClock
 
 INTERVAL_S: Final = 5.0
 """Seconds between two lines."""
+NARROW: Final = 60
+"""Columns; on fewer only the numbers are shown."""
 
 log = logging.getLogger(__name__)
 
@@ -39,14 +43,17 @@ class Tally:
     done: int = 0
     failed: int = 0
 
+    def rate(self, seconds: float) -> float | None:
+        """Pieces a second that this process has done in so many; None before the first."""
+        return self.done / seconds if self.done and seconds > 0 else None
+
     def line(self, seconds: float) -> str:
         """What there is to say after so many seconds, e.g. `run: 12 of 40 steps, 1 failed, 3.0/s, 9 s left`."""
         complete = self.kept + self.done
         parts = [f"{complete} of {self.total} {self.unit}"]
         if self.failed:
             parts.append(f"{self.failed} failed")
-        if self.done and seconds > 0:
-            rate = self.done / seconds
+        if (rate := self.rate(seconds)) is not None:
             parts.append(f"{rate:.1f}/s")
             if complete < self.total:
                 parts.append(f"{duration((self.total - complete) / rate)} left")
@@ -66,18 +73,24 @@ def open_progress(
     title: str, total: int, *, kept: int = 0, unit: str = "steps", silent: bool = False, clock: Clock | None = None
 ) -> Iterator[Progress]:
     """Progress over `total` pieces of work, of which `kept` were done before."""
-    tally = Tally(printable(title, 60), unit, total, kept)
+    tally, clock = Tally(printable(title, 60), unit, total, kept), clock or SystemClock()
     if silent:
         yield _Silent()
-    elif sys.stderr.isatty():
-        with _bar(tally) as bar:
+    elif _draws():
+        with _bar(tally, clock) as bar:
             yield bar
     else:
-        lines = _Lines(tally, clock or SystemClock())
+        lines = _Lines(tally, clock)
         try:
             yield lines
         finally:
             lines.stop()
+
+
+def _draws() -> bool:
+    """Whether stderr is a terminal that can draw over what it shows, and nobody wants lines for a machine."""
+    dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
+    return sys.stderr is not None and sys.stderr.isatty() and not dumb and not logs.as_json()
 
 
 class _Silent:
@@ -122,28 +135,37 @@ class _Lines:
 
 
 class _Bar:
-    def __init__(self, bar: Any, task: Any, tally: Tally) -> None:
-        self._bar, self._task, self._tally = bar, task, tally
+    def __init__(self, bar: Any, task: Any, tally: Tally, clock: Clock) -> None:
+        self._bar, self._task, self._tally, self._clock = bar, task, tally, clock
+        self._started = clock.monotonic()
 
     def advance(self, *, failed: bool = False) -> None:
+        self._tally.done += 1
         self._tally.failed += failed
-        self._bar.update(self._task, advance=1, failed=f"{self._tally.failed} failed" if self._tally.failed else "")
+        rate = self._tally.rate(self._clock.monotonic() - self._started)
+        self._bar.update(
+            self._task,
+            advance=1,
+            failed=f"{self._tally.failed} failed" if self._tally.failed else "",
+            rate="" if rate is None else f"{rate:.1f}/s",
+        )
 
 
 @contextmanager
-def _bar(tally: Tally) -> Iterator[Progress]:
+def _bar(tally: Tally, clock: Clock) -> Iterator[Progress]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
     from rich.progress import Progress as RichProgress
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]}", style="red", markup=False),
+    console = Console(file=sys.stderr)
+    numbers = (MofNCompleteColumn(), TextColumn("{task.fields[failed]}", style="red", markup=False))
+    rest = (
+        TextColumn("{task.fields[rate]}", markup=False),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
     )
-    with RichProgress(*columns, console=Console(file=sys.stderr), transient=True) as bar:
-        task = bar.add_task(tally.title, total=tally.total, completed=tally.kept, failed="")
-        yield _Bar(bar, task, tally)
+    title = TextColumn("{task.description}", markup=False)
+    columns = numbers if console.width < NARROW else (title, BarColumn(), *numbers, *rest)
+    with RichProgress(*columns, console=console, transient=True) as bar:
+        task = bar.add_task(tally.title, total=tally.total, completed=tally.kept, failed="", rate="")
+        yield _Bar(bar, task, tally, clock)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
 
 NOT_SHOWN = "…"
+SHORTEST_SECRET = 4
+"""Characters: anything shorter is part of too many words."""
 
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 
@@ -21,6 +23,23 @@ def shown_url(url: str) -> str:
     except ValueError:
         return NOT_SHOWN
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def secrets_of(url: str, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """What whoever is called with them may repeat in an error, longest first: of a `Bearer` value the token, too."""
+    parts = urlsplit(url)
+    values = [value for _, value in headers]
+    found = {*values, *(value.rpartition(" ")[2] for value in values), parts.query}
+    found |= {unquote(part) for part in (parts.username, parts.password, *parts.query.split("&")) if part}
+    found |= {value for _, value in parse_qsl(parts.query)}
+    return tuple(sorted((one for one in found if len(one) >= SHORTEST_SECRET), key=len, reverse=True))
+
+
+def hide(text: str, secrets: Iterable[str]) -> str:
+    """`text` without the secrets."""
+    for secret in secrets:
+        text = text.replace(secret, NOT_SHOWN)
+    return text
 
 
 def shown_arguments(arguments: Iterable[str]) -> list[str]:

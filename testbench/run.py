@@ -206,12 +206,14 @@ def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | No
 def _checked_url(url: str) -> str:
     from urllib.parse import urlsplit
 
+    import httpx
+
     hint = "Give the agent's address as http://HOST:PORT or https://HOST/PATH."
     try:
         parts = urlsplit(url)
         host = parts.hostname
-        _ = parts.port
-    except ValueError as error:
+        _ = parts.port, httpx.URL(url), (host or "").encode("idna")
+    except (ValueError, httpx.InvalidURL) as error:
         raise InputError("the agent's address is no URL", hint=hint) from error
     if parts.scheme not in ("http", "https") or not host:
         raise InputError("the agent's address is no http or https URL", hint=hint)

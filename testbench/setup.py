@@ -41,8 +41,8 @@ log = logging.getLogger("testbench.setup")
 def command(**options: Any) -> Outcome:
     """Turn DATASET into the experiment that the next phases run.
 
-    DATASET is a path, file://, http(s):// or s3://bucket/key, in CSV, JSON, JSON Lines or Parquet, or an experiment in
-    JSON or YAML. Its one necessary column is user_input (or input).
+    DATASET is a path, file://, http(s):// or s3://bucket/key, in CSV, Excel, JSON, JSON Lines or Parquet, or an
+    experiment in JSON or YAML. Its one necessary column is user_input (or input).
 
     The store behind s3:// and its credentials come from AWS_* or MINIO_* variables.
     """

@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 import yaml
 
 from testbench.arena.cli import command
-from testbench.arena.manifest import API_VERSION
+from testbench.arena.manifest_model import API_VERSION
 from testbench.arena.plan import Plan
 from testbench.command import main
 from testbench.schema.models import EvaluatedExperiment

@@ -16,6 +16,8 @@ from tests.parts.loopback import nobody_listens
 from tests.parts.loopback_guard import only_loopback
 
 if TYPE_CHECKING:  # the parts are imported by the fixture that needs them: a test of pure code stays fast
+    from playwright.sync_api import Browser
+
     from tests.parts.otlp_receiver import OtlpReceiver
     from tests.parts.s3_store import S3Store
     from tests.parts.scripted_agent import ScriptedAgent
@@ -116,6 +118,15 @@ def s3(s3_server: S3Store) -> S3Store:
     """An S3 store, empty at the beginning of the test."""
     s3_server.clear()
     return s3_server
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A Chromium. Not the session's: while Playwright runs, no test of asyncio can."""
+    from tests.parts.chromium import chromium
+
+    with chromium() as part:
+        yield part
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from testbench.arena.execute.context import JobContext, RunFolder
 from testbench.arena.execute.credentials import CredentialSource
 from testbench.arena.execute.datagen import run_datagen
 from testbench.arena.execute.targets import TargetClients
-from testbench.arena.manifest import API_VERSION
+from testbench.arena.manifest_model import API_VERSION
 from testbench.arena.planning import prepare
 from testbench.arena.stores import MemoryStore, ResultStore
 from testbench.schema.clock import FakeClock

@@ -16,7 +16,7 @@ from testbench.arena.documents import load_documents
 from testbench.arena.execute.context import JobContext, RunFolder, ShardPlace
 from testbench.arena.execute.credentials import CredentialSource
 from testbench.arena.execute.targets import TargetClients
-from testbench.arena.manifest import API_VERSION
+from testbench.arena.manifest_model import API_VERSION
 from testbench.arena.planning import prepare
 from testbench.arena.stores import MemoryStore, ResultStore
 

@@ -24,7 +24,7 @@ from tests.manifest_files import DEPLOY
 from tests.operator_world import NAMESPACE, S3, arena_job, conclusion
 
 PATIENCE_S = 20.0
-FAST = Settings(calm_s=0.01, backoff_s=0.02, status_interval_s=0.05, reference_poll_s=0.05)
+FAST = Settings(calm_s=0.01, backoff_s=0.005, status_interval_s=0.05, reference_poll_s=0.05)
 
 
 class Operator:
@@ -50,10 +50,10 @@ class Operator:
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with HttpCluster(Access(self._origin)) as cluster:
-            shell = Shell(cluster, self._settings, (NAMESPACE,))
+            self.shell = Shell(cluster, self._settings, (NAMESPACE,))
             self._begun.set()
             try:
-                await shell.run(self._stop)
+                await self.shell.run(self._stop)
             except BaseException as error:  # the test's thread has to hear of it
                 self.failed = error
                 raise

@@ -40,6 +40,7 @@ def offered(*cards: AgentCard) -> list[list[tuple[str, str, str]]]:
         ("https://gw/agents/x/", "http://pod/agents/x/rpc", "https://gw/agents/x/rpc"),
         ("https://gw/agents/x", "http://pod/agents/xyz", "https://gw/agents/x"),
         ("https://gw/agents/x", "", "https://gw/agents/x"),
+        ("https://gw/agents/x", "http://[no address", "https://gw/agents/x"),
     ],
 )
 def test_host_and_path_given_win_over_the_cards(given: str, advertised: str, called: str) -> None:

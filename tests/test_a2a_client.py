@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import math
+import re
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack, asynccontextmanager
 from typing import Any, Literal
@@ -244,6 +247,8 @@ async def test_a_card_that_is_none_is_no_card(card: dict[str, Any]) -> None:
         {"kind": "message", "parts": 3},
         task_03("x") | {"status": "fine"},
         task_03("x") | {"artifacts": [{"artifactId": "a", "parts": [{"kind": "data", "data": {"x": "\ud800"}}]}]},
+        task_03("x") | {"artifacts": [{"artifactId": "a", "parts": [{"kind": "data", "data": {"x": math.inf}}]}]},
+        task_03("x") | {"metadata": {"usage": {"input_tokens": math.nan}}},
     ],
     ids=str,
 )
@@ -251,6 +256,31 @@ async def test_a_reply_that_is_not_of_the_protocol_is_an_error_of_its_kind(resul
     with RawAgent() as agent:
         agent.answers("message/send", result)
         assert (await fault(agent.url)).kind == "protocol"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "bad token: Bearer s3cret-token",
+        "bad token: s3cret-token",
+        "Basic dXNlcjpwQHNz for p@ss",
+        "no such key: hidden-key",
+        "x" * 295 + "s3cret-token" + "y" * 400,
+    ],
+)
+async def test_a_secret_that_the_agent_repeats_is_not_told(agent: ScriptedAgent, words: str) -> None:
+    address = agent.url.replace("http://", "http://user:p%40ss@") + "/?key=hidden-key"
+    headers = (("X-Token", "Bearer s3cret-token"),)
+    agent.fail_card_next(status=401)
+    messages = [(await fault(address, headers=headers)).message]
+    agent.fail_next(status=401, body=words)
+    messages += [(await fault(address, headers=headers)).message, (await fault(address, f"!fail {words}")).message]
+    agent.garbage_next(body=json.dumps({"jsonrpc": "2.0", "id": 1, "error": {"code": -32603, "message": words}}))
+    messages += [(await fault(address, headers=headers)).message]
+    for message in messages[1:2] + messages[3:]:
+        assert "…" in message
+        assert not re.search("s3cre|p@ss|dXNl|hidden", message), message
+    assert not re.search("p@ss|dXNl|hidden", "".join(messages))
 
 
 async def test_garbage_is_an_error_of_the_protocol(agent: ScriptedAgent) -> None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from testbench.errors import AgentError
 from testbench.schema.a2a_client import A2AStepClient, ClientSettings
-from testbench.schema.a2a_errors import retry_after
 from testbench.schema.agent import Conversation
 from testbench.schema.clock import FakeClock
-from tests.parts.raw_agent import RawAgent, RpcError, task_03
+from tests.parts.raw_agent import RawAgent, RpcError, message_03, task_03
 from tests.parts.scripted_agent import ScriptedAgent
 
 Connect = Callable[..., Any]
@@ -66,6 +64,14 @@ async def test_only_a_refused_message_is_sent_again(
     assert error.retry_after == (7 if retryable else None)
 
 
+@pytest.mark.parametrize("wait", ["9" * 400, "Thu, 01 Jan 9999999999999 00:00:00 GMT", "soon", "-1"])
+async def test_a_wait_that_makes_no_sense_is_none(agent: ScriptedAgent, connect: Connect, wait: str) -> None:
+    client = await connect(agent.url)
+    agent.fail_next(status=503, retry_after=wait)
+    error = await fails(client, "hi", Conversation())
+    assert (error.retryable, error.retry_after) == (True, None)
+
+
 async def test_sent_again_it_keeps_its_id(agent: ScriptedAgent, connect: Connect) -> None:
     client = await connect(agent.url)
     agent.fail_next(status=503)
@@ -112,6 +118,40 @@ async def test_in_a_known_task_a_lost_message_is_asked_about_and_its_answer_take
     reply = await client.send_step("!say Berlin then", conversation)
     assert reply.turns[-1].content == "Berlin then"
     assert [received.text for received in agent.received] == ["!ask which city?", "!say Berlin then"]
+
+
+async def test_in_a_task_that_went_on_a_lost_message_has_arrived_even_where_no_history_is_kept(
+    connect: Connect,
+) -> None:
+    with RawAgent() as agent:
+        asks = task_03(state="input-required", status_text="which city?")
+        agent.answers("message/send", asks)
+        agent.answers("tasks/get", task_03("Berlin then"))
+        client = await connect(agent.url)
+        conversation = Conversation()
+        await client.send_step("hi", conversation)
+        agent.drop_next()
+        assert (await fails(client, "Berlin", conversation)).retryable
+        reply = await client.send_step("Berlin", conversation)
+        assert reply.turns[-1].content == "Berlin then"
+        assert [call.method for call in agent.calls] == ["message/send", "message/send", "tasks/get"]
+
+
+async def test_in_a_task_that_asks_once_more_a_lost_message_has_arrived_where_its_history_says_so(
+    connect: Connect,
+) -> None:
+    with RawAgent() as agent:
+        agent.answers("message/send", task_03(state="input-required", status_text="which city?"))
+        client = await connect(agent.url)
+        conversation = Conversation()
+        await client.send_step("hi", conversation)
+        agent.drop_next()
+        assert (await fails(client, "Berlin", conversation)).retryable
+        history = [agent.calls[-1].message, message_03("and when?")]
+        agent.answers("tasks/get", task_03(state="input-required", history=history))
+        reply = await client.send_step("Berlin", conversation)
+        assert reply.turns[-1].content == "and when?"
+        assert [call.method for call in agent.calls] == ["message/send", "message/send", "tasks/get"]
 
 
 async def test_in_a_known_task_a_message_that_never_arrived_is_sent_again(
@@ -166,23 +206,3 @@ async def test_a_task_that_works_on_is_asked_for_ever_more_slowly(connect: Conne
         await client.close()
     assert clock.sleeps == sorted(clock.sleeps)
     assert (clock.sleeps[0], clock.sleeps[-1], len(clock.sleeps)) == (0.1, 2.0, 21)
-
-
-NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize(
-    ("header", "seconds"),
-    [
-        (None, None),
-        ("7", 7.0),
-        (" 0 ", 0.0),
-        ("Thu, 01 Jan 2026 12:01:00 GMT", 60.0),
-        ("Thu, 01 Jan 2026 11:00:00 GMT", 0.0),
-        ("soon", None),
-        ("-3", None),
-        ("Thu, 01 Jan 2026 12:01:00 -0000", None),
-    ],
-)
-def test_retry_after_in_seconds_or_as_a_date(header: str | None, seconds: float | None) -> None:
-    assert retry_after(header, NOW) == seconds

@@ -210,9 +210,31 @@ def test_files_are_recorded_without_their_bytes() -> None:
     ]
 
 
-@pytest.mark.parametrize("artifacts", [(), ([text("")],), ([text("  \n")],), ([{"url": "http://127.0.0.1/x"}],)])
+@pytest.mark.parametrize("artifacts", [(), ([text("")],), ([text("  \n")],)])
 def test_nothing_said_is_no_answer(artifacts: tuple[list[dict[str, Any]], ...]) -> None:
     assert not read(task(artifacts=artifacts)).answered
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    ['{"q": "\\ud800"}', '{"q": NaN}', '{"q": 1e999}', '{"q":' * 100 + "1" + "}" * 100, "[" * 100_000, "{"],
+    ids=lambda text: str(text)[:12],
+)
+def test_arguments_that_no_file_could_hold_stay_the_text_that_they_are(arguments: str) -> None:
+    reply = read(task(said(data({"name": "t", "arguments": arguments})), artifacts=([text("21")],)))
+    assert shapes(reply)[0] == ("agent", "", [("t", {"value": arguments})])
+    for turn in reply.turns:
+        assert Turn.model_validate_json(turn.model_dump_json()) == turn
+
+
+def test_a_file_alone_is_an_answer_without_a_text() -> None:
+    picture = {"raw": "AAAA", "mediaType": "image/png", "filename": "map.png"}
+    reply = read(task(artifacts=([picture, {"url": "http://127.0.0.1/x"}],)))
+    assert reply.answered
+    assert shapes(reply) == [("agent", "", [])]
+    raw, link = (reply.turns[0].model_extra or {})["files"]
+    assert (raw["name"], raw["media_type"], raw["bytes"]) == ("map.png", "image/png", 3)
+    assert link == {"url": "http://127.0.0.1/x"}
 
 
 def test_a_tool_call_alone_is_an_answer() -> None:

@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from testbench.errors import AgentError, InputError
+from testbench.schema import a2a_transport
 from testbench.schema.a2a_client import A2AStepClient, ClientSettings
 from testbench.schema.a2a_transport import AgentHttp, AgentTransport, Turns
 from testbench.schema.agent import Conversation
@@ -157,6 +158,22 @@ async def test_a_reply_that_trickles_in_is_not_waited_for_longer_than_the_timeou
     async with wire(trickle) as server:
         error = await fault(server.url, timeout_s=0.3)
     assert (error.kind, error.retryable, error.delivered) == ("timeout", False, True)
+
+
+async def test_a_reply_without_an_end_is_cut_before_it_takes_the_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(a2a_transport, "LONGEST_REPLY", 2**20)
+
+    async def endless(_: bytes, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+            await writer.drain()
+
+    async with wire(endless) as server:
+        error = await fault(server.url)
+        await server.hung_up.wait()
+    assert error.message == "the reply is longer than 1 MiB"
+    assert (error.kind, error.retryable, error.delivered) == ("protocol", False, True)
 
 
 async def test_a_redirect_is_not_followed_and_names_its_target() -> None:

@@ -15,6 +15,7 @@ import testbench
 from tests.composite_action import Runner
 
 if TYPE_CHECKING:
+    from tests.parts.agent_answers import Exchange
     from tests.parts.scripted_agent import ScriptedAgent
 
 ROOT = Path(__file__).parents[1]
@@ -84,7 +85,7 @@ def test_no_checkout_leaves_its_token_behind() -> None:
 
 def test_ci_runs_what_the_project_runs() -> None:
     ran = {step.get("run") for job in WORKFLOWS["ci.yaml"]["jobs"].values() for step in job["steps"]}
-    assert {".ci/run", "make image-test", "make build"} <= ran
+    assert {".ci/run", "make manifests", "make deepeval-test", "make image-test", "make build"} <= ran
 
 
 def test_the_notes_of_a_release_are_its_section_of_the_changes(tmp_path: Path) -> None:
@@ -161,6 +162,49 @@ def test_an_outage_is_no_verdict_and_fails_the_job_whatever_is_allowed(
     assert (ended.code, ended.outputs["verdict"], ended.outputs["exit-code"]) == (3, "none", "3"), ended
     assert ended.summary == "## Testbench: no verdict (exit code 3); the log says why\n"
     assert not (runner.workspace / "data/results").exists(), "the earlier run's results"
+
+
+def test_another_agent_at_the_same_address_is_asked_anew(runner: Runner, agent: ScriptedAgent) -> None:
+    assert runner.run(ACTION, agent_url=agent.url, dataset="experiment.yaml").code == 0
+
+    async def worse(exchange: Exchange) -> None:
+        await exchange.complete("something else")
+
+    agent.behaviour = worse
+    ended = runner.run(ACTION, agent_url=agent.url, dataset="experiment.yaml")
+    assert (ended.code, ended.outputs["verdict"]) == (1, "fail"), ended
+
+
+def test_the_artifact_holds_nothing_of_an_earlier_run(runner: Runner, agent: ScriptedAgent, nobody: str) -> None:
+    assert runner.run(ACTION, agent_url=agent.url, dataset="experiment.yaml").code == 0
+    ended = runner.run(ACTION, agent_url=nobody, dataset="experiment.yaml")
+    patterns = ended.used["actions/upload-artifact"]["path"].split()
+    assert [path for pattern in patterns for path in runner.workspace.glob(pattern)] == []
+
+
+def test_a_variable_of_the_job_is_in_force_where_no_input_is_given(
+    runner: Runner, agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {
+        "TESTBENCH_GATE_BASELINE": "no-such-file.json",
+        "TESTBENCH_RUN_HEADER": "X-Team: weather",
+    }.items():
+        monkeypatch.setenv(name, value)
+    ended = runner.run(ACTION, agent_url=agent.url, dataset="experiment.yaml")
+    assert ended.code == 2, ended
+    assert "no-such-file.json" in ended.log
+    assert {message.headers["x-team"] for message in agent.received} == {"weather"}
+
+
+def test_a_header_is_sent_and_seen_by_nobody_else(runner: Runner, agent: ScriptedAgent) -> None:
+    header = "Authorization: Bearer sk-secret\nX-Team: weather"
+    ended = runner.run(ACTION, agent_url=agent.url, dataset="experiment.yaml", header=header)
+    assert ended.code == 0, ended
+    assert {message.headers["authorization"] for message in agent.received} == {"Bearer sk-secret"}
+    assert {message.headers["x-team"] for message in agent.received} == {"weather"}
+    assert "sk-secret" not in ended.log + ended.summary
+    (script,) = (step["run"] for step in ACTION["runs"]["steps"] if step.get("id") == "evaluate")
+    assert not re.search(r"arguments.*HEADER", script), "the command line can be seen by everybody"
 
 
 def test_inputs_win_over_the_pipeline_file_and_metrics_are_a_list(runner: Runner, agent: ScriptedAgent) -> None:

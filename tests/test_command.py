@@ -6,6 +6,9 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -14,6 +17,9 @@ import pytest
 from testbench.command import Outcome, main, option, phase, run_async
 from testbench.errors import AgentError, ExitCode, InputError, Interrupted, NothingToDo, TestbenchError
 from testbench.printable import printable
+
+ROOT = Path(__file__).parents[1]
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def command_that(action: Any) -> click.Command:
@@ -50,6 +56,60 @@ def test_json_is_one_object_on_stdout(capsys: pytest.CaptureFixture[str]) -> Non
     captured = capsys.readouterr()
     assert json.loads(captured.out) == {"phase": "run", "exit_code": 0, "steps": 3}
     assert captured.err == "run: done (exit 0): done\n"
+
+
+def test_json_can_be_asked_for_by_the_environment(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TESTBENCH_RUN_JSON", "true")
+    assert main(command_that(Outcome("done", {"steps": 3})), []) == 0
+    assert json.loads(capsys.readouterr().out)["steps"] == 3
+
+
+PROGRAM = """
+import sys, click
+from testbench.command import Outcome, main, phase
+
+@phase("gate")
+def command(**options):
+    if "early" in sys.argv[0]:
+        click.echo("a line")
+    return Outcome("naïve", {"name": "naïve"})
+
+sys.exit(main(command))
+"""
+
+
+@pytest.mark.parametrize("name", ["early", "late"])
+@pytest.mark.parametrize("arguments", [[], ["--json"]], ids=["plain", "json"])
+@pytest.mark.parametrize("kind", ["full", "nobody"])
+def test_a_result_that_cannot_be_printed_is_never_taken_for_a_verdict(
+    tmp_path: Path, name: str, arguments: list[str], kind: str
+) -> None:
+    """Python's own code for it is 1, which would be *fail*, or 120."""
+    program = tmp_path / f"{name}.py"
+    program.write_text(PROGRAM)
+    if kind == "full":
+        stdout = os.open("/dev/full", os.O_WRONLY)
+    else:
+        reader, stdout = os.pipe()
+        os.close(reader)
+    command = [sys.executable, str(program), *arguments]
+    ended = subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=ENVIRONMENT)
+    os.close(stdout)
+    error, hint, last = ended.stderr.splitlines()
+    assert error.startswith("error: stdout cannot be written: ")
+    assert hint.startswith("hint: ")
+    assert (ended.returncode, last) == (3, "gate: could not be done (exit 3)")
+
+
+def test_what_the_terminal_has_no_letter_for_is_shown_all_the_same(tmp_path: Path) -> None:
+    program = tmp_path / "late.py"
+    program.write_text(PROGRAM)
+    narrow = ENVIRONMENT | {"PYTHONIOENCODING": "ascii"}
+    ended = subprocess.run([sys.executable, str(program)], capture_output=True, text=True, cwd=ROOT, env=narrow)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout == "gate: done (exit 0): na\\xefve\n"
 
 
 @pytest.mark.parametrize(

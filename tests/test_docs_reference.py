@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 from testbench.command import WORDS
@@ -48,7 +49,8 @@ def test_every_command_has_its_section_with_all_its_options() -> None:
     assert len(sections) == len(found)
     for path, command in found.items():
         (section,) = (text for text in sections if f"    {path} [OPTIONS]" in text)
-        flags = {parameter.opts[0] for parameter in command.params if parameter.param_type_name == "option"}
+        options = (found for found in command.params if isinstance(found, click.Option) and not found.hidden)
+        flags = {option.opts[0] for option in options}
         assert {flag for flag in flags if f"`{flag}" not in shared + section} == set()
 
 

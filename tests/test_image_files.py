@@ -54,11 +54,20 @@ def test_make_run_hands_on_the_names_of_our_variables_and_no_value(make: Make, m
     key = "sk-secret $(shell id) 'quote"
     monkeypatch.setenv("OPENAI_API_KEY", key)
     monkeypatch.setenv("TESTBENCH_RUN_TIMEOUT", "60")
+    monkeypatch.setenv("AWS_REGION", "eu-central-1")
+    monkeypatch.setenv("MINIO_URL", "http://minio:9000")
+    monkeypatch.setenv("MINIONS", "none of ours")
     monkeypatch.setenv("GITHUB_TOKEN", "another secret")
     arguments, environment = make(
         "run", "PHASE=run.py http://agent:8000 --concurrency 4", "OTEL_SERVICE_NAME=given-to-make"
     )
-    assert names_of("--env", arguments) == ["OPENAI_API_KEY", "OTEL_SERVICE_NAME", "TESTBENCH_RUN_TIMEOUT"]
+    assert names_of("--env", arguments) == [
+        "AWS_REGION",
+        "MINIO_URL",
+        "OPENAI_API_KEY",
+        "OTEL_SERVICE_NAME",
+        "TESTBENCH_RUN_TIMEOUT",
+    ]
     assert not [argument for argument in arguments if "secret" in argument]
     assert (environment["OPENAI_API_KEY"], environment["OTEL_SERVICE_NAME"]) == (key, "given-to-make")
 
@@ -74,6 +83,14 @@ def test_make_run_mounts_the_data_folder_for_its_owner(make: Make, tmp_path: Pat
 
 def test_make_run_shows_the_pipelines_help_when_asked_for_nothing(make: Make) -> None:
     assert make("run")[0][-2:] == ["pipeline.py", "--help"]
+
+
+def test_make_help_lists_every_target() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    (listed,) = re.findall(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    told = subprocess.run(["make", "-s", "-C", ROOT, "help"], check=True, capture_output=True, text=True).stdout
+    assert [line.split()[1] for line in told.splitlines()] == re.findall(r"^([a-z][\w-]*):", makefile, re.MULTILINE)
+    assert set(listed.split()) == set(re.findall(r"^  make (\S+)", told, re.MULTILINE))
 
 
 def test_make_build_tags_the_image(make: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -138,6 +139,20 @@ def test_a_full_disk_keeps_the_whole_lines(path: Path, monkeypatch: pytest.Monke
     assert names(path) == ["a"]
 
 
+def test_a_disk_that_is_full_once_the_output_is_written_takes_nothing_back(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    clock = FakeClock()
+    with Journal[ExecutedScenario](path, "run_1", None, clock) as journal:
+        journal.begin(Session(started_at=clock.now()))
+        monkeypatch.setattr(os, "write", full)
+        journal.discard()
+    assert not path.exists()
+
+
 @pytest.fixture
 def read_only(tmp_path: Path) -> Path:
     folder = tmp_path / "folder"
@@ -160,3 +175,20 @@ def test_a_second_run_of_the_same_output_refuses_and_names_the_first(tmp_path: P
     with locked(output), locked(tmp_path / "other.json"):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_that_its_last_holder_removes_while_it_is_taken_still_keeps_others_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, real, removed = tmp_path / "out.json", fcntl.flock, list[Path]()
+
+    def just_released(descriptor: int, operation: int) -> None:
+        real(descriptor, operation)
+        if not removed:
+            removed.extend(tmp_path.iterdir())
+            removed[0].unlink()
+
+    monkeypatch.setattr(fcntl, "flock", just_released)
+    with locked(output), pytest.raises(StoreError, match="another run is writing"), locked(output):
+        pass
+    assert removed == [tmp_path / ".out.json.lock"]

@@ -84,6 +84,28 @@ def test_a_service_finds_its_pods_and_their_ports(folder: str) -> None:
         assert {port["targetPort"] for port in service["spec"]["ports"]} <= open_ports
 
 
+def test_the_data_server_serves_what_is_mounted_at_its_port() -> None:
+    (container,) = of_kind(rendered("local"), "Deployment")["data-server"]["spec"]["template"]["spec"]["containers"]
+    (port,) = (port["containerPort"] for port in container["ports"])
+    mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
+    configuration = (DEPLOY / "local/data-server/default.conf").read_text().split()
+    assert f"listen {port}; root {mounts['datasets']};" in " ".join(configuration)
+    assert container["readinessProbe"]["httpGet"]["path"] == "/dataset.csv"
+
+
+def test_the_sample_agent_listens_where_its_service_looks_for_it() -> None:
+    documents = rendered("local-sample-agent")
+    (container,) = of_kind(documents, "Deployment")["weather-agent"]["spec"]["template"]["spec"]["containers"]
+    (service_port,) = of_kind(documents, "Service")["weather-agent"]["spec"]["ports"]
+    (port,) = (port["containerPort"] for port in container["ports"])
+    given = dict(zip(container["args"][::2], container["args"][1::2], strict=True))
+    assert (given["--host"], given["--port"]) == ("0.0.0.0", str(port))
+    address = f"http://weather-agent.sample-agents:{service_port['port']}"
+    assert (
+        given["--public-url"].rstrip("/") == address == workflow("multi-turn-workflow")["config"]["agentUrl"]["default"]
+    )
+
+
 @pytest.mark.parametrize("folder", ["local", "local-sample-agent"])
 def test_every_address_in_the_cluster_is_that_of_a_service(folder: str) -> None:
     documents = rendered(folder)

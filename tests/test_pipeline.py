@@ -105,6 +105,21 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
     }
 
 
+def test_a_flag_is_set_and_unset_from_the_command_line(
+    folder: Path, agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(folder, sections(agent.url))
+    run(folder, sections(agent.url))
+    assert len(agent.received) == 1, "nothing was left to do"
+    assert run(folder, sections(agent.url), "--set", "run.fresh=true") == 0
+    assert len(agent.received) == 2
+    document = sections(agent.url)
+    document["run"]["fresh"] = True
+    monkeypatch.setenv("TESTBENCH_RUN_FRESH", "true")
+    assert run(folder, document, "--set", "run.fresh=false") == 0
+    assert len(agent.received) == 2
+
+
 @pytest.mark.parametrize(
     ("document", "arguments", "message", "hint"),
     [
@@ -116,6 +131,7 @@ def test_the_command_line_wins_over_the_environment_and_that_over_the_file(
         ({"setup": {"dataset": "experiment.yaml", "limit": "few"}}, [], "setup: Invalid value for '--limit'", ""),
         ({}, ["--set", "concurrency=3"], "is not PHASE.KEY=VALUE", "run.concurrency=4"),
         ({"setup": {"dataset": "x"}}, ["--set", "setup.limits=3"], "setup has no setting 'limits'", "--help"),
+        ({"setup": {"dataset": "x"}}, ["--set", "run.fresh=soon"], "'soon' is not a valid boolean", "run.py --help"),
     ],
 )
 def test_a_mistake_in_the_file_is_told_with_its_place(

@@ -74,12 +74,47 @@ def test_on_a_terminal_it_is_a_bar(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "120")
-    with open_progress("[bold]run", 4, kept=1) as shown:
+    clock = FakeClock()
+    with open_progress("[bold]run", 4, kept=1, clock=clock) as shown:
+        clock._elapsed = 4.0
         shown.advance()
         shown.advance(failed=True)
-    assert "[bold]run" in terminal.getvalue()
-    assert "3/4" in terminal.getvalue()
+    for part in ("[bold]run", "3/4", "1 failed", "0.5/s", "0:00:00"):
+        assert part in terminal.getvalue()
+    assert caplog.messages == []
+
+
+def test_a_narrow_terminal_still_shows_the_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "16")
+    with open_progress("run", 40) as shown:
+        shown.advance(failed=True)
+    assert "1/40" in terminal.getvalue()
     assert "1 failed" in terminal.getvalue()
+
+
+@pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("TESTBENCH_LOG_FORMAT", "json")])
+def test_a_terminal_that_cannot_draw_or_feeds_a_machine_gets_lines(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv(name, value)
+    clock = FakeClock()
+    with open_progress("run", 2, clock=clock) as shown:
+        clock._elapsed = 9.0
+        shown.advance()
+    assert caplog.messages == ["run: 1 of 2 steps, 0.1/s, 9 s left"]
+
+
+def test_without_a_stderr_there_is_nothing_to_show(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "stderr", None)
+    with open_progress("run", 1, clock=FakeClock()) as shown:
+        shown.advance()
     assert caplog.messages == []
 
 

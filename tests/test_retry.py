@@ -97,6 +97,30 @@ async def test_the_deadline_also_ends_a_call_that_never_returns() -> None:
     assert "0.01 s" in outcome.error.message
 
 
+async def test_a_later_try_gets_only_what_is_left_of_the_deadline() -> None:
+    clock, tried = FakeClock(), list[str]()
+
+    async def slow_then_silent() -> str:
+        tried.append("")
+        if len(tried) == 1:
+            await clock.sleep(59.99)
+            raise fault()
+        await asyncio.Event().wait()
+        return ""
+
+    async with asyncio.timeout(20):
+        outcome = await persist(slow_then_silent, RetryPolicy(deadline_s=60), clock, lambda: 0.0)
+    assert isinstance(outcome, GaveUp)
+    assert (outcome.error.kind, outcome.attempts) == ("timeout", 2)
+
+
+async def test_waits_count_for_the_deadline() -> None:
+    asked = [fault(kind="rate_limited", after=25.0)] * 9
+    outcome, clock = await attempt(RetryPolicy(retries=9, deadline_s=60, base_s=0), *asked)
+    assert isinstance(outcome, GaveUp)
+    assert clock.sleeps == [25.0, 25.0]
+
+
 async def test_being_cancelled_is_no_fault_to_retry() -> None:
     async def cancelled() -> str:
         raise asyncio.CancelledError

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from testbench.execution import execution
+from testbench.execution.retry import RetryPolicy
 from testbench.schema.identity import plan
 from testbench.schema.models import Experiment
 from tests.run_phase import OUTPUT, Desk
@@ -15,6 +21,8 @@ from tests.run_phase import OUTPUT, Desk
 if TYPE_CHECKING:
     from tests.parts.otlp_receiver import OtlpReceiver
     from tests.parts.scripted_agent import ScriptedAgent
+
+RUN = Path(__file__).parents[1] / "testbench" / "run.py"
 
 
 @pytest.fixture
@@ -129,6 +137,17 @@ def test_what_the_agent_refuses_for_a_moment_is_sent_again(
     assert desk.steps()[0].answer == "answer to: hi"
 
 
+def test_an_agent_that_never_answers_is_named(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(execution, "CONNECTING", RetryPolicy(deadline_s=0.1))
+    desk.ask("hi")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        assert desk.run(address) == 3
+    assert capsys.readouterr().err.startswith(f"error: {address}: no answer within 0.1 s")
+
+
 def test_an_agent_that_is_starting_gets_a_moment(desk: Desk, agent: ScriptedAgent) -> None:
     desk.ask("hi")
     agent.fail_card_next(1, status=503)
@@ -210,6 +229,11 @@ def test_an_experiment_without_a_step_is_nothing_to_do(
         (["http://"], "address"),
         (["http://[::1"], "address"),
         (["http://agent:99999"], "address"),
+        (["http://agent/\x01"], "address"),
+        (["http://agent..local"], "address"),
+        (["http://agent", "--output", "."], "folder"),
+        (["http://agent", "--output", "data"], "folder"),
+        (["http://agent", "--output", ""], "folder"),
         (["http://agent", "--concurrency", "0"], "--concurrency"),
         (["http://agent", "--timeout", "0"], "--timeout"),
         (["http://agent", "--timeout", "nan"], "--timeout"),
@@ -245,6 +269,15 @@ def test_every_scenario_is_a_trace_that_the_agent_takes_part_in(
     assert root.status == "ERROR"
     assert {received.headers["traceparent"].split("-")[1] for received in agent.received} == {root.trace_id}
     assert {span.trace_id for span in otlp.spans} == {root.trace_id}
+
+
+def test_formats_of_traces_that_are_not_installed_do_not_end_the_run(desk: Desk, agent: ScriptedAgent) -> None:
+    """Clusters set them for all pods, and the SDK reads them as soon as its propagators are imported."""
+    desk.ask("hi")
+    environment = os.environ | {"OTEL_PROPAGATORS": "tracecontext,b3"}
+    ended = subprocess.run([sys.executable, str(RUN), agent.url], env=environment, capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "traceparent" in agent.requests[-1].headers
 
 
 def test_without_a_collector_ids_are_recorded_all_the_same(desk: Desk, agent: ScriptedAgent) -> None:

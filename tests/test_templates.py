@@ -151,15 +151,16 @@ def test_a_template_runs_its_phase_with_options_that_the_phase_has(phase: str) -
     [
         ("run", "concurrency", defaults.AGENT_CONCURRENCY),
         ("run", "timeoutSeconds", defaults.AGENT_TIMEOUT_S),
-        ("evaluate", "concurrency", defaults.JUDGE_CONCURRENCY),
+        ("evaluate", "concurrency", defaults.JUDGE_PACE),
         ("visualize", "minPassRate", defaults.MIN_PASS_RATE),
         ("visualize", "maxErrorRate", defaults.MAX_ERROR_RATE),
         ("gate", "minPassRate", defaults.MIN_PASS_RATE),
         ("gate", "maxErrorRate", defaults.MAX_ERROR_RATE),
     ],
 )
-def test_a_templates_default_is_the_scripts(phase: str, parameter: str, value: float) -> None:
-    assert float(template(phase)["config"][parameter]["default"]) == value
+def test_a_templates_default_is_the_scripts(phase: str, parameter: str, value: float | str) -> None:
+    default: str = template(phase)["config"][parameter]["default"]
+    assert type(value)(default) == value
 
 
 def test_the_artifacts_are_the_report_the_verdict_and_all_json() -> None:
@@ -225,6 +226,9 @@ def test_a_new_rollout_of_the_agent_starts_the_workflow_that_tests_it() -> None:
     assert trigger["resource"] == "deployment"
     assert trigger["resourceSelector"] == {key: agent["metadata"][key] for key in ("name", "namespace")}
     assert trigger["event"] == "deployment-generation-modified"
+    assert (trigger["action"], trigger["execution"]) == ("run", "testworkflow")
+    assert trigger["concurrencyPolicy"] == "forbid", "not while a run is under way"
+    assert trigger["testSelector"]["namespace"] == load("local/ragas-evaluation-workflow.yaml")["metadata"]["namespace"]
     assert trigger["testSelector"]["name"] in WORKFLOWS
     tested: str = workflow(trigger["testSelector"]["name"])["config"]["agentUrl"]["default"]
     (probe,) = trigger["probeSpec"]["probes"]

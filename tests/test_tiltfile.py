@@ -195,12 +195,24 @@ def test_what_needs_testkubes_definitions_waits_for_them(tilt: Tilt) -> None:
     assert waiting == {each["metadata"]["name"] for each in documents if "testkube.io" in each["apiVersion"]}
 
 
+def test_the_agent_waits_for_its_operator_and_its_model_where_it_has_any(tilt: Tilt, sample: Tilt) -> None:
+    def waits_for(evaluated: Tilt) -> list[str]:
+        (agent,) = (call for call in evaluated.of("k8s_resource") if call.args[0] == "weather-agent")
+        found: list[str] = agent.options["resource_deps"]
+        return found
+
+    assert waits_for(tilt) == ["agent-runtime", "ai-gateway-litellm"]
+    assert waits_for(sample) == []
+
+
 def test_testkubes_kinds_are_told_and_only_workflows_carry_an_image(tilt: Tilt) -> None:
     kinds = {each["kind"] for each in applied(ROOT / "deploy/local") if "testkube.io" in each["apiVersion"]}
     matches = {kind: [call for call in tilt.of("k8s_kind") if re.search(call.args[0], kind)] for kind in kinds}
     assert {kind: len(calls) for kind, calls in matches.items()} == dict.fromkeys(kinds, 1)
     with_image = {kind for kind, (call,) in matches.items() if "image_json_path" in call.options}
     assert with_image == {"TestWorkflow"}
+    (workflow_kind,) = matches["TestWorkflow"]
+    assert workflow_kind.options["image_json_path"] == "{.spec.config.image.default}"
 
 
 def test_the_image_of_the_working_tree_is_the_one_that_the_workflows_run(tilt: Tilt) -> None:

@@ -89,14 +89,14 @@ async def test_a_request_that_fails_says_so_in_its_span(collector: OtlpReceiver,
         async with httpx.AsyncClient(transport=tracing.instrument(httpx.AsyncHTTPTransport())) as client:
             scenario = tracing.start_scenario("one", {})
             with tracing.step(scenario, 0, {}):
-                web.fail_next(status=503)
+                web.fail_next(status=400)
                 await client.post(web.origin)
                 with pytest.raises(httpx.ConnectError):
                     await client.post(f"{nobody}/x?key=s3cret")
             scenario.end()
     refused, unreachable = (span for span in collector.spans if span.kind == "CLIENT")
-    assert (refused.status, refused.attributes["error.type"]) == ("ERROR", "503")
-    assert refused.attributes["http.response.status_code"] == 503
+    assert (refused.status, refused.attributes["error.type"]) == ("ERROR", "400")
+    assert refused.attributes["http.response.status_code"] == 400
     assert (unreachable.status, unreachable.attributes["error.type"]) == ("ERROR", "ConnectError")
     assert unreachable.attributes["url.full"] == f"{nobody}/x"
     assert f"{unreachable.attributes['server.address']}:{unreachable.attributes['server.port']}" in nobody

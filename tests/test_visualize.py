@@ -117,6 +117,23 @@ def test_a_verdict_on_another_experiment_is_refused(evaluated: Path, tmp_path: P
     assert visualize(evaluated, "--verdict", str(verdict)) == (2, "")
 
 
+def test_a_verdict_on_another_run_of_the_experiment_is_refused(
+    evaluated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other.json"
+    write_model(other, experiment(60, seed=8).model_copy(update={"id": experiment(60).id}))
+    verdict = tmp_path / "verdict.json"
+    main(gate, ["--input", str(other), "--output", str(verdict), "--junit", str(tmp_path / "junit.xml")])
+    assert visualize(evaluated, "--verdict", str(verdict)) == (2, "")
+    assert "is about another run" in capsys.readouterr().err
+
+
+def test_the_report_is_not_written_over_what_it_is_made_of(evaluated: Path) -> None:
+    before = evaluated.read_bytes()
+    assert main(command, [*WHICH, "--input", str(evaluated), "--output", str(evaluated)]) == 2
+    assert evaluated.read_bytes() == before
+
+
 def test_without_chart_js_no_report_is_written(
     evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
+import click
 import pytest
 
+from testbench.command import main
 from testbench.samples.locate import sample_path
 from tests.test_weather_agent import agent_process
 from tests.workflow_runner import Execution, run_workflow
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tests.parts.otlp_receiver import OtlpReceiver
     from tests.parts.scripted_agent import ScriptedAgent
     from tests.parts.scripted_judge import ScriptedJudge
+    from tests.parts.scripting import ScriptedServer
     from tests.parts.static_files import StaticFiles
 
 PHASES = ["setup", "run", "evaluate", "publish", "visualize", "gate"]
@@ -150,6 +153,38 @@ def test_a_judge_that_is_out_publishes_nothing_and_is_neither_pass_nor_fail(
     assert done.steps["gate"].codes == (3,)
     assert verdict(done) == "error"
     assert b"NO VERDICT" in done.artifacts["data/results/evaluation_report.html"]
+
+
+def out_during_the_first_attempt(server: ScriptedServer, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Until the first attempt at this phase has ended, the server takes nothing."""
+    server.fail_rate(1.0, 401)
+
+    def attempt(phase: click.Command, arguments: Sequence[str]) -> int:
+        code = main(phase, arguments)
+        if phase.name == name:
+            server.fail_rate(0.0)
+        return code
+
+    monkeypatch.setattr("tests.workflow_runner.main", attempt)
+
+
+def test_a_retry_of_run_asks_an_agent_again_that_was_out_for_a_while(
+    app: Path, agent: ScriptedAgent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out_during_the_first_attempt(agent, "run", monkeypatch)
+    done = run_workflow("multi-turn-workflow", app, {"agentUrl": agent.url, "judgeUrl": "", "otlpEndpoint": ""})
+    assert done.steps["run"].codes == (3, 0)
+
+
+def test_a_retry_of_evaluate_asks_a_judge_again_that_was_out_for_a_while(
+    app: Path, agent_url: str, dataset_url: str, judge: ScriptedJudge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge.reply_text('{"rating": 4}')
+    out_during_the_first_attempt(judge, "evaluate", monkeypatch)
+    config = {"datasetUrl": dataset_url, "agentUrl": agent_url, "judgeUrl": judge.base_url, "otlpEndpoint": ""}
+    done = run_workflow("ragas-evaluation-workflow", app, config)
+    assert done.steps["evaluate"].codes == (3, 0)
+    assert verdict(done) == "pass"
 
 
 def test_scores_that_do_not_arrive_fail_the_workflow_and_the_verdict_is_still_told(

@@ -206,6 +206,9 @@ class _Run:
         started_at = self.surroundings.clock.now()
         connected = await persist(self.agent.connect, CONNECTING, self.surroundings.clock, self.surroundings.chance)
         if isinstance(connected, GaveUp):
+            place = shown_url(self.settings.agent_url)
+            if place not in connected.error.message:  # the deadline cut the last try short
+                connected.error.message = f"{place}: {connected.error.message}"
             raise connected.error
         agent = connected.value
         versions = [session.agent_version for session in earlier.sessions if session.agent_version]

@@ -7,6 +7,7 @@ Called by `testbench.schema.a2a_client`. Cards name hosts that nobody reaches fr
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
@@ -30,8 +31,10 @@ CURRENT: Final = "1.0"
 LEGACY: Final = "0.3"
 
 
-async def resolve_card(http: httpx.AsyncClient, agent_url: str) -> AgentCard | None:
+async def resolve_card(http: httpx.AsyncClient, agent_url: str, secrets: Sequence[str]) -> AgentCard | None:
     """The card at the agent's address, or None where something answers there that has no card.
+
+    `secrets` go with the request and into no error.
 
     Raises:
         AgentError: nobody answers, a gateway says that nobody is there, or credentials are missing.
@@ -40,7 +43,7 @@ async def resolve_card(http: httpx.AsyncClient, agent_url: str) -> AgentCard | N
         try:
             return await A2ACardResolver(http, agent_url).get_agent_card(path)
         except AgentCardResolutionError as error:
-            fault = _fault_of_card(error)
+            fault = _fault_of_card(error, secrets)
             if fault is not None:
                 raise fault from error
         except (ValueError, RecursionError):  # what answers here is not even text
@@ -86,10 +89,18 @@ def describe(card: AgentCard | None) -> AgentDescription:
 
 def endpoint(agent_url: str, advertised: str) -> str:
     """Where to call an agent: at the given address, with the card's path where that lies at or below the given one."""
-    given, card = urlsplit(agent_url), urlsplit(advertised)
+    given, path = urlsplit(agent_url), _path(advertised)
     base = given.path.rstrip("/")
-    below = card.path == base or card.path.startswith(f"{base}/")
-    return urlunsplit((given.scheme, given.netloc, (card.path if below else given.path) or "/", "", ""))
+    below = path == base or path.startswith(f"{base}/")
+    return urlunsplit((given.scheme, given.netloc, (path if below else given.path) or "/", "", ""))
+
+
+def _path(url: str) -> str:
+    """The path of an address that a card names; empty if it is no address."""
+    try:
+        return urlsplit(url).path
+    except ValueError:
+        return ""
 
 
 def _at_address(card: AgentCard, agent_url: str) -> AgentCard | None:
@@ -119,14 +130,14 @@ def _synthetic(url: str, version: str) -> AgentCard:
     return AgentCard(supported_interfaces=[interface], capabilities=AgentCapabilities(streaming=False))
 
 
-def _fault_of_card(error: AgentCardResolutionError) -> AgentError | None:
+def _fault_of_card(error: AgentCardResolutionError, secrets: Sequence[str]) -> AgentError | None:
     """An error if the agent cannot be there; None if it may just have no card."""
     status = error.status_code
     if status is None and not isinstance(error.__cause__, httpx.RequestError):
         return None
     if status is not None and status < 500 and status not in (401, 407, 429):
         return None
-    fault = agent_error(error)
+    fault = agent_error(error, secrets)
     if fault.kind != "auth_required":
         fault.kind, fault.retryable = "unreachable", True
     return fault

@@ -26,9 +26,9 @@ from a2a.utils.errors import MethodNotFoundError, VersionNotSupportedError
 
 from testbench import __version__, defaults
 from testbench.errors import AgentError
-from testbench.printable import printable
+from testbench.redaction import secrets_of
 from testbench.schema.a2a_card import BINDINGS, describe, resolve_card, usable_cards
-from testbench.schema.a2a_errors import MESSAGE_LENGTH, TRANSPORT_FAULTS, agent_error
+from testbench.schema.a2a_errors import TRANSPORT_FAULTS, agent_error, shown
 from testbench.schema.a2a_reply import Said, read_message, read_task, state_name, status_text
 from testbench.schema.a2a_transport import AgentHttp, AgentTransport
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
@@ -83,6 +83,7 @@ class A2AStepClient:
     ) -> None:
         self._settings = settings
         self._url, self._auth, self._query = _split_secrets(settings.agent_url)
+        self._secrets = secrets_of(settings.agent_url, [*settings.headers, ("authorization", self._auth or "")])
         self._clock = clock or SystemClock()
         self._instrument = instrument
         self._http: httpx.AsyncClient | None = None
@@ -97,7 +98,7 @@ class A2AStepClient:
         self._http = http = self._open_http()
         try:
             async with asyncio.timeout(min(CONNECT_TIMEOUT_S, self._settings.timeout_s)):
-                card = await resolve_card(http, self._url)
+                card = await resolve_card(http, self._url, self._secrets)
         except TimeoutError as error:
             raise AgentError(f"{self._url} does not answer in time", kind="unreachable", retryable=True) from error
         except AgentError as error:
@@ -115,14 +116,19 @@ class A2AStepClient:
                 reply = await self._finished(reply, outstanding)
         conversation.outstanding = None
         conversation.context_id = reply.context_id or conversation.context_id
-        if isinstance(reply, Message):
-            conversation.task_id = None
-            return _reply(read_message(reply), conversation, None, watch)
-        conversation.task_id = reply.id if reply.status.state == TaskState.TASK_STATE_INPUT_REQUIRED else None
-        said = read_task(reply, outstanding.message_id, conversation.seen, continued=continued)
-        if reply.status.state in FAILURES:
-            raise _failure(reply)
-        return _reply(said, conversation, reply.id, watch)
+        task = reply if isinstance(reply, Task) else None
+        waits = task is not None and task.status.state == TaskState.TASK_STATE_INPUT_REQUIRED
+        conversation.task_id = task.id if task is not None and waits else None
+        try:
+            if isinstance(reply, Message):
+                said = read_message(reply)
+            else:
+                said = read_task(reply, outstanding.message_id, conversation.seen, continued=continued)
+        except ValueError as error:  # it holds what JSON has no word for, as an infinite number
+            raise agent_error(error, self._secrets) from error
+        if task is not None and task.status.state in FAILURES:
+            raise self._failure(task)
+        return _reply(said, conversation, task.id if task is not None else None, watch)
 
     async def close(self) -> None:
         if self._http is not None:
@@ -149,7 +155,7 @@ class A2AStepClient:
             return await self._call(lambda client: _send(client, message))
         except AgentError as error:
             outstanding.delivered = outstanding.delivered or error.delivered
-            lost = error.delivered and error.kind in ("timeout", "unreachable")
+            lost = error.kind in ("timeout", "unreachable")
             error.retryable = error.retryable or (lost and conversation.task_id is not None)
             raise
 
@@ -179,12 +185,17 @@ class A2AStepClient:
                     result = await request(self._client(card))
             except (MethodNotFoundError, VersionNotSupportedError) as error:
                 if not self._next_card(after=card):
-                    raise agent_error(error) from error
+                    raise agent_error(error, self._secrets) from error
             except TRANSPORT_FAULTS as error:
-                raise agent_error(error) from error
+                raise agent_error(error, self._secrets) from error
             else:
                 self._understood = True
                 return result
+
+    def _failure(self, task: Task) -> AgentError:
+        without = f"the task ended as {state_name(task)}, without a reason"
+        reason = shown(status_text(task), self._secrets) or without
+        return AgentError(reason, kind=FAILURES[task.status.state], hint="The agent's own log says more.")
 
     def _next_card(self, *, after: int) -> bool:
         """Whether there is another card to try; requests in flight together move on only once."""
@@ -229,7 +240,7 @@ async def _send(client: Client, message: Message) -> Task | Message:
 
 def _reply(said: Said, conversation: Conversation, task_id: str | None, watch: Stopwatch) -> AgentReply:
     if not said.answered:
-        raise AgentError("the agent answered without a text and without a tool call", kind="no_answer")
+        raise AgentError("the agent answered without a text, a file or a tool call", kind="no_answer")
     return AgentReply(
         turns=said.turns,
         context_id=conversation.context_id,
@@ -237,11 +248,6 @@ def _reply(said: Said, conversation: Conversation, task_id: str | None, watch: S
         usage=said.usage,
         seconds=watch.seconds,
     )
-
-
-def _failure(task: Task) -> AgentError:
-    reason = printable(status_text(task), MESSAGE_LENGTH) or f"the task ended as {state_name(task)}, without a reason"
-    return AgentError(reason, kind=FAILURES[task.status.state], hint="The agent's own log says more.")
 
 
 def _split_secrets(url: str) -> tuple[str, str | None, httpx.QueryParams]:

@@ -6,8 +6,8 @@ reached the agent: only where it cannot have, sending it again is safe.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final
 
 import httpx
@@ -16,6 +16,8 @@ from google.protobuf.json_format import ParseError
 
 from testbench.errors import AgentError
 from testbench.printable import printable
+from testbench.redaction import hide
+from testbench.schema.retry_after import retry_after
 
 TRANSPORT_FAULTS: Final = (
     A2AError,
@@ -41,28 +43,37 @@ NO_ACCESS: Final = (401, 403, 407)
 CREDENTIALS_HINT: Final = "Give credentials with --header 'Authorization: Bearer …' or TESTBENCH_RUN_HEADER."
 
 
-def agent_error(error: BaseException) -> AgentError:
-    """The error of a request that failed; its cause decides where the SDK wraps the HTTP client's."""
+def agent_error(error: BaseException, secrets: Sequence[str]) -> AgentError:
+    """The error of a request that failed; its cause decides where the SDK wraps the HTTP client's.
+
+    Agents and gateways repeat the token that they refuse: `secrets` are left out of what they say.
+    """
     cause = error.__cause__ if isinstance(error.__cause__, httpx.HTTPError) else error
     if isinstance(cause, httpx.HTTPStatusError):
-        return _of_status(cause.response)
+        return _of_status(cause.response, secrets)
+    said = shown(str(cause if isinstance(cause, httpx.HTTPError) else error), secrets)
     if isinstance(cause, NOT_SENT):
-        return AgentError(_said(cause, "no connection"), kind="unreachable", retryable=True, delivered=False)
+        return AgentError(said or "no connection", kind="unreachable", retryable=True, delivered=False)
     if isinstance(cause, httpx.TimeoutException | TimeoutError):
         return AgentError("no answer in time", kind="timeout", hint="Give the agent longer with --timeout.")
     if isinstance(cause, httpx.HTTPError):
-        return AgentError(_said(cause, "the connection was cut"), kind="unreachable")
+        return AgentError(said or "the connection was cut", kind="unreachable")
     if isinstance(error, InternalError | InvalidAgentResponseError):
-        return AgentError(_said(error, "internal error"), kind="failed", hint="The agent's own log says more.")
+        return AgentError(said or "internal error", kind="failed", hint="The agent's own log says more.")
     if isinstance(error, A2AError):
-        return AgentError(_said(error, "protocol error"), kind="protocol")
-    what = f"{type(error).__name__}: {error}"
-    return AgentError(printable(f"the reply is not of the A2A protocol: {what}", MESSAGE_LENGTH), kind="protocol")
+        return AgentError(said or "protocol error", kind="protocol")
+    what = f"the reply is not of the A2A protocol: {type(error).__name__}: {said}"
+    return AgentError(printable(what, MESSAGE_LENGTH), kind="protocol")
 
 
-def _of_status(response: httpx.Response) -> AgentError:
+def shown(text: str, secrets: Sequence[str], limit: int = MESSAGE_LENGTH) -> str:
+    """What an agent said, on one line; a secret is gone before the end is cut, which could leave half of it."""
+    return printable(hide(text, secrets), limit)
+
+
+def _of_status(response: httpx.Response, secrets: Sequence[str]) -> AgentError:
     status = response.status_code
-    message = printable(f"HTTP {status}: {_body(response) or response.reason_phrase}", MESSAGE_LENGTH)
+    message = f"HTTP {status}: {_body(response, secrets) or printable(response.reason_phrase, BODY_LENGTH)}"
     if status in NO_ACCESS:
         return AgentError(message, kind="auth_required", delivered=False, hint=CREDENTIALS_HINT)
     if status in NOT_TAKEN:
@@ -77,30 +88,14 @@ def _of_status(response: httpx.Response) -> AgentError:
         refused.overloaded = True
         return refused
     if response.is_redirect:
-        target = printable(response.headers.get("location", ""), BODY_LENGTH)
+        target = shown(response.headers.get("location", ""), secrets, BODY_LENGTH)
         message = f"HTTP {status}: redirected to {target}"
         return AgentError(message, kind="http_error", delivered=False, hint="Give the address that it redirects to.")
     return AgentError(message, kind="http_error", delivered=status >= 500)
 
 
-def retry_after(value: str | None, now: datetime) -> float | None:
-    """Seconds to wait as a `Retry-After` header says, in seconds or as a date (RFC 9110, section 10.2.3)."""
-    if value is None:
-        return None
-    if value.strip().isdecimal():
-        return float(value)
+def _body(response: httpx.Response, secrets: Sequence[str]) -> str:
     try:
-        return max(0.0, (parsedate_to_datetime(value) - now).total_seconds())
-    except (ValueError, TypeError):
-        return None
-
-
-def _body(response: httpx.Response) -> str:
-    try:
-        return printable(response.text[: 4 * BODY_LENGTH], BODY_LENGTH)
+        return shown(response.text, secrets, BODY_LENGTH)
     except httpx.ResponseNotRead:
         return ""
-
-
-def _said(error: BaseException, otherwise: str) -> str:
-    return printable(str(error), MESSAGE_LENGTH) or otherwise

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +19,7 @@ from a2a.types import Part
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message as Protobuf
 from pydantic import ValidationError
+from pydantic_core import from_json
 
 from testbench.schema.models import ToolCall, Usage
 
@@ -32,6 +34,8 @@ OUTPUT_TOKENS: Final = (
     ("thoughtsTokenCount", "thoughts_token_count"),
 )
 USAGES: Final = ("adk_usage_metadata", "usage_metadata", "usage")
+DEEPEST: Final = 100
+"""Levels of nesting that are taken over, as in protobuf: a file with many more could not be read again."""
 
 
 @dataclass(frozen=True)
@@ -144,9 +148,10 @@ def _id(kind: str, data: Mapping[str, Any]) -> str | None:
 
 
 def _parsed(text: str) -> Any:
+    """Arguments that came as JSON; what no file could hold (half a character, no number, too deep) stays text."""
     try:
-        return _whole(json.loads(text))
-    except (ValueError, RecursionError):
+        return _whole(from_json(text, allow_inf_nan=False))
+    except ValueError:
         return text
 
 
@@ -175,13 +180,18 @@ def _total(counts: Iterable[int | None]) -> int | None:
     return sum(known) if known else None
 
 
-def _whole(value: Any) -> Any:
+def _whole(value: Any, room: int = DEEPEST) -> Any:
+    """`value` with whole numbers as int; ValueError if it is nested more than `room` deep, or holds an infinity."""
+    if not room:
+        raise ValueError("nested too deeply")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError("no finite number")
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         return int(value)
     if isinstance(value, dict):
-        return {key: _whole(item) for key, item in value.items()}
+        return {key: _whole(item, room - 1) for key, item in value.items()}
     if isinstance(value, list):
-        return [_whole(item) for item in value]
+        return [_whole(item, room - 1) for item in value]
     return value
 
 

@@ -24,7 +24,7 @@ class Said:
 
     turns: tuple[Turn, ...]
     answered: bool
-    """Whether there is a text or, at least, a tool call."""
+    """Whether there is a text or, at least, a file or a tool call."""
     usage: Usage | None = None
 
 
@@ -124,8 +124,8 @@ def _put_together(groups: Sequence[_Group], usage: Usage | None, order: Sequence
         turns += [turn for turn in _turns(fresh) if not (turn.type == "agent" and answer and turn.content == answer)]
     if answer or answer_items:
         turns.append(_turn(answer, answer_items))
-    called = any(turn.tool_calls for turn in turns)
-    return Said(tuple(turns), answered=bool(answer) or called, usage=usage)
+    acted = any(item.kind in ("call", "file") for group in groups for item in group.items)
+    return Said(tuple(turns), answered=bool(answer) or acted, usage=usage)
 
 
 def _answer(groups: Sequence[_Group], order: Sequence[Source]) -> tuple[str, tuple[Item, ...]]:

@@ -26,12 +26,14 @@ import httpx
 from multidict import CIMultiDict
 from yarl import URL
 
-from testbench.errors import InputError
+from testbench.errors import AgentError, InputError
 from testbench.schema.stopwatch import current
 
 KEEPALIVE_S: Final = 3.0
 """Shorter than what servers keep: a connection that the server closes while we send looks like a lost message."""
 STREAM: Final = "text/event-stream"
+LONGEST_REPLY: Final = 64 * 2**20
+"""Bytes: a body that goes on and on would take the memory, and with it the process and all that is in flight."""
 
 
 class AgentHttp(httpx.AsyncClient):
@@ -108,13 +110,33 @@ class AgentTransport(httpx.AsyncBaseTransport):
             )
             if response.content_type == STREAM:  # comes in pieces: whoever asked for it reads
                 return _response(request, response, _Stream(response))
-            body = await response.read()
+            body = await _whole(response)
         watch.receive()
         await self._turns.next()
         return _response(request, response, httpx.ByteStream(body))
 
     async def aclose(self) -> None:
         await self._session.close()
+
+
+async def _whole(response: aiohttp.ClientResponse) -> bytes:
+    """The body.
+
+    Raises:
+        AgentError: it is longer than `LONGEST_REPLY`.
+    """
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        async for piece in response.content.iter_any():
+            size += len(piece)
+            if size > LONGEST_REPLY:
+                raise AgentError(f"the reply is longer than {LONGEST_REPLY >> 20} MiB", kind="protocol")
+            pieces.append(piece)
+    except BaseException:  # also where nobody waits for it any more
+        response.close()
+        raise
+    return b"".join(pieces)
 
 
 def _response(

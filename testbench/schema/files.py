@@ -11,7 +11,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -163,6 +163,19 @@ def _replace(path: Path, content: Iterable[bytes]) -> None:
             f"{path}: cannot be written: {error.strerror or error}",
             hint="Check free space and permissions of the folder.",
         ) from error
+
+
+def refuse_to_write_over(read: Mapping[str, Path | str | None], written: Mapping[str, Path]) -> None:
+    """Make sure that no file of `written` is one of `read`, or another one of `written`; both by option.
+
+    Raises:
+        InputError: two options name the same file.
+    """
+    taken = {os.path.realpath(path): option for option, path in read.items() if path is not None}
+    for option, path in written.items():
+        other = taken.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise InputError(f"{option} and {other} are the same file: {path}", hint="Give each a file of its own.")
 
 
 def remove(path: Path) -> None:

@@ -152,7 +152,8 @@ class Journal(Generic[ScenarioT]):
             self._sync()
 
     def discard(self) -> None:
-        """Remove the journal: the output holds it all."""
+        """Remove the journal: the output holds it all, and what cannot be noted any more is no loss."""
+        self._session = None
         self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from testbench.errors import StoreError
+from testbench.errors import InputError, StoreError
 from testbench.printable import printable
 
 log = logging.getLogger(__name__)
@@ -24,8 +24,11 @@ def locked(output: Path) -> Iterator[None]:
     """Hold the lock of an output file.
 
     Raises:
+        InputError: it is a folder.
         StoreError: another process holds it, or the folder cannot be written.
     """
+    if not output.name or output.is_dir():
+        raise InputError(f"{output}: is a folder", hint="Give the path of a file as --output.")
     path = output.with_name(f".{output.name}.lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,16 +6,15 @@ Location -> DatasetFile -> experiment document ---------------------------> Expe
 
 from __future__ import annotations
 
-import gc
 import logging
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from testbench import defaults
 from testbench.errors import InputError, NothingToDo
+from testbench.schema.cycles import no_cycle_collection
 from testbench.schema.files import parse_experiment
 from testbench.schema.models import Experiment, Metric, Scenario, Step
 from testbench.sources.columns import misspelt, placed_steps
@@ -51,23 +50,11 @@ def load_experiment(location: Location, choices: Choices, environment: Mapping[s
         StoreError: it could not be reached or read.
         NothingToDo: it is empty.
     """
-    with opened(location, environment) as file, _without_collection():
+    with opened(location, environment) as file, no_cycle_collection():
         experiment = _experiment_in(file, choices)
     if not any(scenario.steps for scenario in experiment.scenarios):
         raise NothingToDo(f"{location.shown}: no rows and no scenarios", hint="Give a dataset with at least one row.")
     return _with_choices(experiment, choices)
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """No search for cycles meanwhile: rows make none, and with many of them the search takes as long as the reading."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _experiment_in(file: DatasetFile, choices: Choices) -> Experiment:

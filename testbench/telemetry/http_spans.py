@@ -10,12 +10,16 @@ from __future__ import annotations
 from functools import lru_cache
 
 import httpx
-from opentelemetry import propagate, trace
+from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from testbench.redaction import shown_url
 from testbench.telemetry import attributes as names
 from testbench.telemetry.unheard import SpanSource
+
+W3C = TraceContextTextMapPropagator()
+"""By itself: the one of OTEL_PROPAGATORS ends the process where it names what is not installed, such as `b3`."""
 
 
 class TracedTransport(httpx.AsyncBaseTransport):
@@ -33,7 +37,7 @@ class TracedTransport(httpx.AsyncBaseTransport):
         span = self._spans.start_span(request.method, kind=SpanKind.CLIENT, attributes=attributes)
         try:
             carried: dict[str, str] = {}
-            propagate.inject(carried, trace.set_span_in_context(span))
+            W3C.inject(carried, trace.set_span_in_context(span))
             request.headers.update(carried)
             response = await self._transport.handle_async_request(request)
         except BaseException as error:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from http import HTTPStatus
 from typing import Final, Literal
 
@@ -23,6 +22,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from testbench.printable import printable
 from testbench.redaction import shown_url
+from testbench.schema.retry_after import retry_after
 from testbench.telemetry.endpoints import Signal
 
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
@@ -56,9 +56,8 @@ def read_reply(signal: Signal, status: int, headers: Mapping[str, str], body: by
         return Reply("refused", f"{text} to {shown_url(headers.get('location', ''))}, and is not followed")
     said = _error_message(headers, body)
     text = f"{text}: {said}" if said else text
-    return Reply(
-        REFUSALS.get(status, "refused"), text, retryable=status in RETRYABLE, retry_after=_retry_after(headers, now)
-    )
+    wait = retry_after(headers.get("retry-after"), now)
+    return Reply(REFUSALS.get(status, "refused"), text, retryable=status in RETRYABLE, retry_after=wait)
 
 
 def _read_success(signal: Signal, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
@@ -122,15 +121,3 @@ def _phrase(status: int) -> str:
         return HTTPStatus(status).phrase
     except ValueError:
         return ""
-
-
-def _retry_after(headers: Mapping[str, str], now: datetime) -> float | None:
-    """Seconds to wait; the header holds seconds or an HTTP date, and anything else is ignored."""
-    value = headers.get("retry-after", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value)
-    try:
-        at = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds())

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Error, Page, Request, sync_playwright
@@ -23,10 +24,15 @@ ARGUMENTS = (
     "--disable-component-update",
     "--disable-sync",
 )
+NOWHERE = "about:blank"
 
 
 class OpenedReport:
-    """A report in a page of its own, with everything that it complained of and asked the network for."""
+    """A report in a browser's page, with everything that it complained of and asked the network for.
+
+    A page costs more than what most tests do in it, so that tests with the same settings share one, one after the
+    other: `turn_to` begins anew.
+    """
 
     def __init__(self, context: BrowserContext, path: Path) -> None:
         self.path = path
@@ -44,15 +50,38 @@ class OpenedReport:
         self.complaints.append(str(error))
 
     def _request(self, request: Request) -> None:
-        if not request.url.startswith(("data:", self.path.as_uri())):
+        if request.url != NOWHERE and not request.url.startswith(("data:", self.path.as_uri())):
             self.requests.append(request.url)
 
+    @property
+    def is_open(self) -> bool:
+        return self.page.url.startswith(self.path.as_uri())
+
+    @property
+    def alone_and_silent(self) -> bool:
+        """Whether the report asked nobody for anything and complained of nothing."""
+        return (self.requests, self.complaints) == ([], [])
+
+    def turn_to(self, path: Path) -> Self:
+        """Leave what was opened, forget what was noted of it, and take another report, which may be the same."""
+        self._leave()
+        self.requests.clear()
+        self.complaints.clear()
+        self.path = path
+        return self
+
     def open(self, address: str = "", *, scripted: bool = True) -> Page:
-        """Load the page, with `address` after its path, and wait until it is ready."""
+        """Load the page anew, with `address` after its path, and wait until it is ready."""
+        self._leave()
         self.page.goto(self.path.as_uri() + address)
         if scripted:
             self.page.wait_for_selector("html[data-ready]", state="attached")
         return self.page
+
+    def _leave(self) -> None:
+        """For an empty page: an address that differs only after its `#` would load nothing."""
+        if self.page.url != NOWHERE:
+            self.page.goto(NOWHERE)
 
     def found(self, count: int) -> None:
         """Wait until the table says that `count` rows fit."""

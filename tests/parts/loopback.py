@@ -20,6 +20,8 @@ from typing import Any
 from tests.parts.scripting import Fault, Request, ScriptedServer
 
 CLOSE_SECONDS = 5.0
+STOP_SECONDS = 0.005
+"""How long the server may take to notice that it is to stop; every test that has one waits for it."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class LoopbackServer(ScriptedServer):
         super().__init__()
         self._listener = _Listener(self)
         self.origin = f"http://127.0.0.1:{self._listener.server_address[1]}"
-        self._thread = threading.Thread(target=self._listener.serve_forever, args=(0.02,), daemon=True)
+        self._thread = threading.Thread(target=self._listener.serve_forever, args=(STOP_SECONDS,), daemon=True)
         self._thread.start()
 
     def reply_to(self, request: Request) -> Reply:

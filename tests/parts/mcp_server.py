@@ -45,6 +45,11 @@ class McpToolServer:
         if not self._up.wait(PATIENCE_SECONDS):
             raise TimeoutError("the MCP server did not start")
 
+    def cut(self) -> None:
+        """Cut all connections; to be called by a tool."""
+        for connection in list(self._server.server_state.connections):
+            cast(Any, connection).transport.abort()
+
     def close(self) -> None:
         """Stop serving. May be called again."""
         self._server.should_exit = True
