@@ -13,11 +13,12 @@ import click
 from testbench import defaults
 from testbench.command import AUTO, Concurrency, Outcome, main, option, phase, run_async
 from testbench.errors import ExitCode, InputError
+from testbench.printable import printable
 
 if TYPE_CHECKING:
     from testbench.execution.execution import RunResult, RunSettings
     from testbench.schema.error_budget import ErrorBudget
-    from testbench.schema.models import Experiment
+    from testbench.schema.models import ExecutedExperiment, Experiment
 
 
 class Header(click.ParamType):
@@ -176,7 +177,7 @@ def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | No
         sentence += f" (with all {repeats} repetitions that were there)"
     fault = None
     if statistics.steps and not statistics.answered:
-        fault = "the agent answered not a single step"
+        fault = f"the agent answered not a single step{_first_failure(result.executed)}"
     elif budget is not None and not budget.covers(statistics.unanswered, statistics.steps):
         fault = f"{statistics.unanswered} of {statistics.steps} steps unanswered, more than --fail-on-error allows"
     if fault is not None:
@@ -201,6 +202,11 @@ def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | No
         "scenarios_kept": statistics.sending.scenarios_taken_over,
     }
     return Outcome(sentence, data, ExitCode.DONE if fault is None else ExitCode.NOT_DONE)
+
+
+def _first_failure(executed: ExecutedExperiment) -> str:
+    errors = (step.error for scenario in executed.scenarios for step in scenario.steps if step.error is not None)
+    return next((f", e.g. {error.kind}: {printable(error.message, 120)}" for error in errors), "")
 
 
 def _checked_url(url: str) -> str:

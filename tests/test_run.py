@@ -173,7 +173,8 @@ def test_nothing_but_failures_is_work_not_done(
     for _ in range(2):
         assert desk.run(agent.url) == 3
         captured = capsys.readouterr()
-        assert captured.err.splitlines()[0] == "error: the agent answered not a single step"
+        error = captured.err.splitlines()[0]
+        assert error == "error: the agent answered not a single step, e.g. failed: x"
         assert captured.err.splitlines()[1].startswith("hint: ")
         assert captured.out.splitlines()[-1].startswith("run: could not be done (exit 3): ")
         assert "0 of 2 steps answered" in captured.out.splitlines()[-1]

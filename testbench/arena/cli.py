@@ -172,7 +172,9 @@ def plan_run(*, run_id: str, termination_message: Path | None, **options: Any) -
 @option("--index", type=click.IntRange(0), required=True, help="Which shard, from 0.")
 @option("--start-file", type=click.Path(path_type=Path), help="Appears when all workers of a load test are ready.")
 @click.option("--tell-items", is_flag=True, hidden=True)
-def work(*, index: int, count: int, round_: int, start_file: Path | None, tell_items: bool, **options: Any) -> Outcome:
+def work(
+    *, index: int, count: int, round_number: int, start_file: Path | None, tell_items: bool, **options: Any
+) -> Outcome:
     """Work on one shard of a run. For a cluster's pods, and for the processes of `run`."""
     from testbench.arena.execute.context import ShardPlace
     from testbench.arena.execute.kinds import functions_of
@@ -184,7 +186,9 @@ def work(*, index: int, count: int, round_: int, start_file: Path | None, tell_i
         run = begun_run(told(options), options["run_id"])
         common_start = None if start_file is None else gathered(start_file, run.told.clock, tell=tell_items)
         show = telling if tell_items else progress(silent=options["as_json"])
-        with opened_context(run, place=place, round_=round_, common_start=common_start, show_progress=show) as context:
+        with opened_context(
+            run, place=place, round_=round_number, common_start=common_start, show_progress=show
+        ) as context:
             run_async(awaited(functions_of(run.job.spec.type).work(context)))
     return Outcome(f"shard {index} of {count} of run {run.run_id} is done", {"run_id": run.run_id, "index": index})
 
@@ -194,7 +198,9 @@ def work(*, index: int, count: int, round_: int, start_file: Path | None, tell_i
 @judging
 @in_pod
 @sharded
-def reduce_run(*, count: int, round_: int, run_id: str, termination_message: Path | None, **options: Any) -> Outcome:
+def reduce_run(
+    *, count: int, round_number: int, run_id: str, termination_message: Path | None, **options: Any
+) -> Outcome:
     """Make the results of a run from what its workers left, and end with its verdict. For a cluster's pods."""
     from testbench.arena.execute.context import ShardPlace
     from testbench.arena.execute.kinds import functions_of
@@ -203,10 +209,10 @@ def reduce_run(*, count: int, round_: int, run_id: str, termination_message: Pat
 
     with in_a_pod(termination_message) as say:
         run = begun_run(told(options), run_id)
-        with opened_context(run, place=ShardPlace(0, count, worker_name()), round_=round_) as context:
+        with opened_context(run, place=ShardPlace(0, count, worker_name()), round_=round_number) as context:
             conclusion = run_async(awaited(functions_of(run.job.spec.type).reduce(context)))
         if conclusion is None:
-            message = f"round {round_} was not enough"
+            message = f"round {round_number} was not enough"
             say({"next": "again", "message": message})
             return Outcome(message, {"next": "again"})
         say(conclusion)

@@ -14,6 +14,7 @@ from testbench.errors import AgentError
 from testbench.execution.retry import GaveUp, RetryPolicy, Succeeded, persist
 from testbench.execution.trials import Trial
 from testbench.printable import printable
+from testbench.schema import tracing as names
 from testbench.schema.agent import AgentClient, AgentReply, Conversation
 from testbench.schema.clock import Clock, SystemClock
 from testbench.schema.identity import fields_given
@@ -73,9 +74,9 @@ class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, Executed
         self._on_step_done = on_step_done
 
     async def before_scenario(self, trial: Trial) -> ScenarioInFlight:
-        about: dict[str, str | int] = {"scenario_id": trial.scenario.id}
+        about: dict[str, str | int] = {names.SCENARIO_ID: trial.scenario.id}
         if trial.repeats > 1:
-            about["repetition"] = trial.repetition
+            about[names.REPETITION] = trial.repetition
         return ScenarioInFlight(self._tracer.start_scenario(trial.scenario.name, about), Conversation())
 
     async def on_step(self, step: PlannedStep, state: ScenarioInFlight) -> ExecutedStep:
@@ -92,7 +93,7 @@ class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, Executed
     async def after_scenario(
         self, trial: Trial, steps: Sequence[ExecutedStep], state: ScenarioInFlight
     ) -> ExecutedScenario:
-        state.span.set({"message_count": state.turns, "context_id": state.conversation.context_id or ""})
+        state.span.set({names.MESSAGE_COUNT: state.turns, names.CONTEXT_ID: state.conversation.context_id or ""})
         if state.failure is not None:
             state.span.fail(state.failure.kind, state.failure.message)
         state.span.end()
@@ -121,19 +122,21 @@ class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, Executed
                 failed = common | {"status": "error", "error": failure, "turns": (human,)}
                 return _executed(step, **failed), sent.attempts
             executed = _executed(step, **common, **_answered(human, sent))
-            span.set({"message_count": len(executed.turns), "context_id": executed.context_id or ""})
+            span.set({names.MESSAGE_COUNT: len(executed.turns), names.CONTEXT_ID: executed.context_id or ""})
             if executed.task_id:
-                span.set({"task_id": executed.task_id})
+                span.set({names.TASK_ID: executed.task_id})
             return executed, sent.attempts
 
 
 def _span_attributes(step: PlannedStep, state: ScenarioInFlight) -> dict[str, str | int]:
-    attributes: dict[str, str | int] = {"step_id": step.id, "user_input": step.input}
+    attributes: dict[str, str | int] = {names.STEP_ID: step.id, names.USER_INPUT: step.input}
     if step.reference is not None:
         response = step.reference.response
-        attributes["reference"] = step.reference.model_dump_json(exclude_none=True) if response is None else response
+        attributes[names.REFERENCE] = (
+            step.reference.model_dump_json(exclude_none=True) if response is None else response
+        )
     if state.conversation.context_id is not None:
-        attributes["context_id"] = state.conversation.context_id
+        attributes[names.CONTEXT_ID] = state.conversation.context_id
     return attributes
 
 

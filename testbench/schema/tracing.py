@@ -5,7 +5,16 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Final, Protocol
+
+SCENARIO_ID: Final = "scenario_id"
+REPETITION: Final = "repetition"
+STEP_ID: Final = "step_id"
+USER_INPUT: Final = "user_input"
+REFERENCE: Final = "reference"
+CONTEXT_ID: Final = "context_id"
+TASK_ID: Final = "task_id"
+MESSAGE_COUNT: Final = "message_count"
 
 Attributes = Mapping[str, str | int | float | bool]
 

@@ -1,13 +1,16 @@
 """Every name that leaves Testbench over OTLP: resources, gauges, events, spans and their attributes.
 
-Dashboards, alerts and links are built on these names, so they change here and nowhere else. Names without a dot are the
-telemetry contract; `gen_ai.*` are OpenTelemetry's conventions for generative AI (status: development), `error.type`,
-`service.*` and those of HTTP clients its stable ones.
+Dashboards, alerts and links are built on these names, so they change here and nowhere else, but for what the spans of
+a conversation are told (`testbench.schema.tracing`). Names without a dot are the telemetry contract; `gen_ai.*` are
+OpenTelemetry's conventions for generative AI (status: development), `error.type`, `service.*` and those of HTTP
+clients its stable ones.
 """
 
 from __future__ import annotations
 
 from typing import Final
+
+from testbench.schema.tracing import CONTEXT_ID, SCENARIO_ID, STEP_ID, TASK_ID
 
 SERVICE_NAME: Final = "service.name"
 SERVICE_VERSION: Final = "service.version"
@@ -63,15 +66,7 @@ ERROR_TYPE: Final = "error.type"
 
 SCENARIO_SPAN: Final = "scenario {name}"
 STEP_SPAN: Final = "step {number}"
-USER_INPUT: Final = "user_input"
-REFERENCE: Final = "reference"
 AGENT_URL: Final = "agent_url"
-CONTEXT_ID: Final = "context_id"
-TASK_ID: Final = "task_id"
-MESSAGE_COUNT: Final = "message_count"
-SCENARIO_ID: Final = "scenario_id"
-REPETITION: Final = "repetition"
-STEP_ID: Final = "step_id"
 HTTP_METHOD: Final = "http.request.method"
 HTTP_STATUS: Final = "http.response.status_code"
 URL: Final = "url.full"

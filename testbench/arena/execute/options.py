@@ -86,7 +86,7 @@ def in_pod(function: FunctionT) -> FunctionT:
 def sharded(function: FunctionT) -> FunctionT:
     """How a run's work is cut."""
     for add in (
-        option("--round", "round_", type=click.IntRange(1), default=1, help="Round of a data generation."),
+        option("--round", "round_number", type=click.IntRange(1), default=1, help="Round of a data generation."),
         option("--count", type=click.IntRange(1), required=True, help="Number of shards."),
     ):
         function = add(function)
