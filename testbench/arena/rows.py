@@ -81,7 +81,7 @@ def _scores(found: list[Evaluation]) -> dict[str, float]:
     groups: dict[str, list[float]] = {}
     for evaluation in found:
         if evaluation.result.score is not None:
-            groups.setdefault(evaluation.metric.metric_name, []).append(evaluation.result.score)
+            groups.setdefault(evaluation.metric.shown_name, []).append(evaluation.result.score)
     return {name: statistics.fmean(scores) for name, scores in groups.items()}
 
 

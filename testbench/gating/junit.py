@@ -174,9 +174,9 @@ def _numbered(owner: EvaluatedStep | EvaluatedScenario) -> Iterator[tuple[str, t
     found += [(metric, None) for metric in missing_metrics(owner)]
     seen: Counter[str] = Counter()
     for metric, evaluation in found:
-        seen[metric.metric_name] += 1
-        number = seen[metric.metric_name]
-        yield metric.metric_name if number == 1 else f"{metric.metric_name} ({number})", (metric, evaluation)
+        seen[metric.shown_name] += 1
+        number = seen[metric.shown_name]
+        yield metric.shown_name if number == 1 else f"{metric.shown_name} ({number})", (metric, evaluation)
 
 
 def _said(metric: Metric, evaluation: Evaluation | None, default_threshold: float) -> Said:

@@ -41,7 +41,7 @@ def _agent(experiment: EvaluatedExperiment) -> Iterator[str]:
 def _judge(experiment: EvaluatedExperiment) -> Iterator[str]:
     kinds = Counter(
         (
-            item.evaluation.metric.metric_name,
+            item.evaluation.metric.shown_name,
             item.status,
             _kind(item.evaluation.result.error, item.evaluation.result.score),
         )
@@ -52,7 +52,7 @@ def _judge(experiment: EvaluatedExperiment) -> Iterator[str]:
     for (name, status, kind), count in kinds.items():
         yield f"{name}: {count} {status}{kind}"
     absent = Counter(
-        metric.metric_name
+        metric.shown_name
         for scenario in experiment.scenarios
         for owner in _answered(scenario)
         for metric in missing_metrics(owner)

@@ -145,9 +145,9 @@ SEVERITY: dict[ResultStatus, int] = {"pass": 0, "fail": 1, "skipped": 2, "error"
 def _cells(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     for metric, result in _judgements(owner):
-        worst = cells.get(metric.metric_name)
+        worst = cells.get(metric.shown_name)
         if worst is None or SEVERITY[result.result] > SEVERITY[worst.result]:
-            cells[metric.metric_name] = Cell(result.result, result.score)
+            cells[metric.shown_name] = Cell(result.result, result.score)
     return cells
 
 
@@ -265,9 +265,10 @@ def _reference(reference: Reference) -> dict[str, Any]:
 def _evaluation(metric: Metric, result: Result) -> dict[str, Any]:
     return _without_absent(
         {
-            "metric": metric.metric_name,
+            "metric": metric.shown_name,
             "threshold": metric.threshold,
             "gating": metric.gating,
+            "kind": metric.metric_name if metric.label else None,
             "parameters": text_of(metric.parameters) if metric.parameters else None,
             "result": result.result,
             "score": result.score,

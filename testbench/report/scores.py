@@ -104,5 +104,5 @@ def _thresholds(experiment: EvaluatedExperiment) -> dict[str, tuple[float, ...]]
     for owner in _owners(experiment):
         for metric in (*owner.metrics, *(evaluation.metric for evaluation in owner.evaluations)):
             threshold = experiment.default_threshold if metric.threshold is None else metric.threshold
-            found.setdefault(metric.metric_name, set()).add(threshold)
+            found.setdefault(metric.shown_name, set()).add(threshold)
     return {name: tuple(sorted(values)) for name, values in found.items()}

@@ -158,7 +158,7 @@ def gating_scores(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, float]:
         return {}
     found: dict[str, float] = {}
     for evaluation in owner.evaluations:
-        score, name = evaluation.result.score, evaluation.metric.metric_name
+        score, name = evaluation.result.score, evaluation.metric.shown_name
         if score is not None and evaluation.metric.gating and status_of(evaluation) in JUDGED:
             found[name] = min(score, found.get(name, score))
     return found
@@ -206,11 +206,12 @@ def _definitions(owner: EvaluatedStep | EvaluatedScenario, default_threshold: fl
     found: dict[str, list[str]] = {}
     for metric in metrics:
         if metric.gating:
-            found.setdefault(metric.metric_name, []).append(_definition(metric, default_threshold))
+            found.setdefault(metric.shown_name, []).append(_definition(metric, default_threshold))
     return {name: "; ".join(sorted(texts)) for name, texts in found.items()}
 
 
 def _definition(metric: Metric, default_threshold: float) -> str:
     threshold = default_threshold if metric.threshold is None else metric.threshold
     parameters = json.dumps(metric.parameters, sort_keys=True, ensure_ascii=False, default=str)
-    return f"threshold {threshold:g}" + (f", parameters {parameters}" if metric.parameters else "")
+    kind = f"{metric.metric_name}, " if metric.label else ""
+    return f"{kind}threshold {threshold:g}" + (f", parameters {parameters}" if metric.parameters else "")

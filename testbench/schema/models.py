@@ -8,7 +8,7 @@ user's own input (`testbench.schema.files.read_experiment`) rejects them.
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -62,6 +62,10 @@ class Reference(Model):
     reference_contexts: tuple[str, ...] | None = Field(default=None, description="What a good answer rests on.")
 
 
+LABEL_PATTERN: Final = r"^[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?$"
+"""Nothing that means something in a terminal, in Markdown, XML or a query."""
+
+
 class Metric(Model):
     """A metric to apply, e.g. `Faithfulness`, `ragas.Faithfulness` or `builtin.tool_calls`."""
 
@@ -69,6 +73,16 @@ class Metric(Model):
     threshold: Score | None = Field(default=None, description="Score from which on it passes; else default_threshold.")
     parameters: Values = Field(default={}, description="Parameters of the metric itself.")
     gating: bool = Field(default=True, description="False: it informs and never fails a run.")
+    label: str | None = Field(
+        default=None,
+        pattern=LABEL_PATTERN,
+        description="What it is called in reports, gauges and JUnit; tells two rubrics of one judge apart.",
+    )
+
+    @property
+    def shown_name(self) -> str:
+        """What it is called wherever its scores are shown or counted."""
+        return self.label or self.metric_name
 
 
 class Step(Model):

@@ -61,7 +61,7 @@ def refuse_what_matches_nothing(experiment: EvaluatedExperiment, policy: Policy)
         if tag not in tags:
             known = f"The tags of this run: {', '.join(sorted(tags))}." if tags else "No scenario of this run has tags."
             raise InputError(f"--only {tag!r}: no scenario has this tag", hint=known)
-    names = {metric.metric_name for scenario in experiment.scenarios for metric in _metrics(scenario)}
+    names = {metric.shown_name for scenario in experiment.scenarios for metric in _metrics(scenario)}
     for name in policy.thresholds:
         if not any(_names(name, metric) for metric in names):
             raise InputError(
@@ -79,13 +79,13 @@ def _metrics(scenario: EvaluatedScenario) -> list[Metric]:
     ]
 
 
-def _names(name: str, metric_name: str) -> bool:
+def _names(name: str, shown_name: str) -> bool:
     """A name without a framework is one of the default framework, as everywhere."""
-    return metric_name.lower() in (name.lower(), f"{defaults.METRIC_FRAMEWORK}.{name}".lower())
+    return shown_name.lower() in (name.lower(), f"{defaults.METRIC_FRAMEWORK}.{name}".lower())
 
 
 def _strict(metric: Metric, thresholds: Mapping[str, float]) -> Metric:
-    found = [threshold for name, threshold in thresholds.items() if _names(name, metric.metric_name)]
+    found = [threshold for name, threshold in thresholds.items() if _names(name, metric.shown_name)]
     return metric.model_copy(update={"threshold": max(found)}) if found else metric
 
 

@@ -170,12 +170,12 @@ def missing_metrics(owner: EvaluatedStep | EvaluatedScenario) -> list[Metric]:
 
 
 def _missing(metrics: Sequence[Metric], evaluations: Sequence[Evaluation]) -> list[Metric]:
-    found = Counter(evaluation.metric.metric_name for evaluation in evaluations)
+    found = Counter(evaluation.metric.shown_name for evaluation in evaluations)
     missing = []
     for metric in metrics:
-        if not found[metric.metric_name]:
+        if not found[metric.shown_name]:
             missing.append(metric)
-        found[metric.metric_name] -= 1 if found[metric.metric_name] else 0
+        found[metric.shown_name] -= 1 if found[metric.shown_name] else 0
     return missing
 
 
@@ -217,12 +217,12 @@ def total_usage(usages: Iterable[Usage | None]) -> Usage:
 def _summarize_metrics(experiment: EvaluatedExperiment, found: Iterable[Evaluated]) -> tuple[MetricSummary, ...]:
     groups: dict[str, list[Evaluated]] = {}
     for item in found:
-        groups.setdefault(item.evaluation.metric.metric_name, []).append(item)
+        groups.setdefault(item.evaluation.metric.shown_name, []).append(item)
     missing: dict[str, list[Metric]] = {}
     for scenario in experiment.scenarios:
         owners: tuple[EvaluatedStep | EvaluatedScenario, ...] = (*scenario.steps, scenario)
         for metric in (lost for owner in owners if not in_quarantine(owner) for lost in missing_metrics(owner)):
-            missing.setdefault(metric.metric_name, []).append(metric)
+            missing.setdefault(metric.shown_name, []).append(metric)
     names = dict.fromkeys([*groups, *missing])
     return tuple(_summarize_metric(name, groups.get(name, []), missing.get(name, [])) for name in names)
 

@@ -61,7 +61,7 @@ class Sample:
 
     @property
     def name(self) -> str:
-        return attribute_text(self.evaluated.evaluation.metric.metric_name)
+        return attribute_text(self.evaluated.evaluation.metric.shown_name)
 
 
 def samples(experiment: EvaluatedExperiment) -> Iterator[Sample]:
@@ -73,7 +73,7 @@ def samples(experiment: EvaluatedExperiment) -> Iterator[Sample]:
     seen: Counter[tuple[str, str]] = Counter()
     for evaluated in evaluations(experiment):
         identity = _identity(evaluated)
-        key = (evaluated.evaluation.metric.metric_name, identity)
+        key = (evaluated.evaluation.metric.shown_name, identity)
         seen[key] += 1
         yield Sample(evaluated, identity if seen[key] == 1 else f"{identity}-{seen[key]}")
 

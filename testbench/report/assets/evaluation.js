@@ -38,6 +38,7 @@ function evaluationCard(evaluation, defaultThreshold, before) {
   return el("li", { class: `evaluation evaluation--${evaluation.result}` },
     el("div", { class: "evaluation__head" },
       el("strong", { class: "evaluation__name" }, say(evaluation.metric)),
+      evaluation.kind ? el("span", { class: "sub" }, say(evaluation.kind)) : null,
       evaluation.gating ? null : el("span", { class: "tag" }, "informs only"),
       badge(evaluation.result)),
     scored ? el("div", { class: "evaluation__score" }, el("span", { class: "evaluation__value" }, score(evaluation.score)),
