@@ -29,6 +29,7 @@ class McpToolServer:
             server.add_tool(tool)
         self._app = server.streamable_http_app()
         self._socket = socket.create_server(("127.0.0.1", 0))
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else answers wait 40 ms for a receipt
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}/mcp"
         self._server = uvicorn.Server(
             uvicorn.Config(

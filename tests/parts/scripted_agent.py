@@ -94,6 +94,7 @@ class ScriptedAgent(ScriptedServer):
         self.polls: Counter[str] = Counter()
         self.task_asked_for = asyncio.Condition()
         self._socket = socket.create_server(("127.0.0.1", 0), backlog=1024)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # else answers wait 40 ms for a receipt
         origin = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
         self.url = origin + path
         offered = agent_card(f"{advertised_origin or origin}{path}/", protocol, streaming)
