@@ -317,7 +317,8 @@ def _unprinted(fault: int) -> WorkError:
 
 def _finish(command: click.Command, outcome: Outcome) -> None:
     if outcome.as_json:
-        print(json.dumps({"phase": command.name, "exit_code": int(outcome.exit_code), **outcome.data}, default=str))
+        result = {"phase": command.name, "exit_code": int(outcome.exit_code), **outcome.data}
+        print(json.dumps(result, default=str), flush=True)
     print(last_line(command, outcome), file=sys.stderr if outcome.as_json else sys.stdout, flush=True)
 
 

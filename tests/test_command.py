@@ -19,7 +19,7 @@ from testbench.errors import AgentError, ExitCode, InputError, Interrupted, Noth
 from testbench.printable import printable
 
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": ""}
 
 
 def command_that(action: Any) -> click.Command:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from testbench.errors import InputError
@@ -29,6 +29,7 @@ def read(path: Path) -> EvaluatedExperiment:
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)
+@example(indent=None, piece=12, reverse=False).via("a piece that ends within a number")
 @given(indent=st.sampled_from([None, 0, 2]), piece=st.integers(1, 3000), reverse=st.booleans())
 def test_pieces_of_any_size_and_any_layout_give_the_same(
     tmp_path: Path, indent: int | None, piece: int, reverse: bool

@@ -26,6 +26,7 @@ from testbench.schema.models import (
 
 MADE_BY = "testbench/evaluate.py"
 SPACE = re.compile(r"[ \t\n\r]*")
+REST_OF_A_NUMBER = re.compile(r"[0-9.eE+-]*")
 PIECE = 1 << 20
 """Characters that are read at once; a longer scenario makes the buffer grow."""
 
@@ -131,8 +132,8 @@ class _Buffer:
                 if not self._more():
                     raise
                 continue
-            if end == len(self._text) and self._more():
-                continue  # a number may go on
+            if REST_OF_A_NUMBER.fullmatch(self._text, end) and self._more():
+                continue  # it may be cut off anywhere: `0.` is read as 0
             self._position = end
             return value
 
