@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import json
 import re
@@ -174,6 +175,31 @@ async def test_a_reply_without_an_end_is_cut_before_it_takes_the_memory(monkeypa
         await server.hung_up.wait()
     assert error.message == "the reply is longer than 1 MiB"
     assert (error.kind, error.retryable, error.delivered) == ("protocol", False, True)
+
+
+async def packed(content: bytes, writer: asyncio.StreamWriter) -> None:
+    body = gzip.compress(content)
+    head = f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {len(body)}\r\n\r\n"
+    writer.write(head.encode() + body)
+    await writer.drain()
+
+
+async def test_a_small_reply_that_unpacks_to_a_large_one_is_cut_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(a2a_transport, "LONGEST_REPLY", 2**20)
+    async with wire(lambda _, writer: packed(b" " * 2**24, writer)) as server:
+        error = await fault(server.url)
+    assert error.message == "the reply is longer than 1 MiB"
+    assert (error.kind, error.delivered) == ("protocol", True)
+
+
+async def test_a_packed_reply_is_unpacked() -> None:
+    async def answer(body: bytes, writer: asyncio.StreamWriter) -> None:
+        call = json.loads(body)
+        result = message_03("fine", message_id=call["id"])
+        await packed(json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": result}).encode(), writer)
+
+    async with wire(answer) as server, connected(server.url) as client:
+        assert (await client.send_step("hi", Conversation())).turns[-1].content == "fine"
 
 
 async def test_a_redirect_is_not_followed_and_names_its_target() -> None:

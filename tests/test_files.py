@@ -80,10 +80,21 @@ def test_an_experiment_reads_the_same_from_yaml_and_json(tmp_path: Path) -> None
     assert read_experiment(tmp_path / "e.yaml") == read_experiment(tmp_path / "e.json")
 
 
+def grown(first: str, further: str) -> str:
+    """A few lines of YAML, each of which stands for nine of the one before."""
+    lines = [f"a0: &a0 {first}"]
+    lines += [f"a{n}: &a{n} {further.format(', '.join([f'*a{n - 1}'] * 9))}" for n in range(1, 9)]
+    return "\n".join(lines)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("e.yaml", "scenarios: [", "no valid YAML"),
+        ("e.yaml", "scenarios: []\nscenarios: []", "given twice"),
+        ("e.yaml", "scenarios: []\n---\nscenarios: []", "2 documents"),
+        ("e.yaml", grown("{k: 1, l: 1}", "{{<<: [{}]}}"), "more than"),
+        ("e.yaml", grown("[1, 1]", "[{}]"), "more than"),
         ("e.yaml", "!!python/object/apply:os.system ['true']", "no valid YAML"),
         ("e.json", "{", "no valid JSON"),
         ("e.json", "[" * 100_000, "nested too deeply"),

@@ -23,6 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 import httpx
+from aiohttp import hdrs
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -34,6 +35,7 @@ KEEPALIVE_S: Final = 3.0
 STREAM: Final = "text/event-stream"
 LONGEST_REPLY: Final = 64 * 2**20
 """Bytes: a body that goes on and on would take the memory, and with it the process and all that is in flight."""
+OF_PACKED_BODIES: Final = (b"content-encoding", b"content-length")
 
 
 class AgentHttp(httpx.AsyncClient):
@@ -82,7 +84,6 @@ class AgentTransport(httpx.AsyncBaseTransport):
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=0, ssl=tls, keepalive_timeout=KEEPALIVE_S),
             cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
             skip_auto_headers=("accept", "accept-encoding", "content-type", "user-agent"),
         )
         self._turns = Turns()
@@ -142,10 +143,12 @@ async def _whole(response: aiohttp.ClientResponse) -> bytes:
 def _response(
     request: httpx.Request, response: aiohttp.ClientResponse, stream: httpx.AsyncByteStream
 ) -> httpx.Response:
+    """The reply without the headers of what aiohttp has unpacked already, where `LONGEST_REPLY` counts."""
     extensions = {"http_version": b"HTTP/1.1", "reason_phrase": (response.reason or "").encode(errors="replace")}
-    return httpx.Response(
-        response.status, headers=list(response.raw_headers), stream=stream, extensions=extensions, request=request
-    )
+    headers = list(response.raw_headers)
+    if hdrs.CONTENT_ENCODING in response.headers:
+        headers = [(name, value) for name, value in headers if name.lower() not in OF_PACKED_BODIES]
+    return httpx.Response(response.status, headers=headers, stream=stream, extensions=extensions, request=request)
 
 
 class _Stream(httpx.AsyncByteStream):

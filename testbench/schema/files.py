@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -21,6 +21,10 @@ from pydantic_core import to_json
 
 from testbench.errors import InputError, StoreError
 from testbench.schema.models import SCHEMA_VERSION, Experiment, Model, Reference
+from testbench.schema.plain_yaml import documents
+
+MAX_VALUES: Final = 5_000_000
+"""In a YAML file: several for each field of 100,000 scenarios."""
 
 log = logging.getLogger(__name__)
 
@@ -86,25 +90,20 @@ def parse_document(content: bytes, origin: str, *, as_yaml: bool) -> Any:
     """
     try:
         if as_yaml:
-            return yaml.load(content, Loader=_PlainLoader)  # noqa: S506  # a SafeLoader without timestamps  # nosec B506
+            found = list(documents(content, origin, most=MAX_VALUES))
+            if len(found) > 1:
+                raise InputError(f"{origin}: {len(found)} documents, not one", hint="Remove the lines with ---.")
+            return found[0] if found else None
         return json.loads(content)
     except yaml.YAMLError as error:
         fault = f"{origin}: no valid YAML: {_one_line(error)}"
         raise InputError(fault, hint="Check indentation and quotes.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{origin}: no valid JSON: {error}", hint="Check that the file is complete.") from error
+    except ValueError as error:
+        raise InputError(f"{origin}: cannot be read: {_one_line(error)}", hint="Check that it is text.") from error
     except RecursionError as error:
         raise InputError(f"{origin}: nested too deeply", hint="Flatten the document.") from error
-
-
-class _PlainLoader(yaml.SafeLoader):
-    """Builds nothing but plain data, and leaves dates as text."""
-
-
-_PlainLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:timestamp"]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
 
 
 def write_model(path: Path, model: BaseModel) -> None:
