@@ -108,6 +108,7 @@ async def test_tokens_of_all_rounds_are_added_up(chat: ScriptedChat, client_of: 
     [
         ('{"city": ', "no JSON", {"unparsed_arguments": '{"city": '}),
         ('{"city": NaN}', "no JSON", {"unparsed_arguments": '{"city": NaN}'}),
+        ('{"city": "\\ud800"}', "no JSON", {"unparsed_arguments": '{"city": "\\ud800"}'}),
         ('["Berlin"]', "no JSON object", {"unparsed_arguments": '["Berlin"]'}),
         ("{}", "'city' is a required property", {}),
         ('{"city": 7}', "$.city: 7 is not of type 'string'", {"city": 7}),

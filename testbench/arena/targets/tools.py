@@ -139,6 +139,7 @@ def read_arguments(arguments: str | Json) -> Json | ArgumentFault:
         return ArgumentFault(f"the arguments are longer than {MAX_ARGUMENT_CHARS} characters")
     try:
         value = json.loads(arguments, parse_constant=_no_number) if arguments.strip() else {}
+        json.dumps(value, ensure_ascii=False).encode()  # half of a character can be read, and never written
     except (ValueError, RecursionError) as error:
         return ArgumentFault(f"the arguments are no JSON: {error}")
     return value if isinstance(value, dict) else ArgumentFault("the arguments are no JSON object")
