@@ -77,3 +77,11 @@ def test_a_card_is_told_printable() -> None:
     told = describe(card((BASE, "JSONRPC", "0.3.0")))
     assert (told.name, told.version, told.protocol_version) == ("a\\x1b[2Jb", "7", "0.3.0")
     assert describe(None).name is None
+
+
+def test_the_version_is_that_of_the_interface_that_is_asked_first() -> None:
+    offers = card(
+        ("x:9", "GRPC", "2.0"), (BASE, "HTTP+JSON", "1.0"), (BASE, "JSONRPC", "0.3.0"), (BASE, "JSONRPC", "1.0")
+    )
+    assert describe(offers).protocol_version == "1.0"
+    assert describe(card(("x:9", "GRPC", "2.0"))).protocol_version is None

@@ -76,14 +76,15 @@ def usable_cards(card: AgentCard | None, agent_url: str) -> tuple[AgentCard, ...
 
 
 def describe(card: AgentCard | None) -> AgentDescription:
-    """What a card says about its agent."""
+    """What a card says about its agent, and of the interface that is asked first."""
     if card is None:
         return AgentDescription()
-    versions = [interface.protocol_version for interface in card.supported_interfaces]
+    spoken = [one for one in card.supported_interfaces if one.protocol_binding in BINDINGS]
+    version = max(spoken, key=_preference).protocol_version if spoken else ""
     return AgentDescription(
         name=printable(card.name, 200) or None,
         version=printable(card.version, 200) or None,
-        protocol_version=printable(versions[0], 20) or None if versions else None,
+        protocol_version=printable(version, 20) or None,
     )
 
 

@@ -230,7 +230,9 @@ class RunRecord(Model):
     agent_url: str = Field(description="Without password and query.")
     agent_name: str | None = Field(default=None, description="As its card says.")
     agent_version: str | None = Field(default=None, description="As its card says.")
-    protocol_version: str | None = Field(default=None, description="Of A2A, as the card says.")
+    protocol_version: str | None = Field(
+        default=None, description="Of A2A, as the card says of the interface that is asked first."
+    )
     workflow_name: str = Field(description="The argument of run.py.")
     testbench_version: str = Field(description="Which Testbench asked.")
     started_at: datetime = Field(description="When the first process began.")
