@@ -17,6 +17,7 @@ from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedStep,
     ExecutedExperiment,
+    ExecutedScenario,
     ExecutedStep,
     Experiment,
     Result,
@@ -154,6 +155,11 @@ def test_a_reference_may_carry_keys_of_the_user() -> None:
     experiment = parse_experiment({"scenarios": [{"name": "a", "steps": steps}]}, "e.json")
     assert experiment.scenarios[0].steps[0].reference is not None
     assert experiment.scenarios[0].steps[0].reference.model_extra == {"graded_by": "Ada"}
+
+
+def test_a_file_cannot_ask_for_attempts_without_end() -> None:
+    with pytest.raises(ValidationError, match="100000"):
+        ExecutedScenario.model_validate({"id": "s", "name": "s", "steps": [], "repetition": 1_000_000_000})
 
 
 def test_the_default_threshold_is_one_number() -> None:

@@ -62,6 +62,8 @@ class Reference(Model):
     reference_contexts: tuple[str, ...] | None = Field(default=None, description="What a good answer rests on.")
 
 
+MOST_REPEATS: Final = 100_000
+"""An attempt is counted for every repetition that a file speaks of, whether it holds it or not."""
 LABEL_PATTERN: Final = r"^[A-Za-z0-9]([A-Za-z0-9 ._-]{0,62}[A-Za-z0-9])?$"
 """Nothing that means something in a terminal, in Markdown, XML or a query."""
 
@@ -218,7 +220,7 @@ class ExecutedScenario(PlannedScenario):
     id: str = Field(default="", description="Made of the content: the same on every run and machine.")
     trace_id: str | None = Field(default=None, description="The trace that recorded it.")
     repetition: int = Field(
-        default=1, ge=1, description="Which of several runs of the same scenario; ids stay the same."
+        default=1, ge=1, le=MOST_REPEATS, description="Which of several runs of the same scenario; ids stay the same."
     )
     provider: str | None = Field(default=None, description="Which of several systems under test answered.")
     steps: tuple[ExecutedStep, ...]
@@ -238,7 +240,7 @@ class RunRecord(Model):
     started_at: datetime = Field(description="When the first process began.")
     wall_seconds: float = Field(ge=0, description="Time that all processes worked.")
     identity: str | None = Field(default=None, description="Digest of input, target and settings: names this very run.")
-    repeats: int = Field(default=1, ge=1, description="How often each scenario was run.")
+    repeats: int = Field(default=1, ge=1, le=MOST_REPEATS, description="How often each scenario was run.")
     shard: str | None = Field(default=None, description="Which part of a run this is, e.g. `1/4`; absent for all.")
 
 
