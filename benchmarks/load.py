@@ -15,21 +15,19 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import gc
 import json
 import math
-import multiprocessing
 import os
 import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Final
+
+from cheap_agent import CheapServer, answer, served
 
 ROOT: Final = Path(__file__).parents[1]
 LATENCY_S: Final = 0.02
@@ -47,55 +45,29 @@ WORD: Final = "sunshine "
 # --- the stub -------------------------------------------------------------------------------------------------------
 
 
-class Stub(asyncio.Protocol):
-    """A gateway and an A2A agent, as cheap as they can be: they share the machine."""
+class Stub(CheapServer):
+    """A gateway and an A2A agent."""
 
-    def __init__(self) -> None:
-        self._waiting = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-        self._loop = asyncio.get_running_loop()
-
-    def data_received(self, data: bytes) -> None:
-        self._waiting += data
-        while (end := self._waiting.find(b"\r\n\r\n")) >= 0:
-            head = self._waiting[:end].lower()
-            length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
-            if len(self._waiting) < end + 4 + length:
-                return
-            body, self._waiting = self._waiting[end + 4 : end + 4 + length], self._waiting[end + 4 + length :]
-            self._reply(head, body)
-
-    def _reply(self, head: bytes, body: bytes) -> None:
-        if head.startswith(b"get"):
-            self._write(json.dumps(card(head.partition(b"host:")[2].split(b"\r\n")[0].strip().decode())).encode())
-        elif not head.startswith(b"post /v1/"):
-            self._loop.call_later(LATENCY_S, self._write, task(json.loads(body)))
+    def reply(self, head: bytes, body: bytes) -> None:
+        if not head.startswith(b"post /v1/"):
+            self.loop.call_later(LATENCY_S, self.write, answer(json.loads(body), WORD * EVENTS))
         elif b'"stream": true' in body:
-            self._loop.call_later(LATENCY_S, self._begin_stream)
+            self.loop.call_later(LATENCY_S, self._begin_stream)
         else:
-            self._loop.call_later(LATENCY_S, self._write, COMPLETION)
-
-    def _write(self, content: bytes) -> None:
-        self._transport.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n%s"
-            % (len(content), content)
-        )
+            self.loop.call_later(LATENCY_S, self.write, COMPLETION)
 
     def _begin_stream(self) -> None:
-        self._transport.write(
+        self.transport.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         )
         self._event(0)
 
     def _event(self, number: int) -> None:
         if number < EVENTS:
-            self._transport.write(PIECE)
-            self._loop.call_later(EVENT_GAP_S, self._event, number + 1)
+            self.transport.write(PIECE)
+            self.loop.call_later(EVENT_GAP_S, self._event, number + 1)
         else:
-            self._transport.write(LAST_PIECES)
+            self.transport.write(LAST_PIECES)
 
 
 USAGE: Final = {"prompt_tokens": 20, "completion_tokens": EVENTS, "total_tokens": 20 + EVENTS}
@@ -124,47 +96,6 @@ def _chunk(delta: dict[str, str], finish_reason: str | None = None, **more: Any)
 
 PIECE: Final = _piece(_chunk({"content": WORD}))
 LAST_PIECES: Final = _piece(_chunk({}, "stop"), _chunk({}, choices=[], usage=USAGE), "[DONE]") + b"0\r\n\r\n"
-
-
-def card(host: str) -> dict[str, Any]:
-    interface = {"url": f"http://{host}/", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
-    about = {"name": "b", "description": "b", "version": "1", "capabilities": {}, "skills": []}
-    modes = {"defaultInputModes": ["text/plain"], "defaultOutputModes": ["text/plain"]}
-    return {**about, **modes, "supportedInterfaces": [interface]}
-
-
-def task(call: dict[str, Any]) -> bytes:
-    """A finished task with its history and one artifact."""
-    message = call["params"]["message"]
-    named = message["messageId"]
-    found = {
-        "id": f"t-{named}",
-        "contextId": message.get("contextId") or f"c-{named}",
-        "status": {"state": "TASK_STATE_COMPLETED", "timestamp": "2026-01-01T00:00:00Z"},
-        "artifacts": [{"artifactId": f"a-{named}", "name": "answer", "parts": [{"text": WORD * EVENTS}]}],
-        "history": [message],
-    }
-    return json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": {"task": found}}).encode()
-
-
-def serve(parent: Connection) -> None:
-    async def forever() -> None:
-        server = await asyncio.get_running_loop().create_server(Stub, "127.0.0.1", 0, backlog=2048)
-        parent.send(server.sockets[0].getsockname()[1])
-        gc.freeze()
-        await server.serve_forever()
-
-    asyncio.run(forever())
-
-
-@contextmanager
-def stub() -> Iterator[str]:
-    mine, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
-    server.start()
-    yield f"http://127.0.0.1:{mine.recv()}"
-    server.terminate()
-    server.join()
 
 
 # --- the programs ---------------------------------------------------------------------------------------------------
@@ -374,7 +305,7 @@ def main(rounds: int, rate: int, seconds: float, *, highest: bool) -> None:
     print(f"python {shlex.join(sys.argv)}    {rate} requests/s for {seconds:g} s, the best of {rounds} rounds")
     print(f"\n{HEADS}")
     found: dict[tuple[str, str], list[Figures]] = {(kind, one): [] for kind in KINDS for one in PROGRAMS}
-    with stub() as url:
+    with served(Stub) as url:
         for _ in range(rounds):
             for kind, program in found:
                 found[kind, program].append(measure(program, kind, url, rate, seconds))

@@ -14,7 +14,6 @@ import argparse
 import asyncio
 import json
 import math
-import multiprocessing
 import os
 import shlex
 import subprocess
@@ -24,10 +23,11 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final
+
+from cheap_agent import CheapServer, answer, served
 
 if TYPE_CHECKING:
     import httpx
@@ -38,75 +38,19 @@ MANY: Final = 100_000
 Send = Callable[[int], Awaitable[None]]
 
 
-class Agent(asyncio.Protocol):
-    """An A2A agent in protocol 1.0 and a trace collector, as cheap as they can be: they share the machine."""
+class Agent(CheapServer):
+    """An A2A agent in protocol 1.0 and a trace collector."""
 
-    def __init__(self) -> None:
-        self._waiting = b""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._waiting += data
-        while (end := self._waiting.find(b"\r\n\r\n")) >= 0:
-            head = self._waiting[:end].lower()
-            length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0] or 0)
-            if len(self._waiting) < end + 4 + length:
-                return
-            body, self._waiting = self._waiting[end + 4 : end + 4 + length], self._waiting[end + 4 + length :]
-            self._reply(head, body)
-
-    def _reply(self, head: bytes, body: bytes) -> None:
+    def reply(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"post /v1/traces"):
-            self._write(b"")
-        elif head.startswith(b"get"):
-            self._write(json.dumps(card(head.partition(b"host:")[2].split(b"\r\n")[0].strip().decode())).encode())
-        else:
-            asyncio.get_running_loop().call_later(LATENCY_S, self._write, answer(json.loads(body)))
-
-    def _write(self, content: bytes) -> None:
-        kind = b"application/json" if content else b"application/x-protobuf"
-        self._transport.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: %s\r\ncontent-length: %d\r\n\r\n%s" % (kind, len(content), content)
-        )
+            self.write(b"", b"application/x-protobuf")
+            return
+        call = json.loads(body)
+        self.loop.call_later(LATENCY_S, self.write, answer(call, f"It is sunny: {_asked(call)}"))
 
 
-def card(host: str) -> dict[str, Any]:
-    interface = {"url": f"http://{host}/", "protocolBinding": "JSONRPC", "protocolVersion": "1.0"}
-    texts = {"defaultInputModes": ["text/plain"], "defaultOutputModes": ["text/plain"], "skills": []}
-    return {
-        "name": "b",
-        "description": "b",
-        "version": "1",
-        "supportedInterfaces": [interface],
-        "capabilities": {},
-    } | texts
-
-
-def answer(call: dict[str, Any]) -> bytes:
-    """A finished task with its history and one artifact."""
-    message = call["params"]["message"]
-    named = message["messageId"]
-    context, text = message.get("contextId") or f"c-{named}", message["parts"][0]["text"]
-    task = {
-        "id": f"t-{named}",
-        "contextId": context,
-        "status": {"state": "TASK_STATE_COMPLETED", "timestamp": "2026-01-01T00:00:00Z"},
-        "artifacts": [{"artifactId": f"a-{named}", "name": "answer", "parts": [{"text": f"It is sunny: {text}"}]}],
-        "history": [message],
-    }
-    return json.dumps({"jsonrpc": "2.0", "id": call["id"], "result": {"task": task}}).encode()
-
-
-def serve(parent: Connection) -> None:
-    async def forever() -> None:
-        server = await asyncio.get_running_loop().create_server(Agent, "127.0.0.1", 0, backlog=1024)
-        parent.send(server.sockets[0].getsockname()[1])
-        await server.serve_forever()
-
-    asyncio.run(forever())
+def _asked(call: dict[str, Any]) -> str:
+    return str(call["params"]["message"]["parts"][0]["text"])
 
 
 def question(number: int) -> str:
@@ -404,13 +348,8 @@ def row(name: str, work: Work, figures: Figures) -> str:
 
 @contextmanager
 def bench() -> Iterator[Bench]:
-    mine, theirs = multiprocessing.Pipe()
-    server = multiprocessing.get_context("spawn").Process(target=serve, args=(theirs,), daemon=True)
-    server.start()
-    with tempfile.TemporaryDirectory() as folder:
-        yield Bench(Path(folder), f"http://127.0.0.1:{mine.recv()}")
-    server.terminate()
-    server.join()
+    with served(Agent) as url, tempfile.TemporaryDirectory() as folder:
+        yield Bench(Path(folder), url)
 
 
 def main(rounds: int, many: int) -> None:
