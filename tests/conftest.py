@@ -16,11 +16,15 @@ from tests.parts.loopback import nobody_listens
 from tests.parts.loopback_guard import only_loopback
 
 if TYPE_CHECKING:  # the parts are imported by the fixture that needs them: a test of pure code stays fast
+    from pathlib import Path
+
     from playwright.sync_api import Browser
 
+    from tests.arena_runs import Arena
     from tests.parts.otlp_receiver import OtlpReceiver
     from tests.parts.s3_store import S3Store
     from tests.parts.scripted_agent import ScriptedAgent
+    from tests.parts.scripted_chat import ScriptedChat
     from tests.parts.scripted_judge import ScriptedJudge
     from tests.parts.static_files import StaticFiles
 
@@ -84,6 +88,26 @@ def judge() -> Iterator[ScriptedJudge]:
 
     with ScriptedJudge() as part:
         yield part
+
+
+@pytest.fixture
+def chat() -> Iterator[ScriptedChat]:
+    """A model behind an OpenAI-compatible gateway."""
+    from tests.parts.scripted_chat import ScriptedChat
+
+    with ScriptedChat() as part:
+        yield part
+
+
+@pytest.fixture
+def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
+    """A folder for an ArenaJob, with two scenarios in its bundle and no manifest yet."""
+    from tests.arena_runs import Arena, asks
+
+    monkeypatch.chdir(tmp_path)
+    found = Arena(tmp_path)
+    found.bundle(greets=asks("greets", "hello", "and again"), leaves=asks("leaves", "goodbye"))
+    return found
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -19,12 +19,6 @@ from tests.parts.scripted_chat import Call, Says, ScriptedChat
 
 Open = Callable[..., ChatClient]
 KEY = "sk-very-secret-key"
-
-
-@pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
 
 
 @pytest.fixture

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
-
-import pytest
 
 from testbench.arena.targets.clients import client_of
 from testbench.arena.targets.target import A2ATarget, ChatTarget, MockHandler, Target, Tool, WebSocketTarget
@@ -25,12 +22,6 @@ from tests.parts.websocket_agent import AWAIT_RESULT, WebSocketAgent, call, done
 
 if TYPE_CHECKING:
     from tests.parts.scripted_agent import ScriptedAgent
-
-
-@pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
 
 
 async def run(target: Target, *scenarios: Scenario, tools: ToolBox | None = None) -> tuple[ExecutedScenario, ...]:

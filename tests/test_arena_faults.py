@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -25,20 +23,6 @@ if TYPE_CHECKING:
     from tests.parts.s3_store import S3Store
     from tests.parts.scripted_agent import ScriptedAgent
     from tests.parts.scripted_judge import ScriptedJudge
-
-
-@pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
-
-
-@pytest.fixture
-def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
-    monkeypatch.chdir(tmp_path)
-    found = Arena(tmp_path)
-    found.bundle(greets=asks("greets", "hello", "and again"), leaves=asks("leaves", "goodbye"))
-    return found
 
 
 async def patient_run(arena: Arena) -> Conclusion:

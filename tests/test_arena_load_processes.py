@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,6 @@ from tests.parts.scripted_chat import ScriptedChat
 
 RUN = ("--run-id", "run-1")
 FOLDER = Path("out/default/storm/run-1")
-
-
-@pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -32,12 +31,6 @@ if TYPE_CHECKING:
 BRIEF = {"targetRPS": 800, "duration": "25ms"}
 """Twenty turns in half a second of this machine."""
 PATIENT = {"metric": "latency_p99", "operator": "<", "value": "60s"}
-
-
-@pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
 
 
 def run(context: JobContext) -> Conclusion:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +19,6 @@ from tests.parts.scripted_chat import ScriptedChat
 
 if TYPE_CHECKING:
     from tests.parts.s3_store import S3Store
-
-
-@pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
 
 
 @pytest.fixture

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pytest
 
 from tests.arena_runs import (
     EVALUATION,
@@ -15,7 +11,6 @@ from tests.arena_runs import (
     agent_entry,
     agent_runtime,
     arena_job,
-    asks,
     model,
     provider,
     timeless,
@@ -24,20 +19,6 @@ from tests.parts.scripted_chat import ScriptedChat
 
 if TYPE_CHECKING:
     from tests.parts.scripted_agent import ScriptedAgent
-
-
-@pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
-
-
-@pytest.fixture
-def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
-    monkeypatch.chdir(tmp_path)
-    found = Arena(tmp_path)
-    found.bundle(greets=asks("greets", "hello", "and again"), leaves=asks("leaves", "goodbye"))
-    return found
 
 
 def test_any_number_of_workers_gives_the_same_results(arena: Arena, chat: ScriptedChat, agent: ScriptedAgent) -> None:

@@ -42,12 +42,6 @@ QUESTIONS = {f"question {number}" for number in range(ITEMS)}
 
 
 @pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
-
-
-@pytest.fixture
 def arena(tmp_path: Path, chat: ScriptedChat, monkeypatch: pytest.MonkeyPatch) -> Arena:
     monkeypatch.chdir(tmp_path)
     found = Arena(tmp_path)

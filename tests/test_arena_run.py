@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -21,7 +20,6 @@ from tests.arena_runs import (
     agent_entry,
     agent_runtime,
     arena_job,
-    asks,
     code_in,
     model,
     provider,
@@ -36,20 +34,6 @@ if TYPE_CHECKING:
 
 VOLUME = {"type": "pvc", "pvc": {"claimName": "results"}}
 KEY = "sk-only-for-gpt"
-
-
-@pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
-
-
-@pytest.fixture
-def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
-    monkeypatch.chdir(tmp_path)
-    found = Arena(tmp_path)
-    found.bundle(greets=asks("greets", "hello", "and again"), leaves=asks("leaves", "goodbye"))
-    return found
 
 
 def test_models_and_agents_meet_every_scenario(arena: Arena, chat: ScriptedChat, agent: ScriptedAgent) -> None:

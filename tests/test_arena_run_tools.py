@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from testbench.arena.manifest_model import API_VERSION
-from tests.arena_runs import Arena, arena_job, asks, model, provider
+from tests.arena_runs import Arena, arena_job, model, provider
 from tests.parts.scripted_chat import Call, Says, ScriptedChat
 from tests.parts.tool_server import ToolServer
-
-
-@pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
-
-
-@pytest.fixture
-def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
-    monkeypatch.chdir(tmp_path)
-    found = Arena(tmp_path)
-    found.bundle(greets=asks("greets", "hello", "and again"), leaves=asks("leaves", "goodbye"))
-    return found
 
 
 def test_tools_of_a_registry_are_called_and_their_secrets_kept(arena: Arena, chat: ScriptedChat) -> None:

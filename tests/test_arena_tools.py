@@ -26,12 +26,6 @@ BERLIN = '{"city": "Berlin"}'
 
 
 @pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
-
-
-@pytest.fixture
 def server() -> Iterator[ToolServer]:
     with ToolServer() as part:
         yield part

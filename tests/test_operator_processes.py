@@ -18,12 +18,6 @@ SCENARIOS = [f"s{number:02}" for number in range(8)]
 
 
 @pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
-
-
-@pytest.fixture
 def arena(tmp_path: Path, chat: ScriptedChat) -> Iterator[InMemoryArena]:
     with arena_cluster(tmp_path) as found:
         found.bundle("bundle", {f"scenarios/{name}.yaml": scenario(name) for name in SCENARIOS})

@@ -14,6 +14,7 @@ import pytest
 
 from tests.conftest import (  # noqa: F401 - fixtures are found by their names here
     attempts_to_leave,
+    chat,
     clean_environment,
     judge,
     loopback_guard,

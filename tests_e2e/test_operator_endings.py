@@ -27,12 +27,6 @@ SURELY_READY_S = 20
 
 
 @pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
-
-
-@pytest.fixture
 def arena(tmp_path: Path, chat: ScriptedChat) -> Iterator[InMemoryArena]:
     with arena_cluster(tmp_path, replace(QUICK, start_lead_s=SURELY_READY_S)) as found:
         found.bundle("bundle", {"scenarios/a.yaml": scenario("a"), "scenarios/b.yaml": scenario("b")})

@@ -37,12 +37,6 @@ GPT = {"default": [{"providerRef": {"name": "gpt"}}]}
 
 
 @pytest.fixture
-def chat() -> Iterator[ScriptedChat]:
-    with ScriptedChat() as part:
-        yield part
-
-
-@pytest.fixture
 def arena(tmp_path: Path) -> Iterator[InMemoryArena]:
     with arena_cluster(tmp_path) as found:
         found.start_operator()
