@@ -146,19 +146,26 @@ def render(*, as_json: bool, **options: Any) -> Outcome:
     return Outcome(f"{amount} objects, none was made", {"objects": text})
 
 
+def _begun(run_id: str, options: dict[str, Any]) -> OpenedRun:
+    """A run with every metric of it checked, and its plan in the output."""
+    from testbench.arena.execute.local import begin
+    from testbench.arena.execute.opening import planned_run
+
+    run = planned_run(told(options), run_id)
+    _judged_evaluations(run.plan)
+    begin(run)
+    return run
+
+
 @command.phase("plan-run")
 @executing
 @in_pod
 def plan_run(*, run_id: str, termination_message: Path | None, **options: Any) -> Outcome:
     """Begin a run: check everything, and write its plan into the output. For a cluster's pods."""
-    from testbench.arena.execute.local import begin
-    from testbench.arena.execute.opening import planned_run
     from testbench.arena.execute.pod import in_a_pod
 
     with in_a_pod(termination_message) as say:
-        run = planned_run(told(options), run_id)
-        _judged_evaluations(run.plan)
-        begin(run)
+        run = _begun(run_id, options)
         plan = run.plan
         counts = {"items": len(plan.items), "scenarios": len(plan.scenarios), "contenders": len(plan.contenders)}
         say({"digest": plan.digest, **counts})
@@ -225,14 +232,11 @@ def reduce_run(
 @in_pod
 def run_all(*, run_id: str, termination_message: Path | None, **options: Any) -> Outcome:
     """Plan, work and reduce in one process, or go on with that. For a cluster's pods."""
-    from testbench.arena.execute.local import begin, execute
-    from testbench.arena.execute.opening import planned_run
+    from testbench.arena.execute.local import execute
     from testbench.arena.execute.pod import in_a_pod
 
     with in_a_pod(termination_message) as say:
-        run = planned_run(told(options), run_id)
-        _judged_evaluations(run.plan)
-        begin(run)
+        run = _begun(run_id, options)
         conclusion = execute(run, 1, progress(silent=options["as_json"]))
         say(conclusion)
     return _concluded(conclusion)

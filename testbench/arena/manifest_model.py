@@ -46,8 +46,13 @@ class ManifestModel(BaseModel):
     def _null_is_absent(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        known = {name for key, field in cls.model_fields.items() for name in (key, field.alias)}
+        known = cls.known_keys()
         return {key: value for key, value in data.items() if not (value is None and key in known)}
+
+    @classmethod
+    def known_keys(cls) -> set[str | None]:
+        """The keys of the manifest, in either spelling."""
+        return {name for key, field in cls.model_fields.items() for name in (key, field.alias)}
 
 
 class NameRef(ManifestModel):

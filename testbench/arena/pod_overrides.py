@@ -161,7 +161,7 @@ class PodOverrides(ManifestModel):
     def _says_what_it_refuses(cls, data: Any) -> Any:
         if not isinstance(data, Mapping):
             return data
-        known = {name for key, field in cls.model_fields.items() for name in (key, field.alias)}
+        known = cls.known_keys()
         if others := sorted(str(key) for key in data if key not in known):
             taken = ", ".join(str(field.alias) for field in cls.model_fields.values())
             raise ValueError(f"{', '.join(others)} cannot be set by a job, only {taken}")

@@ -7,26 +7,13 @@ cost a seventh of the time of a step, all of it for what is thrown away (`benchm
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import TypeAlias
 
 from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.trace import SpanKind
-
-
-class SpanSource(Protocol):
-    """As much of a tracer as is used here."""
-
-    def start_span(
-        self,
-        name: str,
-        context: Context | None = None,
-        kind: SpanKind = SpanKind.INTERNAL,
-        attributes: Mapping[str, str | int] | None = None,
-    ) -> trace.Span:
-        """A span below the one in the context, the current one where none is given."""
 
 
 class UnheardSpans:
@@ -48,3 +35,6 @@ class UnheardSpans:
         sampled = self._sampler.should_sample(context, trace_id, name).decision is Decision.RECORD_AND_SAMPLE
         flags = trace.TraceFlags(trace.TraceFlags.SAMPLED if sampled else trace.TraceFlags.DEFAULT)
         return trace.NonRecordingSpan(trace.SpanContext(trace_id, self._ids.generate_span_id(), False, flags))
+
+
+SpanSource: TypeAlias = trace.Tracer | UnheardSpans

@@ -96,8 +96,8 @@ Target: TypeAlias = ChatTarget | A2ATarget | WebSocketTarget
 
 
 @dataclass(frozen=True)
-class HttpHandler:
-    """A tool that answers a POST of its arguments, a JSON object, with JSON or text."""
+class _RemoteHandler:
+    """A tool behind an address."""
 
     url: str = field(repr=False)
     headers: Headers = field(default=(), repr=False)
@@ -111,19 +111,15 @@ class HttpHandler:
 
 
 @dataclass(frozen=True)
-class McpHandler:
+class HttpHandler(_RemoteHandler):
+    """A tool that answers a POST of its arguments, a JSON object, with JSON or text."""
+
+
+@dataclass(frozen=True)
+class McpHandler(_RemoteHandler):
     """A tool of an MCP server that is reached over streamable HTTP; `tool` is its name there, if that differs."""
 
-    url: str = field(repr=False)
-    headers: Headers = field(default=(), repr=False)
     tool: str = ""
-    timeout_s: float = TOOL_TIMEOUT_S
-    max_result_bytes: int = MAX_RESULT_BYTES
-
-    @property
-    def secrets(self) -> tuple[str, ...]:
-        """What no error may repeat, whoever says it."""
-        return secrets_of(self.url, self.headers)
 
 
 @dataclass(frozen=True)
