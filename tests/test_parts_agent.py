@@ -151,7 +151,7 @@ async def test_agent_holds_messages_until_the_test_releases_them(agent: Scripted
         await asyncio.to_thread(agent.wait_in_flight, 1)
         agent.close()
         # by whether the client was reading when the connection was reset
-        with pytest.raises(A2AClientError, match="disconnected|Network communication error"):
+        with pytest.raises(A2AClientError, match=r"disconnected|Network communication error"):
             await hung
     assert agent.max_in_flight == 3
     assert "too late" not in [got.text for got in agent.received]
