@@ -37,16 +37,16 @@ manifests: .venv/.installed ## Render and check the Kubernetes manifests, the wo
 	@command -v kubectl >/dev/null || command -v kustomize >/dev/null || { \
 	  echo "error: neither kubectl nor kustomize is installed, so nothing can be rendered" >&2; \
 	  echo "hint: install one of them, e.g. go install sigs.k8s.io/kustomize/kustomize/v5@latest" >&2; exit 1; }
-	@.venv/bin/pytest -q tests/test_manifests.py tests/test_templates.py tests/test_workflows.py tests/test_tiltfile.py \
-	  tests/test_operator_rbac.py tests/test_arena_crd.py tests/test_dashboards.py
+	@.venv/bin/pytest -q tests/deploy/test_manifests.py tests/deploy/test_templates.py tests/deploy/test_workflows.py tests/deploy/test_tiltfile.py \
+	  tests/arena/operator/test_rbac.py tests/arena/manifest/test_crd.py tests/deploy/test_dashboards.py
 
 format: .venv/.installed ## Format the code and mend what can be mended
 	@.venv/bin/poe ruff
 
 schema: .venv/.installed ## Write docs/*.schema.json, the tables of docs/reference and the CRDs anew
 	@.venv/bin/python -m testbench.schema.json_schema docs
-	@.venv/bin/python -m testbench.arena.crd deploy/base/arena/crds
-	@.venv/bin/python -m testbench.documentation .
+	@.venv/bin/python -m testbench.arena.manifest.crd deploy/base/arena/crds
+	@.venv/bin/python -m testbench.cli.reference .
 
 build: ## Build the container image
 	$(DOCKER) build --build-arg REVISION="$$(git rev-parse HEAD 2>/dev/null || echo unknown)" --tag $(IMAGE) .
@@ -66,7 +66,7 @@ image-test: .venv/.installed ## Build the image and run every phase in it; with 
 
 deepeval-test: $(UV_HERE) ## Run the tests of DeepEval's metrics, in an environment of their own
 	@UV_PROJECT_ENVIRONMENT=.tools/deepeval $(SYNC) --extra deepeval || $(FAILED)
-	@.tools/deepeval/bin/python -m pytest -q tests/test_deepeval_metrics.py
+	@.tools/deepeval/bin/python -m pytest -q tests/metrics/deepeval/test_metrics.py
 
 # CLUSTER_BINARIES names a folder with etcd, kube-apiserver and kube-controller-manager, which then are not built.
 cluster-test: .venv/.installed ## Run the cluster contract against a real control plane, built from its Go modules

@@ -94,8 +94,8 @@ def executed(evaluations: int, metrics: list[str]) -> dict[str, Any]:
 
 async def ours(evaluations: int, concurrency: int, url: str) -> int:
     from testbench.metrics.evaluation import EvaluationSettings, Surroundings, evaluate
+    from testbench.results.summary import evaluations as all_of
     from testbench.schema.models import ExecutedExperiment
-    from testbench.schema.summary import evaluations as all_of
 
     experiment = ExecutedExperiment.model_validate(executed(evaluations, ["Faithfulness"]))
     settings = EvaluationSettings(concurrency=concurrency, cache=None)

@@ -155,11 +155,11 @@ async def bare(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Tim
 async def ours(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Times], float]:
     """The load generator with the client that a load test uses."""
     from testbench.arena.load.generator import Draw, LoadGenerator, LoadShare
-    from testbench.arena.load.pace import paced
     from testbench.arena.load.samples import Sample
     from testbench.arena.targets.clients import client_of
     from testbench.arena.targets.target import A2ATarget, ChatTarget
-    from testbench.schema.clock import SystemClock
+    from testbench.gc_policy import paced
+    from testbench.net.clock import SystemClock
 
     target = A2ATarget(url) if kind == "a2a" else ChatTarget("stub", f"{url}/v1", stream=kind == "streamed")
     clock, samples = SystemClock(), list[Sample]()

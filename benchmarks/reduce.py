@@ -23,10 +23,10 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def make(folder: Path, items: int, shards: int) -> None:
     """A plan and the parts of all its shards, one for each; conversations of one step with two evaluations."""
-    from testbench.arena.plan import Contender, Item, Plan, PlannedScenarioFile
-    from testbench.arena.results import ItemResult
-    from testbench.schema.identity import content_id
-    from testbench.schema.identity import plan as plan_scenarios
+    from testbench.arena.evaluation.results import ItemResult
+    from testbench.arena.plan.model import Contender, Item, Plan, PlannedScenarioFile
+    from testbench.schema.ids import content_id
+    from testbench.schema.ids import plan as plan_scenarios
     from testbench.schema.models import (
         EvaluatedScenario,
         EvaluatedStep,
@@ -104,8 +104,8 @@ def make(folder: Path, items: int, shards: int) -> None:
 
 def reduce_parts(folder: Path, items: int, shards: int) -> None:
     """Parts to results by item."""
-    from testbench.arena.plan import Plan
-    from testbench.arena.reduce import reduce
+    from testbench.arena.evaluation.results import reduce
+    from testbench.arena.plan.model import Plan
 
     plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
     found = reduce(plan, _parts(folder, shards))
@@ -116,12 +116,12 @@ def reduce_parts(folder: Path, items: int, shards: int) -> None:
 def reduce_whole(folder: Path, items: int, shards: int) -> None:
     """Parts to results, experiment, verdict, rows, JSON and conclusion."""
     from testbench.arena.conclusion import conclude_evaluation, termination_message
-    from testbench.arena.plan import Plan
-    from testbench.arena.reduce import experiment_of, reduce
-    from testbench.arena.rows import rows
-    from testbench.gating.verdict import reach_verdict
+    from testbench.arena.evaluation.results import experiment_of, reduce
+    from testbench.arena.evaluation.rows import rows
+    from testbench.arena.plan.model import Plan
+    from testbench.gating.decision import reach_verdict
+    from testbench.results.verdict import Policy
     from testbench.schema.models import EvaluationRecord
-    from testbench.schema.verdict import Policy
 
     plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
     found = reduce(plan, _parts(folder, shards))

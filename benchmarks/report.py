@@ -42,7 +42,8 @@ def write_input(path: Path, steps: int) -> None:
     """An evaluated experiment, made in a process of its own so that its memory is not this one's."""
     code = (
         "import sys; from pathlib import Path; from testbench.schema.files import write_model; "
-        "from tests.report_factory import experiment; write_model(Path(sys.argv[1]), experiment(int(sys.argv[2])))"
+        "from tests.support.report_factory import experiment; "
+        "write_model(Path(sys.argv[1]), experiment(int(sys.argv[2])))"
     )
     subprocess.run([sys.executable, "-c", code, str(path), str(steps)], check=True, cwd=ROOT)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.command import AUTO, Concurrency, Outcome, main, option, phase, run_async
-from testbench.printable import printable
+from testbench.cli.command import AUTO, Concurrency, Outcome, main, option, phase, run_async
+from testbench.safe_text import printable
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -77,8 +77,8 @@ def command(**options: Any) -> Outcome:
     """
     if options["list_metrics"]:
         return _list_metrics(as_json=options["as_json"])
+    from testbench.cli.error_budget import ErrorBudget
     from testbench.metrics.conclusion import conclude
-    from testbench.schema.error_budget import ErrorBudget
     from testbench.schema.files import read_phase_file
     from testbench.schema.models import ExecutedExperiment
 
@@ -95,8 +95,8 @@ def command(**options: Any) -> Outcome:
 
 def _settings(options: dict[str, Any]) -> EvaluationSettings:
     from testbench.metrics.evaluation import EvaluationSettings
-    from testbench.metrics.prices import PriceList
-    from testbench.schema.pacing import CEILING
+    from testbench.metrics.judge.cost import PriceList
+    from testbench.net.pacing import CEILING
 
     adaptive = options["concurrency"] == AUTO
     return EvaluationSettings(
@@ -117,11 +117,11 @@ def _evaluate(
     experiment: ExecutedExperiment, settings: EvaluationSettings, options: dict[str, Any]
 ) -> tuple[EvaluatedExperiment, bool]:
     """Judge what was not judged yet, and write the output; or find that it is there already, which is the second."""
+    from testbench.cli.progress import open_progress
     from testbench.metrics.conclusion import has_errors
     from testbench.metrics.evaluation import evaluate
-    from testbench.metrics.judge import BASE_URLS
+    from testbench.metrics.judge.judge import BASE_URLS
     from testbench.metrics.resume import resuming
-    from testbench.progress import open_progress
     from testbench.schema.files import write_model
     from testbench.schema.models import EvaluatedScenario
 
@@ -176,8 +176,8 @@ def _surroundings(experiment: ExecutedExperiment) -> Surroundings:
 
 
 def _dry_run(experiment: ExecutedExperiment, settings: EvaluationSettings, *, as_json: bool) -> Outcome:
+    from testbench.metrics.console import estimate_data, estimate_lines
     from testbench.metrics.evaluation import estimate
-    from testbench.metrics.screen import estimate_data, estimate_lines
 
     found = run_async(estimate(experiment, settings, _surroundings(experiment)))
     if not as_json:
@@ -187,7 +187,7 @@ def _dry_run(experiment: ExecutedExperiment, settings: EvaluationSettings, *, as
 
 
 def _told(conclusion: Conclusion, output: Path, *, complete: bool, as_json: bool) -> Outcome:
-    from testbench.metrics.screen import metric_data, table
+    from testbench.metrics.console import metric_data, table
 
     if not as_json:
         click.echo(table(conclusion.summary))
@@ -207,8 +207,8 @@ def _told(conclusion: Conclusion, output: Path, *, complete: bool, as_json: bool
 
 
 def _list_metrics(*, as_json: bool) -> Outcome:
+    from testbench.metrics.console import listing, spec_data
     from testbench.metrics.registry import GenericMetricsRegistry, missing_extras
-    from testbench.metrics.screen import listing, spec_data
 
     specs = GenericMetricsRegistry().specs()
     if not as_json:

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.command import Outcome, gate_policy, main, option, phase, policy_of
+from testbench.cli.command import Outcome, gate_policy, main, option, phase, policy_of
 from testbench.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
-    from testbench.schema.comparison import Baseline
-    from testbench.schema.verdict import Policy, Verdict
+    from testbench.results.comparison import Baseline
+    from testbench.results.verdict import Policy, Verdict
 
 BASELINE_HINT = "--baseline takes what testbench/evaluate.py wrote in an earlier run: a path, or s3://bucket/key."
 
@@ -38,12 +38,12 @@ def command(**options: Any) -> Outcome:
 
     An empty run, or one that could not be judged, is neither: exit codes 4 and 3.
     """
+    from testbench.gating.decision import reach_verdict
     from testbench.gating.junit import junit_xml
     from testbench.gating.markdown import summary
-    from testbench.gating.verdict import reach_verdict
+    from testbench.results.selection import refuse_what_matches_nothing, selected
     from testbench.schema.files import read_phase_file, refuse_to_write_over, remove, write_bytes, write_model
     from testbench.schema.models import EvaluatedExperiment
-    from testbench.schema.selection import refuse_what_matches_nothing, selected
 
     written = {f"--{name}": options[name] for name in ("output", "junit", "summary") if options[name] is not None}
     refuse_to_write_over({"--input": options["input"], "--baseline": options["baseline"]}, written)
@@ -66,7 +66,7 @@ def command(**options: Any) -> Outcome:
 
 
 def _show(verdict: Verdict) -> None:
-    from testbench.gating.screen import lines
+    from testbench.gating.console import lines
 
     for line in lines(verdict):
         click.echo(line)
@@ -79,9 +79,9 @@ def read_baseline(location: str, policy: Policy) -> Baseline:
         InputError: it is not there, or no evaluated experiment.
         StoreError: it is there, or may be, and cannot be read.
     """
-    from testbench.schema.comparison import remember
+    from testbench.results.comparison import remember
+    from testbench.results.selection import selected
     from testbench.schema.evaluated_file import read_light
-    from testbench.schema.selection import selected
     from testbench.sources.location import parse_location
 
     place = parse_location(location)
@@ -96,7 +96,7 @@ def read_baseline(location: str, policy: Policy) -> Baseline:
 @contextmanager
 def _on_this_machine(location: str) -> Iterator[Path]:
     """The path of a file, or of a copy of what lies elsewhere."""
-    from testbench.sources.fetch import opened
+    from testbench.sources.download import opened
     from testbench.sources.location import FileLocation, parse_location
 
     place = parse_location(location)

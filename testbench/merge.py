@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.command import Outcome, main, option, phase
+from testbench.cli.command import Outcome, main, option, phase
 from testbench.errors import InputError
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from testbench import defaults
-from testbench.command import POLICY_OPTIONS, Outcome, last_line, main, option, phase
+from testbench.cli.command import POLICY_OPTIONS, Outcome, last_line, main, option, phase
 from testbench.errors import ExitCode, InputError, TelemetryError, TestbenchError
 
 PHASES = ("setup", "run", "evaluate", "publish", "visualize", "gate")

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from testbench import defaults
-from testbench.command import Outcome, main, option, phase, run_async
+from testbench.cli.command import Outcome, main, option, phase, run_async
 
 
 @phase("publish")

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.command import AUTO, Concurrency, Outcome, main, option, phase, run_async
+from testbench.cli.command import AUTO, Concurrency, Outcome, main, option, phase, run_async
 from testbench.errors import ExitCode, InputError
-from testbench.printable import printable
+from testbench.safe_text import printable
 
 if TYPE_CHECKING:
-    from testbench.execution.execution import RunResult, RunSettings
-    from testbench.schema.error_budget import ErrorBudget
+    from testbench.cli.error_budget import ErrorBudget
+    from testbench.execution.run import RunResult, RunSettings
     from testbench.schema.models import ExecutedExperiment, Experiment
 
 
@@ -107,13 +107,13 @@ def command(**options: Any) -> Outcome:
 
     Stopped or killed, the same command goes on where it was; with nothing left to do it does not ask the agent again.
     """
-    from testbench.execution.execution import RunSettings
-    from testbench.execution.retry import RetryPolicy
+    from testbench.cli.error_budget import ErrorBudget
+    from testbench.execution.run import RunSettings
     from testbench.execution.trials import Shard
-    from testbench.schema.error_budget import ErrorBudget
+    from testbench.net.pacing import CEILING
+    from testbench.net.retry import RetryPolicy
     from testbench.schema.files import read_phase_file
     from testbench.schema.models import Experiment
-    from testbench.schema.pacing import CEILING
 
     adaptive = options["concurrency"] == AUTO
     budget = ErrorBudget.parse(options["fail_on_error"]) if options["fail_on_error"] else None
@@ -137,9 +137,9 @@ def command(**options: Any) -> Outcome:
 
 
 async def _execute(experiment: Experiment, settings: RunSettings, timeout_s: float, *, silent: bool) -> RunResult:
-    from testbench.execution.execution import execute
+    from testbench.cli.progress import open_progress
     from testbench.execution.executor import Surroundings
-    from testbench.progress import open_progress
+    from testbench.execution.run import execute
     from testbench.schema.a2a_client import A2AStepClient, ClientSettings
     from testbench.telemetry.tracing import open_tracing
 
@@ -162,7 +162,7 @@ async def _execute(experiment: Experiment, settings: RunSettings, timeout_s: flo
 
 def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | None, *, as_json: bool) -> Outcome:
     """Few failed steps are handed on as errors; more than the budget, or nothing but failures, is work not done."""
-    from testbench.execution.statistics import summary_lines
+    from testbench.execution.run_summary import summary_lines
 
     statistics = result.statistics
     if not as_json:

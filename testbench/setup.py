@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.command import Outcome, main, option, phase
+from testbench.cli.command import Outcome, main, option, phase
 
 if TYPE_CHECKING:
     from testbench.schema.models import Experiment

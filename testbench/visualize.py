@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.command import Outcome, gate_policy, main, option, phase, policy_of
+from testbench.cli.command import Outcome, gate_policy, main, option, phase, policy_of
 from testbench.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
-    from testbench.schema.verdict import Verdict
+    from testbench.results.verdict import Verdict
 VERDICT_HINT = "testbench/gate.py writes this file: run it again on this one."
 
 
@@ -32,7 +32,7 @@ def command(**options: Any) -> Outcome:
 
     The verdict on its top is the gate's; the exit code is not: a report on a bad agent is a good report.
     """
-    from testbench.schema.cycles import no_cycle_collection
+    from testbench.gc_policy import no_cycle_collection
     from testbench.schema.files import refuse_to_write_over, write_bytes
 
     read = {f"--{name}": options[name] for name in ("input", "baseline", "verdict")}
@@ -48,14 +48,13 @@ def command(**options: Any) -> Outcome:
 def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
     """The page, the verdict that it shows, and of how many steps it tells."""
     from testbench.gate import read_baseline
-    from testbench.gating.verdict import reach_verdict
+    from testbench.gating.decision import reach_verdict
     from testbench.report.embed import Packer
-    from testbench.report.reading import read_verdict
     from testbench.report.render import page
     from testbench.report.rows import Links, details
-    from testbench.report.view import Labels, build_view
+    from testbench.report.view import Labels, build_view, read_verdict
+    from testbench.results.selection import is_selected, refuse_what_matches_nothing, regraded
     from testbench.schema.evaluated_file import EvaluatedFile, light
-    from testbench.schema.selection import is_selected, refuse_what_matches_nothing, regraded
 
     policy = policy_of(options)
     links = Links.to(options["trace_url"])

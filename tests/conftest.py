@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import settings
 
-from tests.parts.loopback import nobody_listens
-from tests.parts.loopback_guard import only_loopback
+from tests.support.servers.loopback import nobody_listens
+from tests.support.servers.loopback_guard import only_loopback
 
 if TYPE_CHECKING:  # the parts are imported by the fixture that needs them: a test of pure code stays fast
     from pathlib import Path
 
     from playwright.sync_api import Browser
 
-    from tests.arena_runs import Arena
-    from tests.parts.otlp_receiver import OtlpReceiver
-    from tests.parts.s3_store import S3Store
-    from tests.parts.scripted_agent import ScriptedAgent
-    from tests.parts.scripted_chat import ScriptedChat
-    from tests.parts.scripted_judge import ScriptedJudge
-    from tests.parts.static_files import StaticFiles
+    from tests.support.arena_runs import Arena
+    from tests.support.servers.otlp_receiver import OtlpReceiver
+    from tests.support.servers.s3_store import S3Store
+    from tests.support.servers.scripted_agent import ScriptedAgent
+    from tests.support.servers.scripted_chat import ScriptedChat
+    from tests.support.servers.scripted_judge import ScriptedJudge
+    from tests.support.servers.static_files import StaticFiles
 
 os.environ["OTEL_INSTRUMENTATION_A2A_SDK_ENABLED"] = "false"  # read once, when a test module first imports a2a
 
@@ -75,7 +75,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def agent() -> Iterator[ScriptedAgent]:
     """An A2A 1.0 agent with a card, answering by magic input texts."""
-    from tests.parts.scripted_agent import ScriptedAgent
+    from tests.support.servers.scripted_agent import ScriptedAgent
 
     with ScriptedAgent() as part:
         yield part
@@ -84,7 +84,7 @@ def agent() -> Iterator[ScriptedAgent]:
 @pytest.fixture
 def judge() -> Iterator[ScriptedJudge]:
     """An OpenAI-compatible judge."""
-    from tests.parts.scripted_judge import ScriptedJudge
+    from tests.support.servers.scripted_judge import ScriptedJudge
 
     with ScriptedJudge() as part:
         yield part
@@ -93,7 +93,7 @@ def judge() -> Iterator[ScriptedJudge]:
 @pytest.fixture
 def chat() -> Iterator[ScriptedChat]:
     """A model behind an OpenAI-compatible gateway."""
-    from tests.parts.scripted_chat import ScriptedChat
+    from tests.support.servers.scripted_chat import ScriptedChat
 
     with ScriptedChat() as part:
         yield part
@@ -102,7 +102,7 @@ def chat() -> Iterator[ScriptedChat]:
 @pytest.fixture
 def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
     """A folder for an ArenaJob, with two scenarios in its bundle and no manifest yet."""
-    from tests.arena_runs import Arena, asks
+    from tests.support.arena_runs import Arena, asks
 
     monkeypatch.chdir(tmp_path)
     found = Arena(tmp_path)
@@ -113,7 +113,7 @@ def arena(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Arena:
 @pytest.fixture
 def otlp() -> Iterator[OtlpReceiver]:
     """An OTLP/HTTP collector."""
-    from tests.parts.otlp_receiver import OtlpReceiver
+    from tests.support.servers.otlp_receiver import OtlpReceiver
 
     with OtlpReceiver() as part:
         yield part
@@ -122,7 +122,7 @@ def otlp() -> Iterator[OtlpReceiver]:
 @pytest.fixture
 def files() -> Iterator[StaticFiles]:
     """An HTTP file server."""
-    from tests.parts.static_files import StaticFiles
+    from tests.support.servers.static_files import StaticFiles
 
     with StaticFiles() as part:
         yield part
@@ -131,7 +131,7 @@ def files() -> Iterator[StaticFiles]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[S3Store]:
     """The session's S3 server; tests take `s3`."""
-    from tests.parts.s3_store import S3Store
+    from tests.support.servers.s3_store import S3Store
 
     with S3Store() as part:
         yield part
@@ -147,7 +147,7 @@ def s3(s3_server: S3Store) -> S3Store:
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A Chromium. Not the session's: while Playwright runs, no test of asyncio can."""
-    from tests.parts.chromium import chromium
+    from tests.support.servers.chromium import chromium
 
     with chromium() as part:
         yield part

@@ -10,19 +10,20 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
+from testbench.cli.error_budget import ErrorBudget
 from testbench.errors import ExitCode, InputError, JudgeError, NothingToDo
 from testbench.metrics.adapter import FrameworkAdapter
 from testbench.metrics.builtin.adapter import BuiltinAdapter
 from testbench.metrics.conclusion import conclude
+from testbench.metrics.console import table
 from testbench.metrics.evaluation import EvaluationSettings, Surroundings, Tracing, evaluate
 from testbench.metrics.evaluator import Limits, MetricEvaluator
-from testbench.metrics.judge import FakeJudge, Judge, JudgeSettings, Question
+from testbench.metrics.judge.judge import FakeJudge, Judge, JudgeSettings, Question
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample
 from testbench.metrics.registry import GenericMetricsRegistry
-from testbench.metrics.screen import table
-from testbench.schema.clock import Clock, FakeClock
-from testbench.schema.error_budget import ErrorBudget
-from testbench.schema.identity import key_of
+from testbench.net.clock import Clock, FakeClock
+from testbench.results.summary import evaluations
+from testbench.schema.ids import key_of
 from testbench.schema.models import (
     EvaluatedExperiment,
     ExecutedExperiment,
@@ -33,8 +34,7 @@ from testbench.schema.models import (
     Usage,
 )
 from testbench.schema.runtime import ExperimentRuntime
-from testbench.schema.summary import evaluations
-from tests.metric_samples import calls, experiment, metric, sample, scenario, step
+from tests.support.metric_samples import calls, experiment, metric, sample, scenario, step
 
 Behaviour = Callable[[Sample], MetricResult]
 

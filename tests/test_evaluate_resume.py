@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from testbench.command import main
+from testbench.cli.command import main
 from testbench.evaluate import command
+from testbench.results.summary import evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment
-from testbench.schema.summary import evaluations
-from tests.metric_samples import experiment, metric, scenario, step
-from tests.parts.scripted_judge import ScriptedJudge
-from tests.test_builtin_judge import code_in
+from tests.metrics.builtin.test_judge import code_in
+from tests.support.metric_samples import experiment, metric, scenario, step
+from tests.support.servers.scripted_judge import ScriptedJudge
 
 ROOT = Path(__file__).parents[1]
 SCENARIOS = 12

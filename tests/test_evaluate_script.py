@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from testbench.command import main
+from testbench.cli.command import main
 from testbench.evaluate import command
+from testbench.results.summary import evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Metric, Reference
-from testbench.schema.summary import evaluations
-from tests.metric_samples import experiment, metric, scenario, step
-from tests.parts.scripted_judge import ScriptedJudge, prompt_tokens
-from tests.test_builtin_judge import code_in
+from tests.metrics.builtin.test_judge import code_in
+from tests.support.metric_samples import experiment, metric, scenario, step
+from tests.support.servers.scripted_judge import ScriptedJudge, prompt_tokens
 
 ROOT = Path(__file__).parents[1]
 CONTAINS = metric("builtin.contains", text="sunny")
@@ -273,7 +273,7 @@ EVERY_KIND = (
 RUBRIC = metric("builtin.judge", criteria="It says what the weather is like.")
 LOADED = """
 import sys
-from testbench.command import main
+from testbench.cli.command import main
 from testbench.evaluate import command
 code = main(command, ["--input", "in.json", "--output", "out.json"])
 heavy = set(sys.argv[1:]) & {name.split(".")[0] for name in sys.modules}

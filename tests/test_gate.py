@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbench.command import main
+from testbench.cli.command import main
 from testbench.gate import command
+from testbench.results.verdict import Verdict
 from testbench.schema.files import write_model
 from testbench.schema.models import EvaluatedExperiment
-from testbench.schema.verdict import Verdict
-from tests.gate_samples import METRIC, attempts, recorded, run_of, scenario, scored
+from tests.support.gate_samples import METRIC, attempts, recorded, run_of, scenario, scored
 
 if TYPE_CHECKING:
-    from tests.parts.s3_store import S3Store
+    from tests.support.servers.s3_store import S3Store
 
 
 @pytest.fixture

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from testbench.command import main
+from testbench.cli.command import main
 from testbench.pipeline import command
 
 if TYPE_CHECKING:
-    from tests.parts.scripted_agent import ScriptedAgent
+    from tests.support.servers.scripted_agent import ScriptedAgent
 
 EXPERIMENT = {
     "scenarios": [

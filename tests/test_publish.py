@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from testbench.command import main
+from testbench.cli.command import main
 from testbench.publish import command
 from testbench.schema.models import EvaluatedExperiment
-from tests.parts.otlp_receiver import OtlpReceiver
-from tests.telemetry_samples import (
+from tests.support.servers.otlp_receiver import OtlpReceiver
+from tests.support.telemetry_samples import (
     SPAN_ID,
     TRACE_ID,
     experiment,

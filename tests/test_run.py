@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from testbench.execution import execution
-from testbench.execution.retry import RetryPolicy
-from testbench.schema.identity import plan
+from testbench.execution import run as execution
+from testbench.net.retry import RetryPolicy
+from testbench.schema.ids import plan
 from testbench.schema.models import Experiment
-from tests.run_phase import OUTPUT, Desk
+from tests.support.run_phase import OUTPUT, Desk
 
 if TYPE_CHECKING:
-    from tests.parts.otlp_receiver import OtlpReceiver
-    from tests.parts.scripted_agent import ScriptedAgent
+    from tests.support.servers.otlp_receiver import OtlpReceiver
+    from tests.support.servers.scripted_agent import ScriptedAgent
 
 RUN = Path(__file__).parents[1] / "testbench" / "run.py"
 

@@ -12,14 +12,14 @@ from typing import Any
 
 import pytest
 
-from testbench.command import main
+from testbench.cli.command import main
 from testbench.samples.locate import sample_path
 from testbench.schema.files import read_phase_file
 from testbench.schema.models import Experiment, Metric
 from testbench.setup import command
-from tests.parts.s3_store import S3Store
-from tests.parts.static_files import StaticFiles
-from tests.setup_phase import file_of, json_of, steps_of
+from tests.support.servers.s3_store import S3Store
+from tests.support.servers.static_files import StaticFiles
+from tests.support.setup_phase import file_of, json_of, steps_of
 
 ROOT = Path(__file__).parents[1]
 CSV = "user_input,scenario,metrics\nfirst,a,\nsecond,,Faithfulness=0.5\nthird,a,\n"
@@ -240,7 +240,7 @@ def test_only_what_a_dataset_needs_is_imported(tmp_path: Path, dataset: str, unu
     file_of(tmp_path, "rows.csv", "user_input\nfirst\n")
     json_of(tmp_path, [{"user_input": "first"}])
     code = (
-        "import sys; from testbench.command import main; from testbench.setup import command\n"
+        "import sys; from testbench.cli.command import main; from testbench.setup import command\n"
         f"assert main(command, [{dataset!r}]) == 0\nprint(*{{name.split('.')[0] for name in sys.modules}})"
     )
     environment: dict[str, Any] = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from testbench.command import main
+from testbench.cli.command import main
 from testbench.gate import command as gate
 from testbench.schema.files import write_model
 from testbench.schema.models import EvaluatedExperiment
 from testbench.visualize import command
-from tests.report_factory import experiment
+from tests.support.report_factory import experiment
 
 ROOT = Path(__file__).parents[1]
 WHICH = ("travel-desk", "exec-7", "42")
@@ -137,6 +137,6 @@ def test_the_report_is_not_written_over_what_it_is_made_of(evaluated: Path) -> N
 def test_without_chart_js_no_report_is_written(
     evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("testbench.report.chartjs.DISTRIBUTION", "not-installed-here")
+    monkeypatch.setattr("testbench.report.embed.DISTRIBUTION", "not-installed-here")
     assert visualize(evaluated) == (3, "")
     assert "uv sync" in capsys.readouterr().err

@@ -12,11 +12,11 @@ from uuid import uuid4
 
 import pytest
 
-from tests.cluster.client import Access, ApiClient, Refused
-from tests.cluster.contract.samples import DEFINITIONS
-from tests.cluster.kubelet import Kubelet
-from tests.cluster.waiting import until
 from tests.conftest import attempts_to_leave, clean_environment, loopback_guard  # noqa: F401 found by their names
+from tests.support.cluster.client import Access, ApiClient, Refused
+from tests.support.cluster.contract.samples import DEFINITIONS
+from tests.support.cluster.kubelet import Kubelet
+from tests.support.cluster.waiting import until
 from tests_cluster.control_plane import PROGRAMS, control_plane
 
 VARIABLE: Final = "CLUSTER_BINARIES"

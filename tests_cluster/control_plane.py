@@ -1,7 +1,7 @@
 """A real control plane on free loopback ports: etcd, kube-apiserver and kube-controller-manager as child processes.
 
-There is no scheduler and no kubelet; `tests.cluster.kubelet` is both. The certificate that the API server makes for
-itself, the tokens and all data live in one temporary folder.
+There is no scheduler and no kubelet; `tests.support.cluster.kubelet` is both. The certificate that the API server
+makes for itself, the tokens and all data live in one temporary folder.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.cluster.client import Access
+from tests.support.cluster.client import Access
 
 ADMIN_TOKEN: Final = "contract-admin"
 PROGRAMS: Final = ("etcd", "kube-apiserver", "kube-controller-manager")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.cluster.arena import (
+from tests.support.cluster.arena import (
     BY_KIND,
     NAMESPACE,
     QUICK,
@@ -27,12 +27,12 @@ from tests.cluster.arena import (
     provider,
     scenario,
 )
-from tests.cluster.client import ApiClient, path
-from tests.cluster.contract.deletion import gone
-from tests.cluster.contract.samples import CRDS
-from tests.cluster.objects import Json
-from tests.cluster.waiting import until
-from tests.parts.scripted_chat import ScriptedChat
+from tests.support.cluster.client import ApiClient, path
+from tests.support.cluster.contract.deletion import gone
+from tests.support.cluster.contract.samples import CRDS
+from tests.support.cluster.objects import Json
+from tests.support.cluster.waiting import until
+from tests.support.servers.scripted_chat import ScriptedChat
 
 SCENARIOS = [f"s{number:02}" for number in range(12)]
 DEPLOYED = CRDS.parent

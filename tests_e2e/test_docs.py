@@ -1,7 +1,7 @@
 """What the docs tell a reader to type is typed, and prints what they show.
 
-The blocks of a page (marked as `tests.docs_pages` says) run in their order in one empty folder, with the scripts where
-a checkout has them. The ports of the docs stand for the sample agent, a judge, a collector, and nobody.
+The blocks of a page (marked as `tests.support.docs_pages` says) run in their order in one empty folder, with the
+scripts where a checkout has them. The ports of the docs stand for the sample agent, a judge, a collector, and nobody.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.docs_pages import PAGES, ROOT, Block, blocks
+from tests.support.docs_pages import PAGES, ROOT, Block, blocks
 from tests_e2e.conftest import Bench
 
 if TYPE_CHECKING:
-    from tests.parts.otlp_receiver import OtlpReceiver
-    from tests.parts.scripted_judge import ScriptedJudge
+    from tests.support.servers.otlp_receiver import OtlpReceiver
+    from tests.support.servers.scripted_judge import ScriptedJudge
 
 RUNNABLE = [page for page in PAGES if any(block.mark.startswith("run") for block in blocks(page.read_text()))]
 UV = """#!/bin/sh

@@ -19,8 +19,8 @@ from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Exp
 from tests_e2e.conftest import Bench, Ended
 
 if TYPE_CHECKING:
-    from tests.parts.otlp_receiver import OtlpReceiver
-    from tests.parts.scripted_judge import ScriptedJudge
+    from tests.support.servers.otlp_receiver import OtlpReceiver
+    from tests.support.servers.scripted_judge import ScriptedJudge
 
 REAL = {name: os.environ.get(name) for name in ("E2E_DATASET_URL", "E2E_AGENT_URL", "E2E_MODEL", "E2E_OTLP_ENDPOINT")}
 WORKFLOW, EXECUTION, NUMBER = "e2e-workflow", "exec-001", "7"

@@ -14,13 +14,22 @@ from typing import Any
 import pytest
 import yaml
 
-from testbench.arena.manifest_model import API_VERSION
-from tests.cluster.arena import NAMESPACE, QUICK, InMemoryArena, arena_cluster, arena_job, on_claim, provider, scenario
-from tests.cluster.contract.samples import ARENAJOBS
-from tests.cluster.objects import Json
-from tests.cluster.waiting import until
-from tests.parts.scripted_chat import ScriptedChat
-from tests.parts.static_files import StaticFiles
+from testbench.arena.manifest.fields import API_VERSION
+from tests.support.cluster.arena import (
+    NAMESPACE,
+    QUICK,
+    InMemoryArena,
+    arena_cluster,
+    arena_job,
+    on_claim,
+    provider,
+    scenario,
+)
+from tests.support.cluster.contract.samples import ARENAJOBS
+from tests.support.cluster.objects import Json
+from tests.support.cluster.waiting import until
+from tests.support.servers.scripted_chat import ScriptedChat
+from tests.support.servers.static_files import StaticFiles
 
 SURELY_READY_S = 20
 """Until the workers of a load test have loaded what they need, on a busy machine."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cluster.arena import (
+from tests.support.cluster.arena import (
     NAMESPACE,
     QUICK,
     InMemoryArena,
@@ -24,11 +24,11 @@ from tests.cluster.arena import (
     provider,
     scenario,
 )
-from tests.cluster.contract.samples import ARENAJOBS
-from tests.cluster.faults import Break
-from tests.cluster.objects import moment_of
-from tests.cluster.waiting import PATIENCE_SECONDS, until
-from tests.parts.scripted_chat import ScriptedChat
+from tests.support.cluster.contract.samples import ARENAJOBS
+from tests.support.cluster.faults import Break
+from tests.support.cluster.objects import moment_of
+from tests.support.cluster.waiting import PATIENCE_SECONDS, until
+from tests.support.servers.scripted_chat import ScriptedChat
 
 KILLS = int(os.environ.get("CLUSTER_KILLS", "10"))
 """How often something is killed in the storm; `make cluster-test` takes a hundred."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.cluster.arena import (
+from tests.support.cluster.arena import (
     BY_KIND,
     NAMESPACE,
     InMemoryArena,
@@ -22,15 +22,15 @@ from tests.cluster.arena import (
     provider,
     scenario,
 )
-from tests.cluster.contract.samples import SAMPLES
-from tests.cluster.objects import Json
-from tests.cluster.waiting import until
-from tests.datagen_job import inventive
-from tests.parts.scripted_chat import ScriptedChat
+from tests.support.cluster.contract.samples import SAMPLES
+from tests.support.cluster.objects import Json
+from tests.support.cluster.waiting import until
+from tests.support.datagen_job import inventive
+from tests.support.servers.scripted_chat import ScriptedChat
 
 if TYPE_CHECKING:
-    from tests.parts.s3_store import S3Store
-    from tests.parts.scripted_judge import ScriptedJudge
+    from tests.support.servers.s3_store import S3Store
+    from tests.support.servers.scripted_judge import ScriptedJudge
 
 READY = "weather agent ready at "
 GPT = {"default": [{"providerRef": {"name": "gpt"}}]}

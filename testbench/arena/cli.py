@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from testbench.arena.execute.options import (
+from testbench.arena.runs.options import (
     awaited,
     executing,
     gathered,
@@ -29,17 +29,17 @@ from testbench.arena.execute.options import (
     telling,
     told,
 )
-from testbench.command import Outcome, PhaseGroup, main, option, run_async
+from testbench.cli.command import Outcome, PhaseGroup, main, option, run_async
 from testbench.errors import InputError, Interrupted
-from testbench.printable import printable
+from testbench.safe_text import printable
 
 if TYPE_CHECKING:
-    from testbench.arena.bundle import Bundle
+    from testbench.arena.bundle.bundle import Bundle
     from testbench.arena.conclusion import Conclusion
-    from testbench.arena.execute.opening import OpenedRun
-    from testbench.arena.inputs import Inputs
-    from testbench.arena.manifest import ArenaJob
-    from testbench.arena.plan import Plan
+    from testbench.arena.manifest.job import ArenaJob
+    from testbench.arena.plan.model import Plan
+    from testbench.arena.runs.inputs import Inputs
+    from testbench.arena.runs.opening import OpenedRun
     from testbench.schema.models import Metric
 
 command = PhaseGroup(
@@ -71,7 +71,7 @@ def plan_job(*, as_json: bool, **options: Any) -> Outcome:
 
     MANIFEST is a file with an ArenaJob and the resources that it refers to, or a folder of such files.
     """
-    from testbench.arena.plan_text import calls_of, plan_text
+    from testbench.arena.plan.text import calls_of, plan_text
 
     inputs = _inputs(options)
     plan = _checked_plan(inputs)
@@ -104,8 +104,8 @@ def run_job(
     Stopped or killed, `--resume RUN` goes on where it was. After an outage, `--retry-errors RUN` makes a new run that
     keeps what was answered and judged, and does the rest again. Nothing of an earlier run is ever written over.
     """
-    from testbench.arena.execute.local import begin, execute
-    from testbench.arena.execute.opening import planned_run
+    from testbench.arena.runs.local import begin, execute
+    from testbench.arena.runs.opening import planned_run
 
     run = planned_run(told(options), resume)
     judged = _judged_evaluations(run.plan)
@@ -126,7 +126,7 @@ def _workers(run: OpenedRun) -> int:
     """One process; a load test gets as many as its rate needs, within what the manifest allows."""
     if run.job.spec.type != "loadtest":
         return 1
-    from testbench.arena.load.draws import workers_of
+    from testbench.arena.load.conversations import workers_of
 
     return workers_of(run.job)
 
@@ -135,8 +135,8 @@ def _workers(run: OpenedRun) -> int:
 @executing
 def render(*, as_json: bool, **options: Any) -> Outcome:
     """Show the Kubernetes objects that the operator would make of MANIFEST; to be read, not applied."""
-    from testbench.arena.execute.opening import planned_run
-    from testbench.arena.execute.rendering import rendered
+    from testbench.arena.runs.opening import planned_run
+    from testbench.arena.runs.rendering import rendered
 
     run = planned_run(told(options))
     text = rendered(run)
@@ -148,8 +148,8 @@ def render(*, as_json: bool, **options: Any) -> Outcome:
 
 def _begun(run_id: str, options: dict[str, Any]) -> OpenedRun:
     """A run with every metric of it checked, and its plan in the output."""
-    from testbench.arena.execute.local import begin
-    from testbench.arena.execute.opening import planned_run
+    from testbench.arena.runs.local import begin
+    from testbench.arena.runs.opening import planned_run
 
     run = planned_run(told(options), run_id)
     _judged_evaluations(run.plan)
@@ -162,7 +162,7 @@ def _begun(run_id: str, options: dict[str, Any]) -> OpenedRun:
 @in_pod
 def plan_run(*, run_id: str, termination_message: Path | None, **options: Any) -> Outcome:
     """Begin a run: check everything, and write its plan into the output. For a cluster's pods."""
-    from testbench.arena.execute.pod import in_a_pod
+    from testbench.arena.runs.pod import in_a_pod
 
     with in_a_pod(termination_message) as say:
         run = _begun(run_id, options)
@@ -183,10 +183,10 @@ def work(
     *, index: int, count: int, round_number: int, start_file: Path | None, tell_items: bool, **options: Any
 ) -> Outcome:
     """Work on one shard of a run. For a cluster's pods, and for the processes of `run`."""
-    from testbench.arena.execute.context import ShardPlace
-    from testbench.arena.execute.kinds import functions_of
-    from testbench.arena.execute.opening import begun_run, opened_context, worker_name
-    from testbench.arena.execute.pod import in_a_pod
+    from testbench.arena.runs.context import ShardPlace
+    from testbench.arena.runs.job_types import functions_of
+    from testbench.arena.runs.opening import begun_run, opened_context, worker_name
+    from testbench.arena.runs.pod import in_a_pod
 
     with in_a_pod(options["termination_message"]):
         place = ShardPlace(index, count, worker_name())
@@ -209,10 +209,10 @@ def reduce_run(
     *, count: int, round_number: int, run_id: str, termination_message: Path | None, **options: Any
 ) -> Outcome:
     """Make the results of a run from what its workers left, and end with its verdict. For a cluster's pods."""
-    from testbench.arena.execute.context import ShardPlace
-    from testbench.arena.execute.kinds import functions_of
-    from testbench.arena.execute.opening import begun_run, opened_context, worker_name
-    from testbench.arena.execute.pod import in_a_pod
+    from testbench.arena.runs.context import ShardPlace
+    from testbench.arena.runs.job_types import functions_of
+    from testbench.arena.runs.opening import begun_run, opened_context, worker_name
+    from testbench.arena.runs.pod import in_a_pod
 
     with in_a_pod(termination_message) as say:
         run = begun_run(told(options), run_id)
@@ -232,8 +232,8 @@ def reduce_run(
 @in_pod
 def run_all(*, run_id: str, termination_message: Path | None, **options: Any) -> Outcome:
     """Plan, work and reduce in one process, or go on with that. For a cluster's pods."""
-    from testbench.arena.execute.local import execute
-    from testbench.arena.execute.pod import in_a_pod
+    from testbench.arena.runs.local import execute
+    from testbench.arena.runs.pod import in_a_pod
 
     with in_a_pod(termination_message) as say:
         run = _begun(run_id, options)
@@ -244,8 +244,8 @@ def run_all(*, run_id: str, termination_message: Path | None, **options: Any) ->
 
 def _dry_run(run: OpenedRun, judged: int, *, as_json: bool) -> Outcome:
     """The plan, once it is known that everybody in it can be talked to."""
-    from testbench.arena.execute.local import check
-    from testbench.arena.plan_text import calls_of, plan_text
+    from testbench.arena.plan.text import calls_of, plan_text
+    from testbench.arena.runs.local import check
 
     check(run)
     if run.plan.type == "datagen" and run.bundle is not None:
@@ -259,7 +259,7 @@ def _dry_run(run: OpenedRun, judged: int, *, as_json: bool) -> Outcome:
 
 def _planned_generation(job: ArenaJob, bundle: Bundle, plan: Plan, *, as_json: bool) -> Outcome:
     from testbench.arena.datagen.estimate import estimate_of, estimate_text
-    from testbench.arena.plan_text import plan_text
+    from testbench.arena.plan.text import plan_text
 
     estimate = estimate_of(job, bundle, plan)
     if not as_json:
@@ -269,7 +269,7 @@ def _planned_generation(job: ArenaJob, bundle: Bundle, plan: Plan, *, as_json: b
 
 
 def _concluded(conclusion: Conclusion) -> Outcome:
-    from testbench.arena.execute.kinds import exit_code_of
+    from testbench.arena.runs.job_types import exit_code_of
 
     place = f" -> {conclusion.url}" if conclusion.url else ""
     sentence = f"{conclusion.reason}: {conclusion.message}{place}"
@@ -280,14 +280,14 @@ def _concluded(conclusion: Conclusion) -> Outcome:
 
 
 def _inputs(options: dict[str, Any]) -> Inputs:
-    from testbench.arena.inputs import load_inputs
+    from testbench.arena.runs.inputs import load_inputs
 
     return load_inputs(options["manifest"], name=options["job_name"], source=options["source"], only=options["only"])
 
 
 def _checked_plan(inputs: Inputs) -> Plan:
     """The plan, once it is known that every metric of it exists and takes its parameters."""
-    from testbench.arena.planning import make_plan
+    from testbench.arena.plan.build import make_plan
 
     plan = make_plan(inputs.job, inputs.documents, inputs.bundle)
     _judged_evaluations(plan)
@@ -300,7 +300,7 @@ def _judged_evaluations(plan: Plan) -> int:
     Raises:
         InputError: a metric does not exist, or cannot be used like this.
     """
-    from testbench.arena.plan_text import metrics_of
+    from testbench.arena.plan.text import metrics_of
     from testbench.metrics.registry import GenericMetricsRegistry
 
     registry = GenericMetricsRegistry()

@@ -15,13 +15,13 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from testbench.arena.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
-from testbench.arena.plan import PlanModel
-from testbench.arena.reduce import Reduction
-from testbench.arena.rows import ItemRow
-from testbench.printable import printable
-from testbench.schema.summary import total_usage
-from testbench.schema.verdict import Verdict, VerdictWord
+from testbench.arena.evaluation.results import Reduction
+from testbench.arena.evaluation.rows import ItemRow
+from testbench.arena.manifest.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
+from testbench.arena.plan.model import PlanModel
+from testbench.results.summary import total_usage
+from testbench.results.verdict import Verdict, VerdictWord
+from testbench.safe_text import printable
 
 EndPhase = Literal["Succeeded", "Failed", "Cancelled"]
 

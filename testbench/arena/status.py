@@ -14,8 +14,15 @@ from datetime import datetime
 from typing import Final
 
 from testbench.arena.conclusion import Conclusion, Counts
-from testbench.arena.job_status import Condition, ConditionStatus, ConditionType, JobResult, JobStatus, Progress
-from testbench.arena.manifest import JobPhase
+from testbench.arena.manifest.job import JobPhase
+from testbench.arena.manifest.job_status import (
+    Condition,
+    ConditionStatus,
+    ConditionType,
+    JobResult,
+    JobStatus,
+    Progress,
+)
 
 ENDED: Final[frozenset[JobPhase]] = frozenset({"Succeeded", "Failed", "Cancelled"})
 

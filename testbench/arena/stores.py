@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar
 
 from testbench import defaults
-from testbench.arena.manifest import S3Output
+from testbench.arena.manifest.job import S3Output
 from testbench.errors import InputError, StoreError
-from testbench.redaction import shown_url
-from testbench.schema.s3 import Credentials, StoreSettings, open_bucket
+from testbench.net.object_store import Credentials, StoreSettings, open_bucket
+from testbench.safe_text import shown_url
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

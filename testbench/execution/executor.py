@@ -1,6 +1,6 @@
 """Phase run, scenario by scenario: sends the steps to the agent and records what came back.
 
-`A2AExecutor` is the hooks that `ExperimentRuntime` walks with; `testbench.execution.execution` puts both together.
+`A2AExecutor` is the hooks that `ExperimentRuntime` walks with; `testbench.execution.run` puts both together.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from testbench.errors import AgentError
-from testbench.execution.retry import GaveUp, RetryPolicy, Succeeded, persist
 from testbench.execution.trials import Trial
-from testbench.printable import printable
+from testbench.net.clock import Clock, SystemClock
+from testbench.net.pacing import Pacer
+from testbench.net.retry import GaveUp, RetryPolicy, Succeeded, persist
+from testbench.safe_text import printable
 from testbench.schema import tracing as names
 from testbench.schema.agent import AgentClient, AgentReply, Conversation
-from testbench.schema.clock import Clock, SystemClock
-from testbench.schema.identity import fields_given
+from testbench.schema.ids import fields_given
 from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, PlannedStep, Turn
-from testbench.schema.pacing import Pacer
 from testbench.schema.runtime import ExperimentHooks
 from testbench.schema.tracing import Span, Tracer, Untraced
 

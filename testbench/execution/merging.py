@@ -18,7 +18,8 @@ from typing import TypeVar
 from testbench import __version__
 from testbench.errors import InputError, NothingToDo
 from testbench.execution.trials import Shard
-from testbench.schema.identity import experiment_id
+from testbench.results.summary import total_usage
+from testbench.schema.ids import experiment_id
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluationRecord,
@@ -30,7 +31,6 @@ from testbench.schema.models import (
     Scenario,
     Step,
 )
-from testbench.schema.summary import total_usage
 
 ModelT = TypeVar("ModelT", bound=Model)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from testbench.errors import InputError
-from testbench.schema.identity import ScenarioKey
+from testbench.schema.ids import ScenarioKey
 from testbench.schema.models import PlannedScenario, PlannedStep
 
 T = TypeVar("T")

@@ -17,11 +17,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET  # writes XML, parses none  # nosec B405
 
-from testbench.printable import printable
-from testbench.schema.checks import Check, check_key, checks
+from testbench.results.checks import Check, check_key, checks
+from testbench.results.summary import cluster_of, in_quarantine, missing_metrics, status_of, total_usage
+from testbench.results.verdict import Verdict
+from testbench.safe_text import printable
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Evaluation, Metric, Usage
-from testbench.schema.summary import cluster_of, in_quarantine, missing_metrics, status_of, total_usage
-from testbench.schema.verdict import Verdict
 
 INPUT_LENGTH = 60
 """Characters of the user's input that a case's name shows."""

@@ -9,13 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from testbench.gating.verdict import percent
-from testbench.printable import printable
-from testbench.schema.checks import Check, checks
+from testbench.gating.decision import percent
+from testbench.results.checks import Check, checks
+from testbench.results.summary import MetricSummary, summarize
+from testbench.results.verdict import BaselineComparison, ChangedCheck, Repeats, Verdict
+from testbench.safe_text import printable
 from testbench.schema.models import EvaluatedExperiment
-from testbench.schema.regression import BaselineComparison, ChangedCheck
-from testbench.schema.summary import MetricSummary, summarize
-from testbench.schema.verdict import Repeats, Verdict
 
 ICONS = {"pass": "✅", "fail": "❌", "error": "⚠️", "nothing": "⚪"}
 SHOWN = 20

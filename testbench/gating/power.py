@@ -1,6 +1,6 @@
 """How much worse would an agent have to be for the comparison to see it, and what would be enough? Pure.
 
-Called by `testbench.gating.comparison`, which says it beside every comparison: a comparison that is too small to see
+Called by `testbench.gating.regression`, which says it beside every comparison: a comparison that is too small to see
 anything must not read like an agent that is as good as before.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from testbench.schema.regression import Power
+from testbench.results.verdict import Power
 
 POWER = 0.8
 """Chance with which a drop of the stated size would have been seen."""

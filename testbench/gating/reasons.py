@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from testbench.schema.checks import Check, repetitions_of
+from testbench.results.checks import Check, repetitions_of
+from testbench.results.summary import Summary, evaluations, in_quarantine, missing_metrics, summarize
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Failure
-from testbench.schema.summary import Summary, evaluations, in_quarantine, missing_metrics, summarize
 
 CONTRADICTION = " (result and score contradict each other)"
 

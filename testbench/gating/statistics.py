@@ -1,6 +1,6 @@
 """Is it worse than the last one? Pure; NumPy and SciPy compute.
 
-Used by `testbench.gating.comparison`. All tests are one-sided (only *worse* raises an alarm), paired, and treat a
+Used by `testbench.gating.regression`. All tests are one-sided (only *worse* raises an alarm), paired, and treat a
 scenario as one unit: the steps of a conversation succeed and fail together, so counting each as evidence of its own
 would see a regression in noise.
 """

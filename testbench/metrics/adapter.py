@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from testbench.metrics.protocol import MetricCallable, MetricSpec
 
 if TYPE_CHECKING:
-    from testbench.metrics.judge import Judge
+    from testbench.metrics.judge.judge import Judge
 
 
 class FrameworkAdapter(ABC):

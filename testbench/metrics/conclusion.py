@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from testbench.errors import ExitCode
-from testbench.metrics import purse
+from testbench.metrics.judge import cost as purse
+from testbench.results.summary import Summary, evaluations, summarize
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Evaluation
-from testbench.schema.summary import Summary, evaluations, summarize
 
 OUTAGES = frozenset({"unreachable", "auth", "timeout", "rate_limited", "http_error"})
 """Kinds of a judge's failure that say nothing about the question."""

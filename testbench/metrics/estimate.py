@@ -15,12 +15,12 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from testbench.errors import JudgeError
-from testbench.metrics.judge import AnswerT, JudgeSettings, Question
-from testbench.metrics.judge_answer import messages_of
-from testbench.metrics.judge_cache import AnswerStore
-from testbench.metrics.judge_options import format_text
-from testbench.metrics.prices import likely_tokens, most_tokens
-from testbench.metrics.sampling import current_draw
+from testbench.metrics.judge.answer import messages_of
+from testbench.metrics.judge.cache import AnswerStore
+from testbench.metrics.judge.cost import likely_tokens, most_tokens
+from testbench.metrics.judge.judge import AnswerT, JudgeSettings, Question
+from testbench.metrics.judge.options import format_text
+from testbench.metrics.judge.sampling import current_draw
 
 ITEMS: Final = 2
 """How many of everything the made-up answers name."""

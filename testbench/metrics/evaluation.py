@@ -17,17 +17,18 @@ from typing import Any, Protocol
 from testbench import __version__, defaults
 from testbench.errors import InputError, NothingToDo
 from testbench.metrics.conclusion import evaluations_of
-from testbench.metrics.echo_guard import GuardedJudge
 from testbench.metrics.estimate import DryJudge, Estimate, ReadOnlyStore
 from testbench.metrics.evaluator import Limits, MetricEvaluator, metrics_of
-from testbench.metrics.judge import BASE_URLS, Judge, JudgeSettings, gateway_of
-from testbench.metrics.judge_cache import AnswerStore, CachedJudge, DiskStore
+from testbench.metrics.judge.cache import AnswerStore, CachedJudge, DiskStore
+from testbench.metrics.judge.cost import PriceList
+from testbench.metrics.judge.injection import GuardedJudge
+from testbench.metrics.judge.judge import BASE_URLS, Judge, JudgeSettings, gateway_of
 from testbench.metrics.naming import place_of
-from testbench.metrics.prices import PriceList
 from testbench.metrics.protocol import MetricSpec
 from testbench.metrics.registry import GenericMetricsRegistry
-from testbench.schema.clock import Clock, SystemClock
-from testbench.schema.identity import ScenarioKey, key_of
+from testbench.net.clock import Clock, SystemClock
+from testbench.results.summary import total_usage
+from testbench.schema.ids import ScenarioKey, key_of
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedScenario,
@@ -35,7 +36,6 @@ from testbench.schema.models import (
     ExecutedExperiment,
 )
 from testbench.schema.runtime import ExperimentRuntime
-from testbench.schema.summary import total_usage
 from testbench.schema.tracing import Tracer, Untraced
 
 
@@ -88,7 +88,7 @@ JudgeMaker = Callable[[JudgeSettings, Clock, Tracing], Judge]
 
 
 def _openai_judge(settings: JudgeSettings, clock: Clock, tracing: Tracing) -> Judge:
-    from testbench.metrics.openai_judge import OpenAIJudge
+    from testbench.metrics.judge.client import OpenAIJudge
 
     return OpenAIJudge(settings, clock, tracing.instrument)
 

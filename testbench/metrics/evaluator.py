@@ -13,10 +13,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from testbench.metrics import spending
-from testbench.metrics.echo_guard import judging
-from testbench.metrics.judge import Judge
-from testbench.metrics.patience import limited
+from testbench.metrics.judge import cost as spending
+from testbench.metrics.judge.injection import judging
+from testbench.metrics.judge.judge import Judge
+from testbench.metrics.judge.time_limit import limited
 from testbench.metrics.protocol import MetricResult, MetricSpec, Sample
 from testbench.metrics.registry import GenericMetricsRegistry, ReadyMetric
 from testbench.metrics.returned import failed, sound, writable

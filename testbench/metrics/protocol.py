@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, Reference, Turn
 
@@ -157,7 +157,7 @@ class MetricCallable(Protocol):
     """Judges one sample; called by `MetricEvaluator` for many samples at once, so it keeps nothing of any of them.
 
     `overrides` replace fields of the sample by name. What it spent is counted by the judge
-    (`testbench.metrics.spending`), not by the callable.
+    (`testbench.metrics.judge.cost`), not by the callable.
 
     Raises:
         JudgeError: the judge gave no usable verdict; the evaluation becomes an error with its kind.
@@ -165,3 +165,27 @@ class MetricCallable(Protocol):
     """
 
     async def __call__(self, sample: Sample, **overrides: Any) -> MetricResult: ...
+
+
+CHARACTERS: Final = 1e9
+"""Product of two lengths for edit distances: 30,000 characters each, a tenth of a second (RapidFuzz 3.14)."""
+TOKENS: Final = 4e9
+"""The same for the longest common sequence of two lists of tokens (RapidFuzz)."""
+CALLS: Final = 1e5
+"""Product of the numbers of two lists of tool calls, where each is compared with each in Python: a second."""
+LINEAR: Final = 1e12
+"""Product of two lengths for what grows with their sum: a million characters each, some seconds."""
+
+
+class TooLongError(Exception):
+    """The texts are too long to be compared in reasonable time: nothing is known of them."""
+
+
+def check_product(left: int, right: int, most: float, unit: str = "characters") -> None:
+    """See that two lengths can be compared.
+
+    Raises:
+        TooLongError: their product is above `most`.
+    """
+    if left * right > most:
+        raise TooLongError(f"{left:,} and {right:,} {unit} are too many to be compared; see docs/metrics.md")

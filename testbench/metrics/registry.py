@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from testbench import defaults
 from testbench.errors import InputError, TestbenchError
+from testbench.gc_policy import no_cycle_collection
 from testbench.metrics.adapter import FrameworkAdapter
+from testbench.metrics.judge.sampling import Sampled
 from testbench.metrics.parameters import check_parameter_names
 from testbench.metrics.protocol import MetricCallable, MetricSpec, SampleField
-from testbench.metrics.sampling import Sampled
-from testbench.schema.cycles import no_cycle_collection
 
 if TYPE_CHECKING:
-    from testbench.metrics.judge import Judge
+    from testbench.metrics.judge.judge import Judge
     from testbench.schema.models import Metric
 
 ENTRY_POINTS: Final = "testbench.metrics"

@@ -19,9 +19,9 @@ from testbench import __version__
 from testbench.errors import StoreError
 from testbench.metrics.conclusion import has_errors, left_out_for_cost
 from testbench.metrics.evaluation import EvaluationSettings
-from testbench.schema.clock import Clock, SystemClock
+from testbench.net.clock import Clock, SystemClock
 from testbench.schema.files import set_aside
-from testbench.schema.identity import ScenarioKey, content_id, key_of
+from testbench.schema.ids import ScenarioKey, content_id, key_of
 from testbench.schema.journal import Found, Journal, journal_path, read_journal
 from testbench.schema.lock import locked
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, ExecutedExperiment

@@ -14,9 +14,8 @@ from numbers import Real
 from pydantic_core import PydanticSerializationError
 
 from testbench.errors import JudgeError
-from testbench.metrics import purse
-from testbench.metrics.effort import TooLongError
-from testbench.metrics.protocol import MetricResult
+from testbench.metrics.judge import cost as purse
+from testbench.metrics.protocol import MetricResult, TooLongError
 from testbench.schema.models import Failure, Result
 
 

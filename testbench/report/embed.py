@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
 from typing import Any
 
-from testbench.report.compact_json import encode
-from testbench.report.rows import Row
+from testbench.errors import StoreError
+from testbench.report.rows import Row, encode
 from testbench.report.view import ReportView
 
 PIECE_ROWS = 200
@@ -130,3 +133,37 @@ def unpack(packed: str) -> Any:
 def static_rows(view: ReportView, packer: Packer) -> Iterator[tuple[Row, Mapping[str, Any]]]:
     """The first rows with what they show when opened, for a page without script."""
     return zip(view.rows, packer.first, strict=False)
+
+
+DISTRIBUTION = "robotframework-dashboard"
+FILE_NAME = "dependencies/chart.js"
+BANNER = re.compile(r"/\*!\s+\* Chart\.js v(?P<major>\d+)\.\d+\.\d+\b")
+MAJOR = 4
+HINT = f"Install the locked packages again: uv sync (Chart.js is a file of {DISTRIBUTION})."
+
+
+def chart_js() -> str:
+    """The source of Chart.js 4, without the comment that points a debugger to a source map on the network.
+
+    Raises:
+        StoreError: the package is not installed, or carries no Chart.js 4.
+    """
+    source = _read()
+    banner = BANNER.match(source)
+    if banner is None or int(banner["major"]) != MAJOR:
+        raise StoreError(f"{DISTRIBUTION} carries no Chart.js {MAJOR}", hint=HINT)
+    return re.sub(r"^//# sourceMappingURL=.*$", "", source, flags=re.MULTILINE).rstrip() + "\n"
+
+
+def _read() -> str:
+    try:
+        files = metadata.files(DISTRIBUTION) or []
+    except metadata.PackageNotFoundError as error:
+        raise StoreError(f"{DISTRIBUTION} is not installed", hint=HINT) from error
+    for file in files:
+        if file.as_posix().endswith(FILE_NAME):
+            try:
+                return Path(str(file.locate())).read_text(encoding="utf-8")
+            except OSError as error:
+                raise StoreError(f"{file.locate()}: cannot be read: {error.strerror}", hint=HINT) from error
+    raise StoreError(f"{DISTRIBUTION} carries no {FILE_NAME}", hint=HINT)

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from testbench.schema.checks import gating_scores
+from testbench.results.checks import gating_scores
+from testbench.results.summary import CheckVerdict, in_quarantine, scenario_verdict, step_verdict, total_usage
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario
-from testbench.schema.summary import CheckVerdict, in_quarantine, scenario_verdict, step_verdict, total_usage
 
 WORST_FIRST: Final[tuple[CheckVerdict, ...]] = ("error", "fail", "pass")
 MOST_ROWS: Final = 200

@@ -10,18 +10,49 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import resources
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from testbench.report import visible
-from testbench.report.chartjs import chart_js
-from testbench.report.embed import Packer, packed_index, static_rows
+from testbench.report.embed import Packer, chart_js, packed_index, static_rows
 from testbench.report.rows import TITLE_LIMIT
 from testbench.report.view import ReportView
+
+HIDDEN = re.compile(
+    "["
+    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
+    "\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"  # soft hyphen, zero width, direction
+    "\u2028\u2029\ufeff\ufff9-\ufffb"  # line and paragraph separator, byte order mark, annotation
+    "\ud800-\udfff\U000e0000-\U000e007f"  # halves of a broken character, invisible tags
+    "]"
+)
+
+
+def segments(text: str) -> Iterator[tuple[bool, str]]:
+    """`text` in pieces, each (is it the name of a hidden character?, what to show)."""
+    end = 0
+    text = text.replace("\r\n", "\n")
+    for match in HIDDEN.finditer(text):
+        if match.start() > end:
+            yield False, text[end : match.start()]
+        yield True, _name(match.group())
+        end = match.end()
+    if end < len(text):
+        yield False, text[end:]
+
+
+def plain(text: str) -> str:
+    """`text` for a place that takes no elements: a title or an attribute."""
+    return HIDDEN.sub(lambda match: f"[{_name(match.group())}]", text)
+
+
+def _name(character: str) -> str:
+    return f"U+{ord(character):04X}"
+
 
 SCRIPTS = (
     "inflate.js",
@@ -115,10 +146,10 @@ def templates() -> Environment:
         money=money,
         moment=moment,
         percent=percent,
-        plain=visible.plain,
+        plain=plain,
         score=score,
         seconds=seconds,
-        segments=visible.segments,
+        segments=segments,
     )
     environment.globals.update(ICONS=ICONS, WORDS=WORDS)
     return environment

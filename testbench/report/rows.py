@@ -6,15 +6,25 @@ plain data: the page and the browser decide how it looks. Called by `testbench.r
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
+from pydantic_core import to_json
+
 from testbench.errors import InputError
-from testbench.report.compact_json import text_of
-from testbench.schema.checks import Check, check_key, checks, repetitions_of
-from testbench.schema.comparison import Baseline, Change, change
+from testbench.results.checks import Check, check_key, checks, repetitions_of
+from testbench.results.comparison import Baseline, Change, change
+from testbench.results.summary import (
+    CheckVerdict,
+    in_quarantine,
+    missing_metrics,
+    scenario_verdict,
+    status_of,
+    step_verdict,
+)
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedScenario,
@@ -28,14 +38,23 @@ from testbench.schema.models import (
     Turn,
     Usage,
 )
-from testbench.schema.summary import (
-    CheckVerdict,
-    in_quarantine,
-    missing_metrics,
-    scenario_verdict,
-    status_of,
-    step_verdict,
-)
+
+
+def encode(value: Any) -> bytes:
+    """Plain data without NaN and infinities as JSON in UTF-8."""
+    try:
+        return to_json(value, inf_nan_mode="null", fallback=str)
+    except ValueError:
+        return json.dumps(value, default=str, allow_nan=False, separators=(",", ":")).encode("ascii")
+
+
+def text_of(value: Any) -> str:
+    """The same as text for people, in which NaN and infinities keep their names."""
+    try:
+        return to_json(value, inf_nan_mode="constants", fallback=str).decode()
+    except ValueError:
+        return json.dumps(value, ensure_ascii=False, default=str, separators=(",", ":"))
+
 
 TITLE_LIMIT = 240
 """Characters of a question that the list carries; the opened row has all of it."""

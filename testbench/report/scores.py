@@ -10,9 +10,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from testbench.schema.intervals import Interval, mean_interval
+from testbench.results.intervals import Interval, mean_interval
+from testbench.results.summary import MetricSummary
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep
-from testbench.schema.summary import MetricSummary
 
 BINS = 10
 

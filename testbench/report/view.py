@@ -14,15 +14,20 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
+from pydantic import ValidationError
+
+from testbench.errors import InputError, StoreError
 from testbench.report.matrix import Matrix, matrix_of
 from testbench.report.rows import Row, rows
 from testbench.report.scores import MetricView, metric_views
-from testbench.schema.checks import repetitions_of
-from testbench.schema.comparison import Baseline, Comparison, compare, judge_of, remember
+from testbench.results.checks import repetitions_of
+from testbench.results.comparison import Baseline, Comparison, compare, judge_of, remember
+from testbench.results.summary import CheckVerdict, Summary, summarize
+from testbench.results.verdict import Verdict
+from testbench.schema.files import describe
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Usage
-from testbench.schema.summary import CheckVerdict, Summary, summarize
-from testbench.schema.verdict import Verdict
 
 
 @dataclass(frozen=True)
@@ -165,3 +170,24 @@ def nearest_rank(values: Sequence[float], proportion: float) -> float:
     """The smallest of `values` that at least `proportion` of them do not exceed: exact, and always one of them."""
     rank = -int(-proportion * len(values) // 1)
     return sorted(values)[max(rank, 1) - 1]
+
+
+def read_verdict(path: Path, experiment: EvaluatedExperiment) -> Verdict:
+    """The verdict that the gate wrote on this experiment.
+
+    Raises:
+        InputError: it is missing, of another shape, or about another experiment.
+        StoreError: it exists and cannot be read.
+    """
+    hint = "testbench/gate.py writes this file: run it on the same experiment."
+    try:
+        verdict = Verdict.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such file", hint=hint) from error
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror or error}", hint="Check its permissions.") from error
+    except ValidationError as error:
+        raise InputError(f"{path}: {describe(error)}", hint=hint) from error
+    if verdict.experiment_id != experiment.id:
+        raise InputError(f"{path}: is about the experiment {verdict.experiment_id!r}, not {experiment.id!r}", hint=hint)
+    return verdict

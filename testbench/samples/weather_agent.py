@@ -24,7 +24,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from testbench.errors import ExitCode, InputError, TestbenchError, WorkError
-from testbench.printable import printable
+from testbench.safe_text import printable
 from testbench.samples.weather_knowledge import CITIES, DEFAULT_NOW, check_time_zones
 
 if TYPE_CHECKING:

@@ -26,8 +26,7 @@ from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, 
 from starlette.applications import Starlette
 
 from testbench import __version__
-from testbench.samples.agent_memory import RecentConversations, RecentTasks
-from testbench.samples.weather_dialogue import Reply, ToolUse, answer
+from testbench.samples.weather_dialogue import RecentConversations, RecentTasks, Reply, ToolUse, answer
 from testbench.samples.weather_knowledge import CITIES, DEFAULT_NOW
 
 AGENT_NAME: Final = "weather-agent"

@@ -3,7 +3,7 @@
 Made by `testbench/run.py` and used by `testbench.execution`. Messages are sent without streaming: every agent must
 offer that, and the reply holds the whole task. A task that is not finished by then is asked for until it is.
 
-One HTTP client serves all scenarios; `testbench.schema.a2a_transport` says over what.
+One HTTP client serves all scenarios; `testbench.net.transport` says over what.
 """
 
 from __future__ import annotations
@@ -25,15 +25,14 @@ from a2a.types import AgentCard, GetTaskRequest, Message, Part, Role, SendMessag
 from a2a.utils.errors import MethodNotFoundError, VersionNotSupportedError
 
 from testbench import __version__, defaults
+from testbench.a2a_protocol.card import BINDINGS, describe, resolve_card, usable_cards
+from testbench.a2a_protocol.errors import TRANSPORT_FAULTS, agent_error, shown
+from testbench.a2a_protocol.reply import Said, read_message, read_task, state_name, status_text
 from testbench.errors import AgentError
-from testbench.redaction import secrets_of
-from testbench.schema.a2a_card import BINDINGS, describe, resolve_card, usable_cards
-from testbench.schema.a2a_errors import TRANSPORT_FAULTS, agent_error, shown
-from testbench.schema.a2a_reply import Said, read_message, read_task, state_name, status_text
-from testbench.schema.a2a_transport import AgentHttp, AgentTransport
+from testbench.net.clock import Clock, SystemClock
+from testbench.net.transport import AgentHttp, AgentTransport, Stopwatch, stopwatch
+from testbench.safe_text import secrets_of
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
-from testbench.schema.clock import Clock, SystemClock
-from testbench.schema.stopwatch import Stopwatch, stopwatch
 
 T = TypeVar("T")
 

@@ -21,8 +21,8 @@ from typing import Final, Generic, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from testbench.errors import StoreError
-from testbench.schema.clock import Clock
-from testbench.schema.identity import ScenarioKey, key_of
+from testbench.net.clock import Clock
+from testbench.schema.ids import ScenarioKey, key_of
 from testbench.schema.models import ExecutedScenario
 
 ScenarioT = TypeVar("ScenarioT", bound=ExecutedScenario)

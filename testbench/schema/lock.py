@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from testbench.errors import InputError, StoreError
-from testbench.printable import printable
+from testbench.safe_text import printable
 
 log = logging.getLogger(__name__)
 

@@ -28,9 +28,9 @@ from testbench import defaults
 from testbench.errors import InputError
 from testbench.schema.files import describe
 from testbench.schema.models import Metric, Reference, Step, ToolCall
+from testbench.sources.formats.table import CellError, Row, Table, row_fault
 from testbench.sources.list_text import looks_like_object, read_literal
 from testbench.sources.metric_choice import as_metrics
-from testbench.sources.table import CellError, Row, Table, row_fault
 from testbench.sources.values import as_data, as_items, as_text, as_texts, plain
 
 INPUTS = ("user_input", "input")

@@ -7,23 +7,62 @@ Location -> DatasetFile -> experiment document ---------------------------> Expe
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 from testbench import defaults
 from testbench.errors import InputError, NothingToDo
-from testbench.schema.cycles import no_cycle_collection
+from testbench.gc_policy import no_cycle_collection
+from testbench.safe_text import printable
 from testbench.schema.files import parse_experiment
 from testbench.schema.models import Experiment, Metric, Scenario, Step
-from testbench.sources.columns import misspelt, placed_steps
-from testbench.sources.delivery import DatasetFile
-from testbench.sources.fetch import opened
-from testbench.sources.formats import Format, format_of
+from testbench.sources.columns import PlacedStep, misspelt, placed_steps
+from testbench.sources.dataset_file import DatasetFile
+from testbench.sources.download import opened
+from testbench.sources.formats.detection import Format, format_of
+from testbench.sources.formats.table import Row, Table
 from testbench.sources.location import Location
-from testbench.sources.scenarios import scenarios_of
-from testbench.sources.table import Row, Table
+
+NAME_CHARACTERS = 60
+_READ_FOR_NAME = 10 * NAME_CHARACTERS
+
+
+def scenarios_of(steps: Iterable[PlacedStep]) -> tuple[Scenario, ...]:
+    """Steps with the same scenario value are one conversation in their order, wherever they stood.
+
+    Any other step is a conversation of its own, named by its input. Conversations come in the order of their first
+    steps; a name that is taken gets ` (2)`.
+    """
+    conversations: dict[str | int, list[Step]] = {}
+    for position, placed in enumerate(steps):
+        conversations.setdefault(position if placed.scenario is None else placed.scenario, []).append(placed.step)
+    names = _Names()
+    return tuple(
+        Scenario(name=names.unused(_name(key, members[0])), steps=tuple(members))
+        for key, members in conversations.items()
+    )
+
+
+def _name(key: str | int, first: Step) -> str:
+    return printable(key) if isinstance(key, str) else printable(first.input.lstrip()[:_READ_FOR_NAME], NAME_CHARACTERS)
+
+
+class _Names:
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._occurrences: Counter[str] = Counter()
+
+    def unused(self, wanted: str) -> str:
+        name = wanted
+        while name in self._taken:
+            self._occurrences[wanted] += 1
+            name = f"{wanted} ({self._occurrences[wanted] + 1})"
+        self._taken.add(name)
+        return name
+
 
 log = logging.getLogger(__name__)
 
@@ -72,19 +111,19 @@ def _read(file: DatasetFile, kind: Format) -> Table | dict[str, Any]:
     # imported here: a dataset is in one format, and pyarrow alone takes longer to import than the others to read
     match kind:
         case Format.CSV:
-            from testbench.sources.csv_rows import csv_table
+            from testbench.sources.formats.csv import csv_table
 
             return csv_table(file)
         case Format.EXCEL:
-            from testbench.sources.excel_rows import excel_table
+            from testbench.sources.formats.excel import excel_table
 
             return excel_table(file)
         case Format.PARQUET:
-            from testbench.sources.parquet_rows import parquet_table
+            from testbench.sources.formats.parquet import parquet_table
 
             return parquet_table(file)
         case Format.JSON | Format.JSON_LINES | Format.YAML:
-            from testbench.sources.json_rows import json_content
+            from testbench.sources.formats.json import json_content
 
             return json_content(file, kind)
 

@@ -1,7 +1,7 @@
 """A dataset from a web server, piece by piece.
 
-Behind `testbench.sources.delivery.Download`. No message repeats what httpx says about a URL: a redirect's target often
-carries a signature.
+Behind `testbench.sources.dataset_file.Download`. No message repeats what httpx says about a URL: a redirect's target
+often carries a signature.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import httpx
 
 from testbench import defaults
 from testbench.errors import InputError, StoreError, TestbenchError
-from testbench.sources.delivery import Delivered
+from testbench.sources.dataset_file import Delivered
 from testbench.sources.location import HttpLocation, file_name
 
 _NOTHING_THERE = (404, 410)
@@ -39,7 +39,7 @@ def download_url(
                 target.write(piece)
             return Delivered(response.headers.get("content-type"), file_name(str(response.url)))
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise _failure(location, error) from None  # the cause may quote a URL with its secrets
+        raise _http_failure(location, error) from None  # the cause may quote a URL with its secrets
 
 
 def _refusal(location: HttpLocation, status: int) -> TestbenchError:
@@ -53,7 +53,7 @@ def _refusal(location: HttpLocation, status: int) -> TestbenchError:
     return StoreError(said, hint="Look at the server's log, or try again later.")
 
 
-def _failure(location: HttpLocation, error: httpx.HTTPError | httpx.InvalidURL) -> TestbenchError:
+def _http_failure(location: HttpLocation, error: httpx.HTTPError | httpx.InvalidURL) -> TestbenchError:
     place = location.shown
     match error:
         case httpx.TimeoutException():

@@ -21,7 +21,7 @@ import json
 import re
 from typing import Any
 
-from testbench.sources.table import CellError
+from testbench.sources.formats.table import CellError
 
 MAX_DEPTH = 32
 

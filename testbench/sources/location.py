@@ -1,6 +1,6 @@
 """Where a dataset lies: an address as a user writes it, told apart into three kinds of place.
 
-`parse_location` is the way in, `testbench.sources.fetch` goes there. `shown` is what messages and logs say: without
+`parse_location` is the way in, `testbench.sources.download` goes there. `shown` is what messages and logs say: without
 user, password and query string, since any of them may be a secret.
 """
 
@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from testbench.errors import InputError
-from testbench.redaction import shown_url
+from testbench.safe_text import shown_url
 
 KNOWN = "http://, https://, s3://bucket/key, file:///path, or a path"
 

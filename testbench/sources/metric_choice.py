@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from testbench.errors import InputError, StoreError
 from testbench.schema.files import describe, load_document, unknown_keys
 from testbench.schema.models import Metric
+from testbench.sources.formats.table import CellError
 from testbench.sources.list_text import looks_like_list, looks_like_object, read_literal
-from testbench.sources.table import CellError
 from testbench.sources.values import plain
 
 _HINT = "Write NAME, NAME=0.8, or {metric_name: NAME, threshold: 0.8, parameters: {…}, gating: true}."

@@ -1,6 +1,7 @@
 """A dataset from an object store that speaks S3 (AWS, MinIO and their like), piece by piece.
 
-Behind `testbench.sources.delivery.Download`; `testbench.schema.s3` knows which store and with whose credentials.
+Behind `testbench.sources.dataset_file.Download`; `testbench.net.object_store` knows which store and with
+whose credentials.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from obstore.exceptions import BaseError, PermissionDeniedError, Unauthenticated
 
 from testbench import defaults
 from testbench.errors import InputError, StoreError, TestbenchError
-from testbench.redaction import shown_url
-from testbench.schema.s3 import StoreSettings, open_bucket
-from testbench.sources.delivery import Delivered
+from testbench.net.object_store import StoreSettings, open_bucket
+from testbench.safe_text import shown_url
+from testbench.sources.dataset_file import Delivered
 from testbench.sources.location import ObjectLocation
 
 _PIECE_BYTES = 1 << 20
@@ -39,11 +40,11 @@ def download_object(
         for piece in reply.stream(min_chunk_size=_PIECE_BYTES):
             target.write(piece)
     except (FileNotFoundError, BaseError, ValueError) as error:
-        raise _failure(location, settings, error) from error
+        raise _store_failure(location, settings, error) from error
     return Delivered(media_type)
 
 
-def _failure(location: ObjectLocation, settings: StoreSettings, error: Exception) -> TestbenchError:
+def _store_failure(location: ObjectLocation, settings: StoreSettings, error: Exception) -> TestbenchError:
     at = shown_url(settings.endpoint) if settings.endpoint else f"AWS ({settings.region})"
     place = f"{location.shown} at {at}"
     match error:

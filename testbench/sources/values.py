@@ -14,8 +14,8 @@ from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
+from testbench.sources.formats.table import CellError
 from testbench.sources.list_text import looks_like_list, looks_like_object, read_literal
-from testbench.sources.table import CellError
 
 MAX_DEPTH = 64
 

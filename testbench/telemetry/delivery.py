@@ -24,8 +24,8 @@ import httpx
 
 from testbench import __version__, defaults
 from testbench.errors import TelemetryError
-from testbench.printable import printable
-from testbench.schema.clock import Clock
+from testbench.net.clock import Clock
+from testbench.safe_text import printable
 from testbench.telemetry.endpoints import PREFIX, Compression, Endpoint, Signal
 from testbench.telemetry.replies import ANSWER_LENGTH, Kind, Reply, read_reply
 

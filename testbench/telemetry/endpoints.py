@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from testbench import defaults
 from testbench.errors import InputError
-from testbench.redaction import shown_url
+from testbench.safe_text import shown_url
 
 Signal = Literal["metrics", "logs", "traces"]
 Compression = Literal["none", "gzip", "deflate"]

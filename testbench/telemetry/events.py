@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from testbench.results.summary import Evaluated
 from testbench.schema.models import Failure
-from testbench.schema.summary import Evaluated
 from testbench.telemetry import attributes as names
 from testbench.telemetry.content import attribute_text
 from testbench.telemetry.points import WHOLE_SCENARIO, Execution, Sample

@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from testbench.redaction import shown_url
+from testbench.safe_text import shown_url
 from testbench.telemetry import attributes as names
 from testbench.telemetry.unheard import SpanSource
 

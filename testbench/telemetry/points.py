@@ -15,10 +15,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from testbench import defaults
-from testbench.printable import printable
-from testbench.schema.identity import content_id
+from testbench.results.summary import Evaluated, Summary, evaluations
+from testbench.safe_text import printable
+from testbench.schema.ids import content_id
 from testbench.schema.models import EvaluatedExperiment
-from testbench.schema.summary import Evaluated, Summary, evaluations
 from testbench.telemetry import attributes as names
 from testbench.telemetry.content import attribute_text
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from itertools import chain
 
 from testbench.errors import InputError, NothingToDo
-from testbench.schema.clock import Clock, SystemClock
+from testbench.net.clock import Clock, SystemClock
+from testbench.results.summary import Counts, summarize
 from testbench.schema.models import EvaluatedExperiment
-from testbench.schema.summary import Counts, summarize
 from testbench.telemetry.content import content_allowed
 from testbench.telemetry.delivery import Delivery, deliver
 from testbench.telemetry.encoding import event_batches, metric_batches

@@ -20,9 +20,8 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from testbench.printable import printable
-from testbench.redaction import shown_url
-from testbench.schema.retry_after import retry_after
+from testbench.net.retry import retry_after
+from testbench.safe_text import printable, shown_url
 from testbench.telemetry.endpoints import Signal
 
 RETRYABLE: Final = frozenset({429, 502, 503, 504})

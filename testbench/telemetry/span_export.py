@@ -19,7 +19,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from testbench.schema.clock import SystemClock
+from testbench.net.clock import SystemClock
 from testbench.telemetry.delivery import Batch, attempt, describe
 from testbench.telemetry.endpoints import Endpoint
 from testbench.telemetry.replies import Reply

@@ -25,8 +25,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from testbench import __version__, defaults
 from testbench.errors import TestbenchError
-from testbench.printable import printable
-from testbench.redaction import shown_url
+from testbench.safe_text import printable, shown_url
 from testbench.schema.tracing import Attributes, Span, Tracer, Untraced
 from testbench.telemetry import attributes as names
 from testbench.telemetry.content import attribute_text, content_allowed

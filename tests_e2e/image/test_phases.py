@@ -14,10 +14,10 @@ from tests_e2e.image.conftest import Box
 from tests_e2e.image.engine import Container, Ended, finish
 
 if TYPE_CHECKING:
-    from tests.parts.otlp_receiver import OtlpReceiver
-    from tests.parts.scripted_agent import ScriptedAgent
-    from tests.parts.scripted_judge import ScriptedJudge
-    from tests.parts.static_files import StaticFiles
+    from tests.support.servers.otlp_receiver import OtlpReceiver
+    from tests.support.servers.scripted_agent import ScriptedAgent
+    from tests.support.servers.scripted_judge import ScriptedJudge
+    from tests.support.servers.static_files import StaticFiles
 
 RUN = ("weather", "exec-001", "7")
 EVALUATED = "data/experiments/evaluated_experiment.json"

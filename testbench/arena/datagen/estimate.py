@@ -7,15 +7,15 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-from testbench.arena.arena_file import arena_file_of
-from testbench.arena.bundle import Bundle, named
+from testbench.arena.bundle.arena_file import arena_file_of
+from testbench.arena.bundle.bundle import Bundle, named
 from testbench.arena.datagen.items import Batch
 from testbench.arena.datagen.reduction import first_round
 from testbench.arena.datagen.rounds import counted, writers_of
 from testbench.arena.datagen.seeds import seeds_of
 from testbench.arena.datagen.writing import AVOIDED, SYSTEM, prompt_of
-from testbench.arena.manifest import ArenaJob, DataGenSettings
-from testbench.arena.plan import Plan
+from testbench.arena.manifest.job import ArenaJob, DataGenSettings
+from testbench.arena.plan.model import Plan
 
 CHARACTERS_OF_A_TOKEN: Final = 4
 """In Latin script, about."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, TypeAlias
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from testbench.arena.plan import PlanModel
+from testbench.arena.manifest.job import DataFormat
+from testbench.arena.plan.model import PlanModel
 from testbench.schema.models import Usage
 
 
@@ -118,3 +122,37 @@ class RoundDone(PlanModel):
     worker: str
     answered: tuple[str, ...]
     failed: tuple[FailedRequest, ...] = ()
+
+
+COLUMNS: Final = ("user_input", "reference", "retrieved_contexts", "provenance")
+
+
+def dataset_bytes(items: Sequence[GeneratedItem], format_: DataFormat) -> bytes:
+    """All items as one file in UTF-8. A list or an object in a CSV cell is JSON."""
+    return _WRITERS[format_]([item.model_dump(mode="json") for item in items])
+
+
+def _json(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return json.dumps(rows, ensure_ascii=False, indent=2).encode() + b"\n"
+
+
+def _jsonl(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        writer.writerow(
+            [row[name] if isinstance(row[name], str) else json.dumps(row[name], ensure_ascii=False) for name in COLUMNS]
+        )
+    return text.getvalue().encode()
+
+
+_WRITERS: Final[Mapping[DataFormat, Callable[[Sequence[Mapping[str, Any]]], bytes]]] = {
+    "json": _json,
+    "jsonl": _jsonl,
+    "csv": _csv,
+}

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 from pydantic import ValidationError
 
 from testbench.arena.datagen.items import AnsweredRequest, BatchRequest, RoundDone, RoundPlan
-from testbench.arena.plan import PlanModel
+from testbench.arena.plan.model import PlanModel
 from testbench.arena.stores import ResultStore, write_once
 from testbench.errors import StoreError
 

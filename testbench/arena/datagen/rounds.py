@@ -13,9 +13,9 @@ from typing import Final, Literal
 
 from testbench.arena.conclusion import SUCCEEDED, Conclusion, Counts
 from testbench.arena.datagen.items import BatchRequest, Seed
-from testbench.arena.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
-from testbench.arena.plan import Plan
-from testbench.schema.identity import content_id
+from testbench.arena.manifest.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
+from testbench.arena.plan.model import Plan
+from testbench.schema.ids import content_id
 from testbench.schema.models import Usage
 
 MOST_ITEMS: Final = 100_000

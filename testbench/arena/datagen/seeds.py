@@ -14,11 +14,11 @@ from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from typing import Final, NamedTuple
 
-from testbench.arena.arena_file import ArenaFile, Prompt
-from testbench.arena.bundle import Bundle
+from testbench.arena.bundle.arena_file import ArenaFile, Prompt
+from testbench.arena.bundle.bundle import Bundle
+from testbench.arena.bundle.path_patterns import matches
+from testbench.arena.bundle.promptarena import substituted
 from testbench.arena.datagen.items import Seed
-from testbench.arena.path_patterns import matches
-from testbench.arena.promptarena import substituted
 from testbench.errors import InputError
 
 PROMPT_FILES: Final = ("prompts/*.md", "prompts/*.txt")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from testbench.arena.manifest import LoadTestSettings, seconds
+from testbench.arena.manifest.job import LoadTestSettings, seconds
 
 PER_WORKER_RPS: Final = 250
 """Turns a second that one process is given: they take a quarter of a core (0.5 to 0.9 ms each, `benchmarks/load.py`),

@@ -18,10 +18,10 @@ from testbench import defaults
 from testbench.arena.load.measures import DROPPED
 from testbench.arena.load.samples import Sample
 from testbench.errors import AgentError
+from testbench.net.clock import Clock
+from testbench.net.transport import Stopwatch, stopwatch
 from testbench.schema.agent import AgentClient, AgentReply, Conversation
-from testbench.schema.clock import Clock
 from testbench.schema.models import Usage
-from testbench.schema.stopwatch import Stopwatch, stopwatch
 
 Stopped = Literal["duration", "budget", "unpriced", "cancelled"]
 """What ended the sending; `unpriced`: there is a budget, and an answer whose cost nobody knows."""

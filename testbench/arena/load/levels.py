@@ -15,7 +15,7 @@ from typing import Final
 from pydantic import Field
 
 from testbench.arena.load.arrivals import RateProfile
-from testbench.arena.plan import PlanModel
+from testbench.arena.plan.model import PlanModel
 
 KEPT_OF_A_LEVEL: Final = 100
 """Conversations of a level that are judged, about: enough to tell 80 % from 95 %, and little beside what is sent."""

@@ -12,11 +12,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from testbench.arena.conclusion import CANCELLED, SUCCEEDED, Conclusion, Counts
-from testbench.arena.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
 from testbench.arena.load.generator import Stopped
 from testbench.arena.load.measures import Distribution, Measures
-from testbench.arena.manifest import LoadTestSettings, LoadThreshold, seconds
-from testbench.arena.plan import PlanModel
+from testbench.arena.manifest.job import LoadTestSettings, LoadThreshold, seconds
+from testbench.arena.manifest.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
+from testbench.arena.plan.model import PlanModel
 
 ERROR_RATE_LIMIT: Final = LoadThreshold(metric="error_rate", operator="<=", value="0.01")
 GENERATOR_SATURATED: Final = "GeneratorSaturated"

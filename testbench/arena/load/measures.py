@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from pydantic import Field
 
-from testbench.arena.plan import PlanModel
+from testbench.arena.plan.model import PlanModel
 
 if TYPE_CHECKING:
     import numpy as np

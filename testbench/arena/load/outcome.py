@@ -19,8 +19,8 @@ from testbench.arena.load.generator import Stopped
 from testbench.arena.load.levels import LevelQuality
 from testbench.arena.load.limits import LIMIT_MISSED, LimitResult
 from testbench.arena.load.measures import Measures
-from testbench.arena.plan import PlanModel
-from testbench.printable import printable
+from testbench.arena.plan.model import PlanModel
+from testbench.safe_text import printable
 from testbench.schema.models import ExecutedScenario
 
 BEGUN_FILE: Final = "begun.json"

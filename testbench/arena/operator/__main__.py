@@ -16,14 +16,14 @@ from typing import Any
 
 import click
 
-from testbench.arena.operator.access import find_access
+from testbench.arena.cluster.access import find_access
+from testbench.arena.cluster.http import HttpCluster
+from testbench.arena.cluster.kinds import Json
 from testbench.arena.operator.health import served
-from testbench.arena.operator.http_cluster import HttpCluster
-from testbench.arena.operator.kinds import Json
+from testbench.arena.operator.loop import Shell
 from testbench.arena.operator.settings import DEFAULT_IMAGE, Settings
-from testbench.arena.operator.shell import Shell
 from testbench.errors import InputError, TestbenchError
-from testbench.printable import printable
+from testbench.safe_text import printable
 
 PREFIX = "TESTBENCH_ARENA_OPERATOR"
 

@@ -5,11 +5,17 @@ Each is harmless when it is done twice.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final, Literal, TypeAlias
 
-from testbench.arena.job_status import JobStatus
-from testbench.arena.operator.kinds import Json, Kind
+from testbench.arena.cluster.kinds import ARENA_JOB, EVENT, Json, Kind
+from testbench.arena.manifest.job_status import Condition, JobStatus
+from testbench.arena.operator.observed import Seen, stamp
+from testbench.arena.status import Standing, status_of
+from testbench.safe_text import printable
 
 
 @dataclass(frozen=True)
@@ -74,3 +80,72 @@ class Decision:
     actions: tuple[Action, ...] = ()
     status: JobStatus | None = None
     requeue_after_s: float | None = None
+
+
+MESSAGE_LENGTH: Final = 1000
+REPORTER: Final = "testbench-arena-operator"
+UNREMARKABLE: Final = ("Pending", "Working")
+AFFECTED: Final = ("Ready", "Progressing")
+"""Conditions that say why a job does not get on."""
+
+
+def events_of(before: JobStatus, after: JobStatus) -> Iterator[EmitEvent]:
+    """What a change of the status is worth telling: a new phase, or another reason to wait or not to get on."""
+    ready, earlier = _condition(after, "Ready"), _condition(before, "Ready")
+    if after.phase not in (before.phase, "Pending", None):
+        said = f"{ready.reason}: {ready.message}" if ready else ""
+        yield EmitEvent("Warning" if after.phase == "Failed" else "Normal", after.phase, said)
+    elif ready is not None and ready.reason not in (*UNREMARKABLE, earlier and earlier.reason):
+        yield EmitEvent("Warning", ready.reason, ready.message)
+
+
+def decided(
+    seen: Seen, before: JobStatus, standing: Standing, actions: tuple[Action, ...], now: datetime,
+    requeue_after_s: float | None = None,
+) -> Decision:  # fmt: skip
+    """The actions, the status that goes with them where it changes anything, and the events of that change."""
+    status = status_of(replace(standing, generation=seen.generation), before, now)
+    if status == seen.status:
+        return Decision(actions, None, requeue_after_s)
+    return Decision((*actions, *events_of(before, status)), status, requeue_after_s)
+
+
+def denied_status(before: JobStatus, reason: str, message: str, now: datetime) -> JobStatus:
+    """The status of a job whose next step is refused: everything as it was, and why it does not get on."""
+    if not before.conditions:
+        return status_of(Standing(waiting=(reason, message)), before, now)
+    said = {"reason": reason, "message": message}
+    conditions = (each.model_copy(update=said if each.type in AFFECTED else {}) for each in before.conditions)
+    return before.model_copy(update={"conditions": tuple(conditions)})
+
+
+def event_body(event: EmitEvent, seen: Seen, now: datetime) -> Json:
+    """The Event as an object. Its name is made of what it says, so that saying it twice makes one."""
+    message = printable(event.message, MESSAGE_LENGTH)
+    mark = hashlib.sha256(f"{seen.uid} {event.reason} {message}".encode()).hexdigest()[:16]
+    return {
+        "apiVersion": EVENT.api_version,
+        "kind": EVENT.name,
+        "metadata": {"name": f"{seen.name[:200].rstrip('-.')}.{mark}", "namespace": seen.namespace},
+        "involvedObject": {
+            "apiVersion": ARENA_JOB.api_version,
+            "kind": ARENA_JOB.name,
+            "name": seen.name,
+            "namespace": seen.namespace,
+            "uid": seen.uid,
+            "resourceVersion": seen.resource_version,
+        },
+        "type": event.type,
+        "reason": event.reason,
+        "message": message,
+        "source": {"component": REPORTER},
+        "reportingComponent": REPORTER,
+        "reportingInstance": REPORTER,
+        "firstTimestamp": stamp(now),
+        "lastTimestamp": stamp(now),
+        "count": 1,
+    }
+
+
+def _condition(status: JobStatus, kind: str) -> Condition | None:
+    return next((condition for condition in status.conditions if condition.type == kind), None)

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from testbench.errors import InputError, StoreError, TestbenchError
-from testbench.printable import printable
-from testbench.redaction import shown_url
+from testbench.safe_text import printable, shown_url
 
 if TYPE_CHECKING:
     import httpx

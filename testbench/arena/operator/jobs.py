@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
+from testbench.arena.cluster.kinds import CONFIG_MAP, JOB, SECRET, Json
 from testbench.arena.load.arrivals import workers_needed
-from testbench.arena.manifest import ArenaJob
-from testbench.arena.manifest_model import API_VERSION
+from testbench.arena.manifest.fields import API_VERSION
+from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.operator import names
-from testbench.arena.operator.kinds import CONFIG_MAP, JOB, SECRET, Json
 from testbench.arena.operator.observed import Run, stamp
 from testbench.arena.operator.pods import INDEX, START, Task, labels, pod_template
 from testbench.arena.operator.references import Resolved, SecretOf, Setup

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from testbench.arena.manifest_model import GROUP
+from testbench.arena.manifest.fields import GROUP
 
 STEM_LENGTH: Final = 46
 """Leaves room for `-reduce-10` and for an index: the hostname of an indexed pod has at most 63 characters."""

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from testbench.arena.manifest import ArenaJob
-from testbench.arena.operator import jobs, names, scaling, troubles
-from testbench.arena.operator.cluster import Cluster, ClusterError, Denied
-from testbench.arena.operator.kinds import ARENA_JOB, CONFIG_MAP, EVENT, JOB, POD, Json
-from testbench.arena.operator.messages import Word, parse
+from testbench.arena.cluster.api import Cluster, ClusterError, Denied
+from testbench.arena.cluster.kinds import ARENA_JOB, CONFIG_MAP, EVENT, JOB, POD, Json
+from testbench.arena.manifest.job import ArenaJob
+from testbench.arena.operator import jobs, names, scaling
+from testbench.arena.operator import pod_messages as troubles
 from testbench.arena.operator.observed import (
     Child,
     KubeJob,
@@ -26,6 +26,7 @@ from testbench.arena.operator.observed import (
     read_status,
     stamp,
 )
+from testbench.arena.operator.pod_messages import Word, parse
 from testbench.arena.operator.references import More, Reference, Resolution, Waiting, resolve
 from testbench.arena.operator.schedules import tick_shown
 from testbench.arena.operator.settings import Settings

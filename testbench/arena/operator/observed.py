@@ -13,12 +13,12 @@ from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from testbench.arena.documents import validated
-from testbench.arena.job_status import JobStatus
-from testbench.arena.manifest import ArenaJob
-from testbench.arena.operator.kinds import Json
-from testbench.arena.operator.messages import Word
+from testbench.arena.cluster.kinds import Json
+from testbench.arena.manifest.documents import validated
+from testbench.arena.manifest.job import ArenaJob
+from testbench.arena.manifest.job_status import JobStatus
 from testbench.arena.operator.names import ITEMS_ANNOTATION, TICK_ANNOTATION
+from testbench.arena.operator.pod_messages import Word
 from testbench.arena.operator.references import Resolution, Setup
 from testbench.arena.status import ENDED
 from testbench.schema.files import describe

@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from testbench.arena.manifest import ArenaJob
+from testbench.arena.cluster.kinds import Json
+from testbench.arena.manifest.job import ArenaJob
+from testbench.arena.manifest.pod_overrides import PodOverrides
 from testbench.arena.operator import names
 from testbench.arena.operator.fetch import SUFFIXES
-from testbench.arena.operator.kinds import Json
 from testbench.arena.operator.observed import Run
 from testbench.arena.operator.references import Mounted, Source
 from testbench.arena.operator.settings import WORKER_ENVIRONMENT, Settings
-from testbench.arena.pod_overrides import PodOverrides
 from testbench.arena.stores import run_folder
 
 MANIFEST: Final = "/etc/arena/run/manifest.json"

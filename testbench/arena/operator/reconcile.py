@@ -17,19 +17,18 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
+from testbench.arena.cluster.kinds import ARENA_JOB, CONFIG_MAP, JOB, Json
 from testbench.arena.conclusion import CANCELLED, OUTPUT_FAILED, Conclusion, Counts
-from testbench.arena.job_status import JobStatus, Progress
-from testbench.arena.manifest import ArenaJob, ArenaJobSpec, DataGenSettings
+from testbench.arena.manifest.job import ArenaJob, ArenaJobSpec, DataGenSettings
+from testbench.arena.manifest.job_status import JobStatus, Progress
+from testbench.arena.manifest.schedule import removal_time
 from testbench.arena.operator import jobs, names, scaling, schedules
-from testbench.arena.operator.actions import Action, CopySecret, Create, Decision, Delete, EmitEvent, Patch
-from testbench.arena.operator.events import decided
-from testbench.arena.operator.kinds import ARENA_JOB, CONFIG_MAP, JOB, Json
-from testbench.arena.operator.messages import Again, Planned, Refusal
+from testbench.arena.operator.actions import Action, CopySecret, Create, Decision, Delete, EmitEvent, Patch, decided
 from testbench.arena.operator.observed import KubeJob, Run, Seen
+from testbench.arena.operator.pod_messages import Again, Planned, Refusal
 from testbench.arena.operator.pods import shown_result
 from testbench.arena.operator.references import More, Refused, Resolved, Waiting
 from testbench.arena.operator.settings import Settings
-from testbench.arena.schedule import removal_time
 from testbench.arena.status import Standing
 
 MAX_ROUNDS: Final = 10

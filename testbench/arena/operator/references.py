@@ -15,16 +15,15 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from testbench.arena.bundle import is_hidden, safe_path
-from testbench.arena.documents import validated
-from testbench.arena.manifest import ArenaJob
-from testbench.arena.operator import kinds
-from testbench.arena.operator.kinds import Json, Kind
-from testbench.arena.plan import PlanModel
-from testbench.arena.resources import AgentRuntime, ArenaSource, Provider, Resource, ToolRegistry
+from testbench.arena.bundle.bundle import is_hidden, safe_path
+from testbench.arena.cluster import kinds
+from testbench.arena.cluster.kinds import Json, Kind
+from testbench.arena.manifest.documents import validated
+from testbench.arena.manifest.job import ArenaJob
+from testbench.arena.manifest.resources import AgentRuntime, ArenaSource, Provider, Resource, ToolRegistry
+from testbench.arena.plan.model import PlanModel
 from testbench.errors import InputError
-from testbench.printable import printable
-from testbench.redaction import shown_url
+from testbench.safe_text import printable, shown_url
 from testbench.schema.files import describe
 
 OUTPUT_FOLDER: Final = "output"

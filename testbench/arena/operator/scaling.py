@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from testbench.arena.job_status import Progress
+from testbench.arena.manifest.job_status import Progress
 from testbench.arena.operator.observed import KubeJob
 
 

@@ -10,16 +10,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
+from testbench.arena.cluster.kinds import ARENA_JOB, Json
 from testbench.arena.conclusion import CANCELLED, Conclusion, Counts
-from testbench.arena.job_status import SUMMARY_VERDICT, JobResult, JobStatus
-from testbench.arena.manifest import ArenaJob, Schedule
+from testbench.arena.manifest.job import ArenaJob, Schedule
+from testbench.arena.manifest.job_status import SUMMARY_VERDICT, JobResult, JobStatus
+from testbench.arena.manifest.schedule import MISSED_AT_MOST, Due, child_name, decide, due
 from testbench.arena.operator import names
-from testbench.arena.operator.actions import Action, Create, Decision, EmitEvent, Patch
-from testbench.arena.operator.events import decided
+from testbench.arena.operator.actions import Action, Create, Decision, EmitEvent, Patch, decided
 from testbench.arena.operator.jobs import owner_reference
-from testbench.arena.operator.kinds import ARENA_JOB, Json
 from testbench.arena.operator.observed import Child, Seen, stamp
-from testbench.arena.schedule import MISSED_AT_MOST, Due, child_name, decide, due
 from testbench.arena.status import ENDED, Standing
 from testbench.errors import InputError
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from testbench.arena.cluster.kinds import Json
 from testbench.arena.load.arrivals import PER_WORKER_RPS
-from testbench.arena.operator.kinds import Json
 
 DEFAULT_IMAGE: Final = "ghcr.io/agentic-layer/testbench/testworkflows:latest"
 WORKER_ENVIRONMENT: Final = "arena-worker"

@@ -18,15 +18,6 @@ from uuid import uuid4
 
 import httpx
 
-from testbench.arena.targets.chat_faults import (
-    CREDENTIAL_HINT,
-    GATEWAY_HINT,
-    check_finished,
-    of_status,
-    of_transport,
-    of_unreadable,
-    understood,
-)
 from testbench.arena.targets.completion import (
     Completion,
     EventError,
@@ -36,6 +27,15 @@ from testbench.arena.targets.completion import (
     RequestedCall,
     UnreadableError,
     whole,
+)
+from testbench.arena.targets.faults import (
+    CREDENTIAL_HINT,
+    GATEWAY_HINT,
+    check_finished,
+    of_status,
+    of_transport,
+    of_unreadable,
+    understood,
 )
 from testbench.arena.targets.gateway import (
     CONNECT_TIMEOUT_S,
@@ -48,11 +48,12 @@ from testbench.arena.targets.gateway import (
 )
 from testbench.arena.targets.spending import cost_of_header, priced, total
 from testbench.arena.targets.target import ChatTarget, place
-from testbench.arena.targets.tools import ArgumentFault, ToolBox, read_arguments, recorded
+from testbench.arena.targets.tool_calls import ArgumentFault, read_arguments, recorded
+from testbench.arena.targets.tools import ToolBox
 from testbench.arena.targets.watch import Watch
 from testbench.errors import AgentError
+from testbench.net.clock import Clock, SystemClock
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
-from testbench.schema.clock import Clock, SystemClock
 from testbench.schema.models import Turn, Usage
 
 COST_HEADER: Final = "x-litellm-response-cost"

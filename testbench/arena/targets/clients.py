@@ -9,8 +9,8 @@ from testbench import defaults
 from testbench.arena.targets.gateway import Instrument, as_it_is
 from testbench.arena.targets.target import A2ATarget, ChatTarget, Target, WebSocketTarget
 from testbench.arena.targets.tools import ToolBox
+from testbench.net.clock import Clock, SystemClock
 from testbench.schema.agent import AgentClient
-from testbench.schema.clock import Clock, SystemClock
 from testbench.schema.models import Usage
 
 

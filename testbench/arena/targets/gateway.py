@@ -17,8 +17,8 @@ import httpx
 from testbench import __version__
 from testbench.arena.targets.target import Headers
 from testbench.errors import InputError
-from testbench.redaction import shown_url
-from testbench.schema.a2a_transport import AgentHttp, AgentTransport
+from testbench.net.transport import AgentHttp, AgentTransport
+from testbench.safe_text import shown_url
 
 Instrument = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 """Puts something around the transport that every request takes, e.g. to trace it."""

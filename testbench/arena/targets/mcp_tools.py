@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from testbench.arena.targets.gateway import CONNECT_TIMEOUT_S
 from testbench.arena.targets.target import McpHandler, Tool, hide, place
-from testbench.arena.targets.tools import HINT, Json, error_result, unavailable
+from testbench.arena.targets.tool_calls import HINT, Json, error_result, unavailable
 from testbench.errors import WorkError
 
 MAX_PAGES: Final = 100

@@ -14,11 +14,11 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
-from testbench.arena.plan import SelfPlay
+from testbench.arena.plan.model import SelfPlay
 from testbench.arena.targets.chat import ChatClient, Memory
 from testbench.errors import AgentError
 from testbench.schema.agent import AgentClient, AgentReply, Conversation
-from testbench.schema.identity import content_id, fields_given
+from testbench.schema.ids import content_id, fields_given
 from testbench.schema.models import (
     ExecutedScenario,
     ExecutedStep,

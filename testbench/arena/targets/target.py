@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 from testbench import defaults
-from testbench.redaction import NOT_SHOWN, shown_url
+from testbench.safe_text import NOT_SHOWN, shown_url
 from testbench.schema.models import Usage
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]

@@ -9,32 +9,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from testbench.arena.targets.gateway import Endpoint, HttpFaultError, Instrument, TooLongError, as_it_is, read
 from testbench.arena.targets.target import HttpHandler, MockHandler, Tool, hide, place
-from testbench.errors import AgentError, InputError
-from testbench.printable import printable
-from testbench.schema.models import ToolCall
-
-Json: TypeAlias = dict[str, Any]
+from testbench.arena.targets.tool_calls import (
+    ERROR_CHARS,
+    ArgumentFault,
+    Json,
+    _as_text,
+    error_result,
+    read_arguments,
+    unavailable,
+)
+from testbench.errors import InputError
+from testbench.safe_text import printable
 
 OWN_ERRORS: Final = frozenset({400, 409, 422})
 """Statuses with which a tool says that it does not like the arguments. A 404 also comes from a wrong address, and
 so is no answer: a tool that found nothing says so with 200."""
-MAX_ARGUMENT_CHARS: Final = 64 * 1024
-ERROR_CHARS: Final = 500
-UNPARSED: Final = "unparsed_arguments"
-"""Under this name a call is recorded whose arguments are no JSON object: it equals no expected call."""
-HINT: Final = "Check the tool's endpoint in the ToolRegistry, its credentials and its own log."
-
-
-@dataclass(frozen=True)
-class ArgumentFault:
-    """Why the arguments of a call cannot be used, as the model is told."""
-
-    message: str
 
 
 class ToolBox:
@@ -121,47 +114,6 @@ class ToolBox:
         said = printable(hide(handler.secrets, text), ERROR_CHARS)
         refused = response.status_code in (429, 503)
         raise unavailable(name, f"HTTP {response.status_code}: {said}", retryable=refused)
-
-
-def recorded(name: str, arguments: str | Json) -> ToolCall:
-    """The call as metrics see it."""
-    known = read_arguments(arguments)
-    if isinstance(known, ArgumentFault):
-        return ToolCall(name=name, args={UNPARSED: str(arguments)[:ERROR_CHARS]})
-    return ToolCall(name=name, args=known)
-
-
-def read_arguments(arguments: str | Json) -> Json | ArgumentFault:
-    """The arguments of a call; none at all are an empty object."""
-    if isinstance(arguments, dict):
-        return arguments
-    if len(arguments) > MAX_ARGUMENT_CHARS:
-        return ArgumentFault(f"the arguments are longer than {MAX_ARGUMENT_CHARS} characters")
-    try:
-        value = json.loads(arguments, parse_constant=_no_number) if arguments.strip() else {}
-        json.dumps(value, ensure_ascii=False).encode()  # half of a character can be read, and never written
-    except (ValueError, RecursionError) as error:
-        return ArgumentFault(f"the arguments are no JSON: {error}")
-    return value if isinstance(value, dict) else ArgumentFault("the arguments are no JSON object")
-
-
-def unavailable(name: str, why: str, *, retryable: bool = False) -> AgentError:
-    """The error of a step whose tool is down."""
-    message = printable(f"the tool {name!r} is unavailable: {why}", ERROR_CHARS)
-    return AgentError(message, kind="tool_unavailable", retryable=retryable, hint=HINT)
-
-
-def error_result(message: str) -> str:
-    """A tool's own error as the model is told of it."""
-    return json.dumps({"error": message}, ensure_ascii=False)
-
-
-def _as_text(result: Any) -> str:
-    return result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-
-
-def _no_number(constant: str) -> None:
-    raise ValueError(f"{constant} is no number of JSON")
 
 
 Check: TypeAlias = Callable[[Json], Iterator[str]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from testbench.schema.clock import Clock
+from testbench.net.clock import Clock
 
 
 class Watch:

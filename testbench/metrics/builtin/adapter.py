@@ -17,7 +17,7 @@ from testbench.metrics.builtin.refusal import Refusal
 from testbench.metrics.builtin.rubric import SCALE, RubricJudge, RubricParameters, spec_of
 from testbench.metrics.builtin.text import Contains, ExactMatch, Length, NotContains, Regex, Similarity
 from testbench.metrics.builtin.tool_calls import ForbiddenTools, MaxToolCalls, ToolCalls
-from testbench.metrics.judge import Judge
+from testbench.metrics.judge.judge import Judge
 from testbench.metrics.parameters import parameters_of, parse_parameters
 from testbench.metrics.protocol import MetricCallable, MetricSpec
 

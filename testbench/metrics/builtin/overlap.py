@@ -16,8 +16,7 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import Field
 
 from testbench.metrics.builtin.metric import BuiltinMetric, expected_text
-from testbench.metrics.effort import LINEAR, TOKENS, check_product
-from testbench.metrics.protocol import MetricResult, Sample, SampleField
+from testbench.metrics.protocol import LINEAR, TOKENS, MetricResult, Sample, SampleField, check_product
 
 _TOKEN: Final = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # kana and Han: one character is one token

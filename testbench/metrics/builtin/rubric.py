@@ -16,8 +16,8 @@ from typing import Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from testbench.metrics.fencing import fenced, nonce_of
-from testbench.metrics.judge import Judge, Question
+from testbench.metrics.judge.injection import fenced, nonce_of
+from testbench.metrics.judge.judge import Judge, Question
 from testbench.metrics.protocol import Combine, MetricResult, MetricSpec, Sample, SampleField
 from testbench.metrics.sample_fields import field_value
 from testbench.schema.models import Turn

@@ -23,10 +23,17 @@ from testbench.errors import InputError
 from testbench.metrics.adapter import FrameworkAdapter
 from testbench.metrics.deepeval import specs
 from testbench.metrics.deepeval.judge_bridge import BridgedModel, recording
-from testbench.metrics.effort import CALLS, check_product
-from testbench.metrics.judge import Judge
+from testbench.metrics.judge.judge import Judge
 from testbench.metrics.parameters import parse_parameters
-from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample, SampleField
+from testbench.metrics.protocol import (
+    CALLS,
+    MetricCallable,
+    MetricResult,
+    MetricSpec,
+    Sample,
+    SampleField,
+    check_product,
+)
 from testbench.metrics.sample_fields import field_value
 from testbench.schema.models import Failure, ToolCall, Turn
 

@@ -16,7 +16,7 @@ from deepeval.models import DeepEvalBaseLLM
 from pydantic import BaseModel
 
 from testbench.errors import JudgeError
-from testbench.metrics.judge import Judge, Question
+from testbench.metrics.judge.judge import Judge, Question
 
 _LISTS: Final[Mapping[str, str]] = {
     "Statements": "statements",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +20,64 @@ from ragas.messages import ToolCall as RagasToolCall
 
 from testbench.errors import InputError
 from testbench.metrics.adapter import FrameworkAdapter
-from testbench.metrics.judge import Judge
+from testbench.metrics.judge.judge import Judge
 from testbench.metrics.parameters import parse_parameters
-from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample
+from testbench.metrics.protocol import (
+    CHARACTERS,
+    LINEAR,
+    MetricCallable,
+    MetricResult,
+    MetricSpec,
+    Sample,
+    check_product,
+)
 from testbench.metrics.ragas import names, specs
-from testbench.metrics.ragas.effort import check_effort
-from testbench.metrics.ragas.judge_bridge import BridgedEmbeddings, BridgedLLM, recording
-from testbench.metrics.ragas.prompts import remember_schemas
+from testbench.metrics.ragas.judge_bridge import BridgedEmbeddings, BridgedLLM, recording, remember_schemas
 from testbench.metrics.ragas.reading import result_of, rubric_range
 from testbench.metrics.sample_fields import field_value
 from testbench.schema.models import Failure, ToolCall, Turn
+
+_WORD: Final = re.compile(r"[a-z0-9]+")
+TABLE: Final = 1e7
+"""Cells of the table that rouge-score fills for ROUGE-L: 20,000 characters each, a second and 100 MB."""
+SPANS: Final = 4e10
+"""Product of two lengths for looking up every quoted span: 200,000 characters each, half a second."""
+
+_BOUNDS: Final[Mapping[str, tuple[str, str, float]]] = {
+    "NonLLMStringSimilarity": ("response", "reference", CHARACTERS),
+    "NonLLMContextPrecisionWithReference": ("retrieved_contexts", "reference_contexts", CHARACTERS),
+    "NonLLMContextRecall": ("retrieved_contexts", "reference_contexts", CHARACTERS),
+    "QuotedSpansAlignment": ("response", "retrieved_contexts", SPANS),
+    "BleuScore": ("response", "reference", LINEAR),
+    "CHRFScore": ("response", "reference", LINEAR),
+    "RougeScore": ("response", "reference", LINEAR),
+}
+"""The two arguments that are compared, and the largest product of their lengths."""
+
+
+def check_effort(name: str, metric: Any, arguments: Mapping[str, Any]) -> None:
+    """See that a metric comes to an end in reasonable time.
+
+    Raises:
+        TooLongError: it would not.
+    """
+    if name not in _BOUNDS:
+        return
+    one, other, most = _BOUNDS[name]
+    left, right = _text(arguments[one]), _text(arguments[other])
+    check_product(len(left), len(right), most)
+    if getattr(metric, "rouge_type", None) == "rougeL":
+        check_product(_words(left), _words(right), TABLE, "words")
+
+
+def _text(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else "".join(value)
+
+
+def _words(text: str) -> int:
+    """As rouge-score counts them."""
+    return len(_WORD.findall(text.lower()))
+
 
 _COMPUTING: Final = ThreadPoolExecutor(1, "ragas")
 """One thread: they would not be faster in several, and warnings are switched off and on for all threads at once."""

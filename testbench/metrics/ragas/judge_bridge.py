@@ -12,14 +12,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 from ragas.embeddings.base import BaseRagasEmbedding
 from ragas.llms.base import InstructorBaseRagasLLM
+from ragas.prompt.metrics.base_prompt import BasePrompt
 
 from testbench.errors import JudgeError
-from testbench.metrics.judge import Judge, Question
+from testbench.metrics.judge.judge import Judge, Question
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
@@ -170,3 +172,25 @@ def _objects(answer: BaseModel) -> Iterator[dict[str, Any]]:
     for value in values.values():
         if isinstance(value, list):
             yield from (dict(item) for item in value if isinstance(item, BaseModel))
+
+
+class KnownSchema:
+    """Stands in for an answer's model in a prompt, which asks it for nothing but its schema."""
+
+    def __init__(self, model: type[BaseModel]) -> None:
+        self._model = model
+
+    @cached_property
+    def _schema(self) -> dict[str, Any]:
+        return self._model.model_json_schema()
+
+    def model_json_schema(self) -> dict[str, Any]:
+        """As pydantic's; not to be changed, because it is shared."""
+        return self._schema
+
+
+def remember_schemas(metric: Any) -> None:
+    """Let the prompts of a metric, which are its attributes, work out their schema once."""
+    for prompt in vars(metric).values():
+        if isinstance(prompt, BasePrompt):
+            prompt.output_model = KnownSchema(prompt.output_model)  # type: ignore[assignment]  # all that it asks for

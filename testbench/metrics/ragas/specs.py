@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from testbench.metrics.parameters import parameters_of
 from testbench.metrics.protocol import MetricSpec, SampleField
-from testbench.metrics.ragas.former import FORMER
+from testbench.metrics.ragas.legacy_metrics import FORMER
 
 FRAMEWORK: Final = "ragas"
 

@@ -1,0 +1,133 @@
+"""The models that write data: a job's Providers, asked for structured output as patiently as a judge is.
+
+    Contender -> ChatTarget -> OpenAIJudge -> Batch, or a JudgeError without the provider's secrets
+
+Called by `datagen`. Repair of an unfit answer, retries, pace, deadline and costs are those of the judge's client.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+import httpx
+
+from testbench import defaults
+from testbench.arena.datagen.items import Batch
+from testbench.arena.datagen.writing import SYSTEM
+from testbench.arena.plan.model import Contender
+from testbench.arena.runs.context import Clients, JobContext
+from testbench.arena.targets.target import ChatTarget, Headers, hide
+from testbench.errors import InputError, JudgeError
+from testbench.metrics.judge.cost import Price, PriceList
+from testbench.metrics.judge.judge import Judge, JudgeSettings, Question
+from testbench.safe_text import printable
+
+TIMEOUT_S: Final = 120.0
+"""Seconds that one answer may take at least: ten items are more text than a chat's answer."""
+TEMPERATURE: Final = 1.0
+"""Where neither the Provider nor the arena file says: items have to differ."""
+MESSAGE_LENGTH: Final = 500
+
+
+class Writer:
+    """One model that writes items; used by all requests in flight at once."""
+
+    def __init__(self, target: ChatTarget, judge: Judge) -> None:
+        self._target = target
+        self._judge = judge
+
+    @property
+    def model(self) -> str:
+        return self._target.model
+
+    async def write(self, prompt: str) -> Batch:
+        """The items of an answer.
+
+        Raises:
+            JudgeError: there are none.
+        """
+        try:
+            return await self._judge.ask(Question(prompt, Batch, system=SYSTEM))
+        except JudgeError as error:
+            error.message = printable(hide(self._target.secrets, error.message), MESSAGE_LENGTH)
+            error.raw = None  # the model's own words are of no use without the question
+            raise
+
+    async def close(self) -> None:
+        await self._judge.close()
+
+
+def targets_of(clients: Clients, contenders: Iterable[Contender]) -> Mapping[str, ChatTarget]:
+    """Whom to ask, by name.
+
+    Raises:
+        InputError: one is no model, has no usable address, or its credential is not there.
+    """
+    targets: dict[str, ChatTarget] = {}
+    for contender in contenders:
+        target = clients.target(contender.kind, contender.name)
+        if not isinstance(target, ChatTarget):
+            hint = "Name Providers in spec.providers: data is written by a model."
+            raise InputError(f"{contender.name} is an agent and cannot write data", hint=hint)
+        targets[contender.name] = target
+    return targets
+
+
+@asynccontextmanager
+async def opened_writers(context: JobContext, targets: Mapping[str, ChatTarget]) -> AsyncIterator[Mapping[str, Writer]]:
+    """A writer for each of them, closed at the end."""
+    async with AsyncExitStack() as stack:
+        writers = {}
+        for name, target in targets.items():
+            writers[name] = Writer(target, _judge(target, context))
+            stack.push_async_callback(writers[name].close)
+        yield writers
+
+
+def _judge(target: ChatTarget, context: JobContext) -> Judge:
+    from testbench.metrics.judge.client import OpenAIJudge
+
+    parts = urlsplit(target.base_url)
+    prices = {}
+    if target.prices is not None:
+        prices[target.model] = Price(input=1000 * target.prices.input_per_1k, output=1000 * target.prices.output_per_1k)
+    settings = JudgeSettings(
+        base_url=urlunsplit(parts._replace(query="", fragment="")),
+        api_key=target.api_key or "unused",
+        model=target.model,
+        concurrency=context.concurrency,
+        timeout_s=max(target.timeout_s, TIMEOUT_S),
+        max_tokens=target.max_tokens or defaults.JUDGE_MAX_TOKENS,
+        adaptive=True,
+        temperature=TEMPERATURE if target.temperature is None else target.temperature,
+        prices=PriceList(prices),
+        role="model",
+    )
+
+    def instrument(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        traced: httpx.AsyncBaseTransport = context.tracing.instrument(transport)
+        return _Addressed(traced, target.headers, parts.query)
+
+    return OpenAIJudge(settings, context.clock, instrument)
+
+
+class _Addressed(httpx.AsyncBaseTransport):
+    """Puts a provider's own headers and the query of its address on every request."""
+
+    def __init__(self, inner: httpx.AsyncBaseTransport, headers: Headers, query: str) -> None:
+        self._inner = inner
+        self._headers = headers
+        self._query = query
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        for name, value in self._headers:
+            request.headers[name] = value
+        if self._query:
+            request.url = request.url.copy_merge_params(httpx.QueryParams(self._query))
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()

@@ -1,0 +1,1 @@
+"""The job type `evaluation`: its worker, its reducer and their results."""

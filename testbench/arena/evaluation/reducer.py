@@ -1,0 +1,181 @@
+"""An evaluation's reducer: from the parts of all shards to the verdict and the files that people and machines read.
+
+    parts -> reduction -> experiment -> verdict -> results.json verdict.json report.html [junit.xml] [results.csv]
+                                                -> conclusion -> summary.json, the last one
+
+Called by the commands `reduce`, `run` and `run-all` of `testbench.arena.cli`. All files follow from the parts, times
+included, so that a reducer that is started again writes the same ones. Those of an incomplete run have a folder of
+their own: it may still be completed, and no file is ever written over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from typing import Final
+
+from testbench import __version__
+from testbench.arena.conclusion import OUTPUT_FAILED, Conclusion, conclude_evaluation, failed, summary_bytes
+from testbench.arena.evaluation.results import ItemResult, Reduction, experiment_of, reduce
+from testbench.arena.evaluation.rows import ItemRow, csv_bytes, junit_bytes, rows
+from testbench.arena.plan.model import Plan
+from testbench.arena.runs.context import SUMMARY_FILE, JobContext
+from testbench.arena.runs.parts import checksum, counted_parts, done_markers, is_done
+from testbench.arena.stores import writer_of
+from testbench.errors import InputError, NothingToDo, StoreError, TelemetryError
+from testbench.gating.decision import reach_verdict
+from testbench.results.verdict import Verdict
+from testbench.safe_text import shown_url
+from testbench.schema.models import EvaluatedExperiment, EvaluationRecord, RunRecord
+
+RESULTS_FILE: Final = "results.json"
+VERDICT_FILE: Final = "verdict.json"
+REPORT_FILE: Final = "report.html"
+CSV_FILE: Final = "results.csv"
+JUNIT_FILE: Final = "junit.xml"
+
+
+async def reduce_evaluation(context: JobContext) -> Conclusion:
+    """The end of the run, with its outputs written. What went wrong is the conclusion's reason, not an exception.
+
+    Where an output could not be delivered there is no summary either: the reducer that is started again does the rest.
+
+    Raises:
+        StoreError: the parts cannot be read.
+    """
+    plan, checksums = context.plan, dict[str, str]()
+    reduction = reduce(plan, _read(context, checksums))
+    count = context.shard.count
+    missing = [index for index in range(count) if not is_done(context.store, plan, index, count, checksums)]
+    experiment = _experiment(context, reduction)
+    verdict = reach_verdict(experiment, context.outputs.policy)
+    found = list(rows(plan, experiment))
+    conclusion = conclude_evaluation(verdict, reduction, missing, found)
+    complete = reduction.complete and not missing
+    folder = "" if complete else f"incomplete-{len(reduction.results)}-of-{len(plan.items)}"
+    conclusion = conclusion.model_copy(update={"url": context.store.url(folder)})
+    write = writer_of(context.store, folder)
+    try:
+        for name, content in _files(context, experiment, verdict, found):
+            write(name, content)
+        if context.outputs.publish:
+            await _publish(context, experiment)  # before the summary, which says that nothing is left to do
+        write(SUMMARY_FILE, summary_bytes(conclusion))
+    except (StoreError, TelemetryError, InputError) as error:
+        return failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
+    return conclusion
+
+
+def _read(context: JobContext, checksums: dict[str, str]) -> Iterator[bytes]:
+    """Every part that counts, its checksum noted."""
+    for name, content in counted_parts(context.store, done_markers(context.store, context.plan)):
+        checksums[name] = checksum(content)
+        yield content
+
+
+# --- the experiment -------------------------------------------------------------------------------------------------
+
+
+def _experiment(context: JobContext, reduction: Reduction) -> EvaluatedExperiment:
+    """All items as one experiment, with the records of who was asked, by whom it was judged, and when."""
+    plan, found = context.plan, list(reduction.results.values())
+    starts = [step.started_at for one in found for step in one.scenario.steps if step.started_at is not None]
+    ends = [one.finished_at for one in found]
+    started = min(starts or ends, default=context.clock.now())
+    seconds = (max(ends, default=started) - started).total_seconds()
+    record = EvaluationRecord(
+        judge_model=_judge_model(plan, reduction),
+        testbench_version=__version__,
+        started_at=started,
+        wall_seconds=max(0.0, seconds),
+        identity=plan.digest,
+    )
+    run = RunRecord(
+        agent_url=_address(context),
+        agent_name=", ".join(contender.label for contender in plan.contenders) or None,
+        workflow_name=plan.job,
+        testbench_version=__version__,
+        started_at=started,
+        wall_seconds=max(0.0, seconds),
+        identity=plan.digest,
+        repeats=max((item.repetition for item in plan.items), default=1),
+    )
+    return experiment_of(plan, reduction, record).model_copy(update={"run": run})
+
+
+def _judge_model(plan: Plan, reduction: Reduction) -> str | None:
+    """The model that has judged, as the first item of the plan says that names one."""
+    for item in plan.items:
+        result = reduction.results.get(item.key)
+        model = _judge_of(result) if result is not None else None
+        if model is not None:
+            return model
+    return None
+
+
+def _judge_of(result: ItemResult) -> str | None:
+    scenario = result.scenario
+    judged = [*scenario.evaluations, *(one for step in scenario.steps for one in step.evaluations)]
+    return next((one.result.judge_model for one in judged if one.result.judge_model), None)
+
+
+def _address(context: JobContext) -> str:
+    """The address of the only system under test; several have none in common."""
+    contenders = context.plan.contenders
+    if len(contenders) != 1:
+        return ""
+    namespace = context.job.metadata.namespace
+    if contenders[0].kind == "agent":
+        agent = context.documents.agents.named(contenders[0].name, namespace)
+        endpoint = agent.endpoint() if agent is not None else None
+        return shown_url(endpoint.url) if endpoint is not None else ""
+    provider = context.documents.providers.named(contenders[0].name, namespace)
+    return shown_url(provider.spec.base_url or "") if provider is not None else ""
+
+
+# --- the files ------------------------------------------------------------------------------------------------------
+
+
+def _files(
+    context: JobContext, experiment: EvaluatedExperiment, verdict: Verdict, found: Sequence[ItemRow]
+) -> Iterator[tuple[str, bytes]]:
+    """What is written, one after the other: a run of 100,000 items has large files."""
+    settings = context.job.spec.evaluation
+    formats = set(settings.output_formats) if settings is not None else set()
+    yield RESULTS_FILE, experiment.model_dump_json(exclude_none=True).encode() + b"\n"
+    yield VERDICT_FILE, verdict.model_dump_json(indent=2).encode() + b"\n"
+    if "csv" in formats:
+        yield CSV_FILE, csv_bytes(context.plan, context.run_id, found)
+    if "junit" in formats:
+        yield JUNIT_FILE, junit_bytes(context.plan, found)
+    yield REPORT_FILE, report(context, experiment, verdict)
+
+
+def report(context: JobContext, experiment: EvaluatedExperiment, verdict: Verdict) -> bytes:
+    """The page that people read, with the matrix of systems under test and scenarios."""
+    from testbench.gc_policy import no_cycle_collection
+    from testbench.report.embed import Packer
+    from testbench.report.render import page
+    from testbench.report.rows import Links, details
+    from testbench.report.view import Labels, build_view
+
+    links, packer = Links.to(context.outputs.trace_url), Packer()
+    with no_cycle_collection():
+        for scenario in experiment.scenarios:
+            for detail in details(scenario, None, links):
+                packer.add(detail)
+        return page(build_view(experiment, verdict, Labels(context.plan.job, context.run_id, 1)), packer)
+
+
+async def _publish(context: JobContext, experiment: EvaluatedExperiment) -> None:
+    """Scores as gauges and events.
+
+    Raises:
+        TelemetryError: not all of it has arrived.
+        InputError: the environment names no usable endpoint.
+    """
+    from testbench.telemetry.points import Execution
+    from testbench.telemetry.publication import Settings, publish
+
+    with suppress(NothingToDo):  # which the verdict says too
+        await publish(experiment, Execution(context.plan.job, context.run_id, 1), Settings(), context.environment)

@@ -1,0 +1,212 @@
+"""One flat row for each item: what the CSV holds, and what matrix and status are counted from.
+
+    item, evaluated scenario -> row -> status, scores, times, tokens
+
+Written by `testbench.arena.evaluation.rows`, counted by `testbench.arena.matrix`.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+from xml.etree import ElementTree as ET  # writes XML, parses none  # nosec B405
+
+from testbench.arena.plan.model import Item, Plan
+from testbench.results.summary import CheckVerdict, scenario_verdict, step_verdict, total_usage
+from testbench.safe_text import printable
+from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Evaluation, Failure, Usage
+
+RowStatus = Literal["passed", "failed", "error", "skipped"]
+"""`error`: not all of it could be judged; `skipped`: nothing that gates judges it."""
+
+WORST_FIRST: tuple[CheckVerdict, ...] = ("error", "fail", "pass")
+STATUS: dict[CheckVerdict, RowStatus] = {"error": "error", "fail": "failed", "pass": "passed", "unjudged": "skipped"}
+
+
+@dataclass(frozen=True)
+class ItemRow:
+    """An item in numbers. Latency and time to first token are means over its answered steps, in milliseconds."""
+
+    item: Item
+    status: RowStatus
+    scores: Mapping[str, float]
+    """Mean score of each metric over what it judged."""
+    latency_ms: float | None
+    ttft_ms: float | None
+    agent_usage: Usage
+    judge_usage: Usage
+    attempts: int
+    failure: Failure | None
+    trace_id: str | None
+    started_at: datetime | None
+
+    @property
+    def cost_usd(self) -> float | None:
+        """What the item cost, agent and judge together, as far as it was reported."""
+        return total_usage([self.agent_usage, self.judge_usage]).cost_usd
+
+
+def rows(plan: Plan, experiment: EvaluatedExperiment) -> Iterator[ItemRow]:
+    """Return a row for each item, in the plan's order; `testbench.arena.evaluation.results` makes the experiment."""
+    for item, scenario in zip(plan.items, experiment.scenarios, strict=True):
+        yield row_of(item, scenario)
+
+
+def row_of(item: Item, scenario: EvaluatedScenario) -> ItemRow:
+    """One item as a row."""
+    steps = scenario.steps
+    found = [*(evaluation for step in steps for evaluation in step.evaluations), *scenario.evaluations]
+    return ItemRow(
+        item=item,
+        status=_status(scenario),
+        scores=_scores(found),
+        latency_ms=_mean([step.latency_ms for step in steps if step.status == "ok"]),
+        ttft_ms=_mean([step.time_to_first_token_ms for step in steps if step.status == "ok"]),
+        agent_usage=total_usage(step.usage for step in steps),
+        judge_usage=total_usage(evaluation.result.usage for evaluation in found),
+        attempts=sum(step.error.attempts if step.error else step.status == "ok" for step in steps),
+        failure=_first_failure(scenario, found),
+        trace_id=scenario.trace_id,
+        started_at=min((step.started_at for step in steps if step.started_at is not None), default=None),
+    )
+
+
+def _status(scenario: EvaluatedScenario) -> RowStatus:
+    verdicts = {step_verdict(step) for step in scenario.steps if not step.quarantine} | {scenario_verdict(scenario)}
+    return STATUS[next((verdict for verdict in WORST_FIRST if verdict in verdicts), "unjudged")]
+
+
+def _scores(found: list[Evaluation]) -> dict[str, float]:
+    groups: dict[str, list[float]] = {}
+    for evaluation in found:
+        if evaluation.result.score is not None:
+            groups.setdefault(evaluation.metric.shown_name, []).append(evaluation.result.score)
+    return {name: statistics.fmean(scores) for name, scores in groups.items()}
+
+
+def _first_failure(scenario: EvaluatedScenario, found: list[Evaluation]) -> Failure | None:
+    failures = [step.error for step in scenario.steps] + [evaluation.result.error for evaluation in found]
+    return next((failure for failure in failures if failure is not None), None)
+
+
+def _mean(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None
+
+
+BEFORE_SCORES: Final = ("run_id", "item_key", "job", "scenario", "group", "provider", "repetition", "status")
+AFTER_SCORES: Final = (
+    *("latency_ms", "ttft_ms", "input_tokens", "output_tokens", "cost_usd"),
+    *("attempts", "error_type", "error", "trace_id", "started_at"),
+)
+FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+"""A cell that begins so is run as a formula by spreadsheets (OWASP, CSV injection); an apostrophe makes it text."""
+
+
+def csv_bytes(plan: Plan, run_id: str, found: Sequence[ItemRow]) -> bytes:
+    """One line for each item in UTF-8; a number that nobody measured is an empty cell."""
+    metrics = sorted({name for row in found for name in row.scores})
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([*BEFORE_SCORES, *(_text(f"score_{name}") for name in metrics), *AFTER_SCORES])
+    for row in found:
+        writer.writerow(_cells(plan, run_id, row, metrics))
+    return text.getvalue().encode()
+
+
+def _cells(plan: Plan, run_id: str, row: ItemRow, metrics: Sequence[str]) -> list[str | int | float | None]:
+    item, usage = row.item, row.agent_usage
+    started_at = row.started_at.isoformat() if row.started_at else None
+    return [
+        *(run_id, item.key, plan.job, _text(item.scenario_name), _text(item.contender.group)),
+        *(_text(item.contender.label), item.repetition, row.status),
+        *(row.scores.get(name) for name in metrics),
+        *(_rounded(row.latency_ms), _rounded(row.ttft_ms), usage.input_tokens, usage.output_tokens, row.cost_usd),
+        *(row.attempts, row.failure.kind if row.failure else None),
+        *(_text(row.failure.message) if row.failure else None, row.trace_id, started_at),
+    ]
+
+
+def _text(value: str) -> str:
+    line = printable(value)
+    return f"'{line}" if line.startswith(FORMULA) else line
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def junit_bytes(plan: Plan, found: Iterable[ItemRow]) -> bytes:
+    """The document as UTF-8; suites and cases are sorted by name."""
+    root = ET.Element("testsuites", name=printable(plan.job))
+    names = _suite_names(plan)
+    suites: dict[str, list[ItemRow]] = {}
+    for row in found:
+        suites.setdefault(names[row.item.scenario_id], []).append(row)
+    for name in sorted(suites):
+        suite = ET.SubElement(root, "testsuite", name=name)
+        for row in sorted(suites[name], key=lambda row: (row.item.contender.label, row.item.repetition)):
+            suite.append(_case(f"{printable(plan.job)}.{name}", row))
+        _count(suite)
+    _count(root)
+    ET.indent(root)
+    return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
+
+
+def _suite_names(plan: Plan) -> dict[str, str]:
+    """A name for each scenario's id; scenarios of one name are told apart by their ids."""
+    uses = Counter(printable(file.scenario.name) for file in plan.scenarios)
+    named = ((file.id, printable(file.scenario.name)) for file in plan.scenarios)
+    return {key: name if uses[name] == 1 else f"{name} [{key}]" for key, name in named}
+
+
+def _case(classname: str, row: ItemRow) -> ET.Element:
+    item = row.item
+    case = ET.Element(
+        "testcase",
+        name=printable(f"{item.contender.label}[{item.repetition}]"),
+        classname=classname,
+        time="0" if row.latency_ms is None else f"{row.latency_ms / 1000:.3f}",
+    )
+    numbers = {
+        "item_key": item.key,
+        "trace_id": row.trace_id,
+        "input_tokens": row.agent_usage.input_tokens,
+        "output_tokens": row.agent_usage.output_tokens,
+        "cost_usd": row.cost_usd,
+        **{f"metric.{name}": f"{score:.4f}" for name, score in sorted(row.scores.items())},
+    }
+    properties = ET.SubElement(case, "properties")
+    for name, value in numbers.items():
+        if value is not None:
+            ET.SubElement(properties, "property", name=printable(name), value=printable(str(value)))
+    _outcome(case, row)
+    return case
+
+
+def _outcome(case: ET.Element, row: ItemRow) -> None:
+    match row.status:
+        case "failed":
+            scores = ", ".join(f"{name} {score:.3f}" for name, score in sorted(row.scores.items()))
+            ET.SubElement(case, "failure", message=printable(f"below the threshold: {scores}"), type="threshold")
+        case "error":
+            kind = row.failure.kind if row.failure else "unjudged"
+            message = row.failure.message if row.failure else "not all of it could be judged"
+            ET.SubElement(case, "error", message=printable(message), type=printable(kind))
+        case "skipped":
+            ET.SubElement(case, "skipped", message="no metric that gates judges it")
+        case "passed":
+            pass
+
+
+def _count(element: ET.Element) -> None:
+    cases = list(element.iter("testcase"))
+    element.set("tests", str(len(cases)))
+    for attribute, child in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+        element.set(attribute, str(sum(case.find(child) is not None for case in cases)))

@@ -1,0 +1,271 @@
+"""An evaluation's worker: every item of its shard as a conversation, judged, and written down as soon as it is there.
+
+    items of the shard without a result -> conversation (A2AExecutor, self-play) -> judge -> ItemResult -> part
+
+Called by the commands `work`, `run` and `run-all` of `testbench.arena.cli`. Nothing is lost but what is in flight: a
+worker that was stopped, or killed, leaves its parts, and the next one of the shard goes on with what is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final
+
+from testbench.arena.conclusion import Conclusion
+from testbench.arena.evaluation.judging import ConversationJudge, opened_judge
+from testbench.arena.evaluation.reducer import reduce_evaluation
+from testbench.arena.evaluation.results import ItemResult, reduce
+from testbench.arena.plan.model import Contender, Item, PlannedScenarioFile, shard
+from testbench.arena.runs.context import JobContext, Progress, kind_of, shard_folder
+from testbench.arena.runs.parts import PartWriter, is_done, mark_done, parts_of
+from testbench.arena.targets.chat import ChatClient
+from testbench.arena.targets.selfplay import play, player_of, reword
+from testbench.errors import AgentError
+from testbench.execution.executor import A2AExecutor, StepRules, Surroundings
+from testbench.execution.run import CONNECTING
+from testbench.execution.trials import Trial
+from testbench.net.pacing import Pacer, automatic
+from testbench.net.retry import GaveUp, RetryPolicy, persist
+from testbench.schema.agent import AgentClient, AgentDescription, AgentReply, Conversation
+from testbench.schema.ids import plan as plan_scenarios
+from testbench.schema.models import ExecutedScenario
+from testbench.schema.runtime import ExperimentRuntime
+
+
+class LateClient:
+    """Implements `AgentClient` around one that is not connected yet."""
+
+    def __init__(self, client: AgentClient) -> None:
+        self._client = client
+        self._connected: AgentDescription | None = None
+        self._attempt: asyncio.Task[AgentDescription] | None = None
+
+    async def connect(self) -> AgentDescription:
+        """Conversations that come at the same time share one attempt: a dead address costs its timeout only once."""
+        if self._connected is None:
+            if self._attempt is None:
+                self._attempt = asyncio.create_task(self._client.connect())
+                self._attempt.add_done_callback(self._attempted)
+            self._connected = await asyncio.shield(self._attempt)
+        return self._connected
+
+    async def send_step(self, text: str, conversation: Conversation) -> AgentReply:
+        await self.connect()
+        return await self._client.send_step(text, conversation)
+
+    async def close(self) -> None:
+        if self._attempt is not None:
+            self._attempt.cancel()
+        await self._client.close()
+
+    def _attempted(self, attempt: asyncio.Task[AgentDescription]) -> None:
+        self._attempt = None
+        if not attempt.cancelled():
+            attempt.exception()  # whoever waits has it; where nobody does any more, it is of no interest
+
+
+RETRY: Final = RetryPolicy(patient=True)
+"""A provider that asks for less gets less, and the time that a step has."""
+JUDGED_BESIDE: Final = 2
+"""So many times the conversations in flight are being talked or judged: the next one begins while one is judged."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """Somebody who takes part in conversations: a client, and how much at once it can take."""
+
+    client: AgentClient
+    pacer: Pacer
+
+
+async def run_evaluation(context: JobContext) -> Conclusion:
+    """All of a job in this process."""
+    await work_evaluation(context)
+    return await reduce_evaluation(context)
+
+
+async def work_evaluation(context: JobContext) -> None:
+    """The shard `context.shard`; done when it returns.
+
+    Raises:
+        InputError: an entry, a metric or the judge cannot be used; nothing was sent.
+        AgentError: nobody under test can be reached; nothing was sent.
+        StoreError: results could not be written.
+    """
+    place = context.shard
+    items = shard(context.plan, place.index, place.count)
+    if is_done(context.store, context.plan, place.index, place.count):
+        return
+    left = _left(context, items)
+    if left:
+        async with opened_judge(context) as judge, _opened(context) as sides:
+            with context.show_progress("arena", len(items), len(items) - len(left)) as progress:
+                worker = _Worker(context, judge, sides, progress)
+                await worker.do(left)
+    mark_done(context, len(items))
+
+
+def _left(context: JobContext, items: Sequence[Item]) -> list[Item]:
+    """The items of the shard without a result, whoever has worked on it before."""
+    folder = shard_folder(context.shard.index)
+    found = reduce(context.plan, (content for _, content in parts_of(context.store, folder)))
+    return [item for item in items if item.key not in found.results]
+
+
+@asynccontextmanager
+async def _opened(context: JobContext) -> AsyncIterator[Mapping[tuple[str, str], Side]]:
+    """Everybody in the plan, by kind and name; players are of the kind `user`.
+
+    Also those whom this shard does not meet: however the items are dealt, one system that is down among others is an
+    error of its items, and does not end the run.
+
+    Raises:
+        AgentError: none of those under test can be reached.
+    """
+    async with AsyncExitStack() as stack:
+        sides: dict[tuple[str, str], Side] = {}
+        for contender in context.plan.contenders:
+            for key in _parts_in(contender):
+                if key not in sides:
+                    client = _client(context, key, contender)
+                    stack.push_async_callback(client.close)
+                    sides[key] = Side(client, Pacer(automatic(context.concurrency)))
+        down = await _down(sides, context)
+        tested = {(contender.kind, contender.name) for contender in context.plan.contenders}
+        if tested <= down.keys():
+            raise down[min(tested)]
+        yield {key: _late(side) if key in down else side for key, side in sides.items()}
+
+
+def _parts_in(contender: Contender) -> list[tuple[str, str]]:
+    tested = (contender.kind, contender.name)
+    return [tested, ("user", contender.user)] if contender.user is not None else [tested]
+
+
+def _client(context: JobContext, key: tuple[str, str], contender: Contender) -> AgentClient:
+    kind, name = key
+    if kind != "user":
+        return context.clients.contender(contender)
+    return context.clients.entry(kind_of(context.documents, context.job.metadata.namespace, name), name)
+
+
+async def _down(sides: Mapping[tuple[str, str], Side], context: JobContext) -> dict[tuple[str, str], AgentError]:
+    """Who cannot be reached, and why. One that is down among others is an error in each of its items."""
+    tried = await asyncio.gather(
+        *(persist(side.client.connect, CONNECTING, context.clock, random.random) for side in sides.values())
+    )
+    return {key: found.error for key, found in zip(sides, tried, strict=True) if isinstance(found, GaveUp)}
+
+
+def _late(side: Side) -> Side:
+    """A side that was down; a model is asked anew with every message anyway."""
+    return side if isinstance(side.client, ChatClient) else replace(side, client=LateClient(side.client))
+
+
+class _Worker:
+    """Does the items of a shard, so many at once."""
+
+    def __init__(
+        self,
+        context: JobContext,
+        judge: ConversationJudge,
+        sides: Mapping[tuple[str, str], Side],
+        progress: Progress,
+    ) -> None:
+        self._context = context
+        self._judge = judge
+        self._sides = sides
+        self._progress = progress
+        self._planned = {planned.id: planned for planned in context.plan.scenarios}
+        self._repeats = max((item.repetition for item in context.plan.items), default=1)
+        self._talking = asyncio.Semaphore(context.concurrency)
+        self._parts = PartWriter(context.store, context.shard.index, context.shard.worker, context.clock)
+        self._surroundings = Surroundings(tracer=context.tracing, clock=context.clock)
+
+    async def do(self, items: Sequence[Item]) -> None:
+        """Every item, each written down as soon as it is there; also what is finished when a signal ends it.
+
+        Raises:
+            StoreError: results could not be written.
+        """
+        waiting = iter(items)
+        try:
+            writing = asyncio.create_task(self._parts.keep_writing())
+            working = [
+                asyncio.create_task(self._work(waiting))
+                for _ in range(min(len(items), JUDGED_BESIDE * self._context.concurrency))
+            ]
+            await _all_of(working, beside=writing)
+        finally:
+            self._parts.flush()
+
+    async def _work(self, waiting: Iterator[Item]) -> None:
+        for item in waiting:
+            async with self._talking:
+                executed = await self._converse(item)
+            evaluated = await self._judge.evaluate(executed)
+            result = ItemResult(
+                key=item.key,
+                plan_digest=self._context.plan.digest,
+                shard=self._context.shard.index,
+                worker=self._context.shard.worker,
+                finished_at=self._context.clock.now(),
+                scenario=evaluated,
+            )
+            self._parts.add(result.model_dump_json(exclude_none=True).encode() + b"\n")
+            self._progress.advance(failed=any(step.status != "ok" for step in executed.steps))
+
+    async def _converse(self, item: Item) -> ExecutedScenario:
+        planned, contender = self._planned[item.scenario_id], item.contender
+        side = self._sides[contender.kind, contender.name]
+        client = side.client
+        if isinstance(client, ChatClient) and planned.system_prompt:
+            client = client.prompted(planned.system_prompt)
+        hooks = A2AExecutor(client, StepRules(RETRY), self._surroundings, side.pacer, lambda step, attempts: None)
+        trial = trial_of(planned, item, self._repeats)
+        if contender.user is None:
+            (executed,) = await ExperimentRuntime(hooks, concurrency=1).run([trial])
+        else:
+            player = player_of(self._sides["user", contender.user].client, self._patiently(contender.user))
+            if planned.self_play is None:
+                executed = await reword(trial, player, hooks)
+            else:
+                executed = await play(trial, planned.self_play, player, hooks, scenario_id=planned.id)
+        return executed.model_copy(update={"provider": contender.label, "repetition": item.repetition})
+
+    def _patiently(self, user: str) -> Callable[[Callable[[], Awaitable[AgentReply]]], Awaitable[AgentReply]]:
+        """Requests of a player, tried again as those to an agent are."""
+        pacer = self._sides["user", user].pacer
+
+        async def ask(request: Callable[[], Awaitable[AgentReply]]) -> AgentReply:
+            clock = self._context.clock
+            said = await persist(request, RETRY, clock, random.random, lambda again: pacer.turn(ahead=True))
+            if isinstance(said, GaveUp):
+                raise said.error
+            return said.value
+
+        return ask
+
+
+def trial_of(planned: PlannedScenarioFile, item: Item, repeats: int) -> Trial:
+    """An item as the executor takes it; its ids are the plan's."""
+    (scenario,) = plan_scenarios([planned.scenario])
+    return Trial(scenario.model_copy(update={"id": item.scenario_id}), item.repetition, repeats)
+
+
+async def _all_of(working: Sequence[asyncio.Task[None]], *, beside: asyncio.Task[None]) -> None:
+    """Wait for all that is worked on; what fails, here or in the task beside, ends all of it."""
+    left: set[asyncio.Task[None]] = {*working, beside}
+    try:
+        while left - {beside}:
+            done, left = await asyncio.wait(left, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+    finally:
+        for task in (*working, beside):
+            task.cancel()
+        await asyncio.gather(*working, beside, return_exceptions=True)

@@ -1,0 +1,130 @@
+"""What a load worker saw, on its way to the store while it sends: samples as Parquet, kept conversations as lines.
+
+    samples, conversations -> buffers -> parts of the shard, created once
+
+Called by `load`. A part is written every `ROWS_OF_A_PART` samples or `FLUSH_INTERVAL_S` seconds, in a thread of its
+own, so that writing delays no request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from typing import Final
+
+from testbench.arena.load.conversations import drawn_items
+from testbench.arena.load.generator import KeptConversation
+from testbench.arena.load.outcome import KeptScenario
+from testbench.arena.load.samples import Sample, part_of
+from testbench.arena.runs.context import JobContext, part_name
+from testbench.arena.stores import write_once
+from testbench.errors import AgentError
+from testbench.schema.agent import AgentReply
+from testbench.schema.ids import plan as plan_scenarios
+from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, PlannedScenario, PlannedStep, Turn
+
+ROWS_OF_A_PART: Final = 20_000
+FLUSH_INTERVAL_S: Final = 10.0
+
+
+class Recorder:
+    """Takes what the generator sees; made inside the event loop, for one worker."""
+
+    def __init__(self, context: JobContext) -> None:
+        self._store = context.store
+        self._place = context.shard
+        self._items = drawn_items(context.plan)
+        self._planned = _planned(context)
+        self._samples: list[Sample] = []
+        self._conversations: list[KeptConversation] = []
+        self._part = 0
+        self._full = asyncio.Event()
+        self._writing = threading.Lock()
+        self.samples = 0
+        part_of(())  # what writes Parquet is loaded now, and not while requests are due
+
+    def sample(self, sample: Sample) -> None:
+        """Take a sample; it is on its way to the store."""
+        self.samples += 1
+        self._samples.append(sample)
+        if len(self._samples) >= ROWS_OF_A_PART:
+            self._full.set()
+
+    def conversation(self, kept: KeptConversation) -> None:
+        """Take a conversation that is to be judged."""
+        self._conversations.append(kept)
+
+    async def keep_writing(self) -> None:
+        """Write parts until cancelled.
+
+        Raises:
+            StoreError: a part was not written.
+        """
+        while True:
+            try:
+                async with asyncio.timeout(FLUSH_INTERVAL_S):
+                    await self._full.wait()
+            except TimeoutError:
+                pass
+            self._full.clear()
+            await asyncio.to_thread(self.flush)
+
+    def flush(self) -> None:
+        """Write all that was taken; afterwards it is in the store.
+
+        Raises:
+            StoreError: it was not written.
+        """
+        with self._writing:
+            samples, self._samples = self._samples, []
+            conversations, self._conversations = self._conversations, []
+            if samples:
+                self._create("parquet", part_of(samples))
+            if conversations:
+                self._create("jsonl", b"".join(map(self._line, conversations)))
+
+    def _create(self, suffix: str, content: bytes) -> None:
+        self._part += 1
+        write_once(self._store, part_name(self._place.index, self._place.worker, self._part, suffix), content)
+
+    def _line(self, kept: KeptConversation) -> bytes:
+        item = self._items[kept.arrival % len(self._items)]
+        scenario = _executed(self._planned[item.scenario_id], kept).model_copy(update={"provider": kept.draw.contender})
+        return KeptScenario(arrival=kept.arrival, scenario=scenario).model_dump_json(exclude_none=True).encode() + b"\n"
+
+
+def _planned(context: JobContext) -> Mapping[str, PlannedScenario]:
+    """The scenarios with the ids of the plan."""
+    found = {}
+    for planned in context.plan.scenarios:
+        (scenario,) = plan_scenarios([planned.scenario])
+        found[planned.id] = scenario.model_copy(update={"id": planned.id})
+    return found
+
+
+def _executed(planned: PlannedScenario, kept: KeptConversation) -> ExecutedScenario:
+    steps = []
+    for number, step in enumerate(planned.steps):
+        reply = kept.replies[number] if number < len(kept.replies) else None
+        latency_s = kept.latencies_s[number] if reply is not None else None
+        steps.append(_step(step, reply, latency_s))
+    return ExecutedScenario.model_validate(dict(planned) | {"steps": tuple(steps)})
+
+
+def _step(step: PlannedStep, reply: AgentReply | AgentError | None, latency_s: float | None) -> ExecutedStep:
+    asked = Turn(type="human", content=step.input)
+    if reply is None:
+        return ExecutedStep.model_validate(dict(step) | {"status": "skipped"})
+    if isinstance(reply, AgentError):
+        failure = Failure(kind=reply.kind, message=reply.message, retryable=reply.retryable)
+        return ExecutedStep.model_validate(dict(step) | {"status": "error", "error": failure, "turns": (asked,)})
+    told = {
+        "status": "ok",
+        "turns": (asked, *reply.turns),
+        "context_id": reply.context_id,
+        "usage": reply.usage,
+        "latency_ms": None if latency_s is None else round(latency_s * 1000, 3),
+        "time_to_first_token_ms": reply.time_to_first_token_ms,
+    }
+    return ExecutedStep.model_validate(dict(step) | told)

@@ -1,0 +1,220 @@
+"""A load test: workers that send on one schedule, and the reducer that makes measures, limits and a verdict of it.
+
+    plan -> draws, arrivals of this worker -> generator -> parts of samples and kept conversations -> done
+    parts of all workers -> measures, quality -> limits -> conclusion -> results.json report.html [junit.xml] …
+
+Called by the commands of `testbench.arena.cli`. A load test cannot be taken up again: a worker that was stopped leaves
+its samples and no marker, and the reducer says that it is missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Final
+
+from testbench.arena.conclusion import Conclusion
+from testbench.arena.load.arrivals import RateProfile
+from testbench.arena.load.conversations import draws_of, profile, settings_of, speaker
+from testbench.arena.load.generator import MOST_IN_FLIGHT, Draw, LoadGenerator, LoadShare, Stopped
+from testbench.arena.load.levels import kept_of, levels_of
+from testbench.arena.load.outcome import BEGUN_FILE, END_FILE, LoadBegin, LoadEnd
+from testbench.arena.load.recording import Recorder
+from testbench.arena.load.reducer import conclude_and_write
+from testbench.arena.load.samples import Sample
+from testbench.arena.manifest.job import seconds
+from testbench.arena.runs.context import JobContext, OnSpent, Progress, shard_folder
+from testbench.arena.runs.parts import is_done, mark_done
+from testbench.arena.stores import write_once
+from testbench.arena.targets.chat import ChatClient
+from testbench.errors import WorkError
+from testbench.gc_policy import paced
+from testbench.schema.agent import AgentClient
+from testbench.schema.models import Usage
+
+OTHER_FILES: Final = 100
+"""Open files that are no connection to a system under test."""
+
+
+async def run_load(context: JobContext) -> Conclusion:
+    """All of a load test in this process."""
+    await work_load(context)
+    return await reduce_load(context)
+
+
+async def reduce_load(context: JobContext) -> Conclusion:
+    """The end of the test, with its outputs written. What went wrong is the conclusion's reason, not an exception.
+
+    Raises:
+        StoreError: the parts cannot be read.
+    """
+    return await conclude_and_write(context)
+
+
+async def work_load(context: JobContext) -> None:
+    """The worker `context.shard`: sends its part of the load from the common start on; done when it returns.
+
+    Raises:
+        InputError: an entry cannot be used, or a scenario has nothing to send; nothing was sent.
+        AgentError: somebody under test cannot be reached; nothing was sent.
+        WorkError: this worker was begun before, or is at work elsewhere: neither half of a load is the planned one, nor
+            the double of it.
+        StoreError: samples could not be written.
+    """
+    place, store = context.shard, context.store
+    if is_done(store, context.plan, place.index, place.count):
+        return
+    if store.names(shard_folder(place.index)):
+        raise _begun_before(context)
+    draws = draws_of(context.plan)
+    arrivals = profile(context.job, draws)
+    recorder, purse = Recorder(context), Purse()
+    async with _opened(context, draws, purse) as clients:
+        with context.show_progress("load", _turns(draws, arrivals, context), 0) as progress, paced():
+            begun, start = await _common_start(context)  # all that takes time is done by then
+            share = _share(context, draws, arrivals, start)
+            stopped = await _send(context, share, clients, (recorder, purse), progress)
+    end = LoadEnd(started_at=begun, stopped_by=stopped, samples=recorder.samples)
+    write_once(store, f"{shard_folder(place.index)}/{END_FILE}", end.model_dump_json(indent=2).encode() + b"\n")
+    mark_done(context, recorder.samples)
+
+
+class Purse:
+    """Hands on what completions cost to whoever counts it; there is nobody before the generator is made."""
+
+    def __init__(self) -> None:
+        self.told: OnSpent = lambda usage: None
+
+    def __call__(self, usage: Usage) -> None:
+        self.told(usage)
+
+
+# --- before the start -----------------------------------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def _opened(context: JobContext, draws: Sequence[Draw], purse: Purse) -> AsyncIterator[Mapping[str, AgentClient]]:
+    """A client for each speaker of the draws, by its name.
+
+    Raises:
+        AgentError: somebody cannot be reached: there is no point in loading what is not there.
+    """
+    prompts = {planned.id: planned.system_prompt for planned in context.plan.scenarios}
+    opened: list[AgentClient] = []
+    clients: dict[str, AgentClient] = {}
+    try:
+        for contender in context.plan.contenders:
+            client = context.clients.contender(contender, on_spent=purse)
+            opened.append(client)
+            await client.connect()
+            clients[contender.label] = client
+            if isinstance(client, ChatClient):
+                named = {speaker(contender.label, key): client.prompted(prompt) for key, prompt in prompts.items()}
+                clients |= named
+        yield {draw.speaker: clients[draw.speaker] for draw in draws}
+    finally:
+        for client in opened:
+            await client.close()
+
+
+async def _common_start(context: JobContext) -> tuple[datetime, float]:
+    """The start from which all times count, as a moment and on the clock's steady count; waits for it.
+
+    A worker that is too late is not waited for: what was due is late, and the slip says so.
+
+    Raises:
+        WorkError: another process sends this worker's part.
+    """
+    common = None if context.common_start is None else await context.common_start()
+    begin = LoadBegin(worker=context.shard.worker).model_dump_json().encode() + b"\n"
+    name = f"{shard_folder(context.shard.index)}/{BEGUN_FILE}"
+    if not context.store.create(name, begin) and context.store.read(name) != begin:
+        raise _begun_before(context)
+    now, steady = context.clock.now(), context.clock.monotonic()
+    begun = common or now
+    start = steady + (begun - now) / timedelta(seconds=1)
+    if start > steady:
+        await context.clock.sleep(start - steady)
+    return begun, start
+
+
+def _begun_before(context: JobContext) -> WorkError:
+    hint = "Start the job again: a load test begins and ends in one go."
+    return WorkError(f"worker {context.shard.index} of this load test was begun and not finished", hint=hint)
+
+
+def _share(context: JobContext, draws: Sequence[Draw], arrivals: RateProfile | None, start: float) -> LoadShare:
+    place, budget = context.shard, settings_of(context.job).budget_limit
+    models = {contender.label for contender in context.plan.contenders if contender.kind == "provider"}
+    judged = any(_metrics(context, number) for number in range(len(context.plan.scenarios)))
+    return LoadShare(
+        worker=place.index,
+        arrivals=() if arrivals is None else arrivals.dealt(place.index, place.count),
+        draws=draws,
+        start=start,
+        most_in_flight=_most_in_flight(),
+        budget_usd=None if budget is None else float(budget) / place.count,
+        workers=place.count,
+        reporting=frozenset(models),
+        kept=kept_of(levels_of(arrivals)) if judged else lambda number: False,
+    )
+
+
+def _metrics(context: JobContext, number: int) -> bool:
+    scenario = context.plan.scenarios[number].scenario
+    return bool(scenario.metrics) or any(step.metrics for step in scenario.steps)
+
+
+def _most_in_flight() -> int:
+    """What the generator allows, and what the system gives this process in connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard == resource.RLIM_INFINITY:
+        hard = MOST_IN_FLIGHT + OTHER_FILES
+    wanted = min(hard, MOST_IN_FLIGHT + OTHER_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+    return max(1, wanted - OTHER_FILES)
+
+
+def _turns(draws: Sequence[Draw], arrivals: RateProfile | None, context: JobContext) -> int:
+    """About how many turns this worker will send; without a rate nobody knows."""
+    if arrivals is None:
+        return 0
+    return round(arrivals.count / context.shard.count * sum(len(draw.inputs) for draw in draws) / len(draws))
+
+
+# --- sending --------------------------------------------------------------------------------------------------------
+
+
+async def _send(
+    context: JobContext,
+    share: LoadShare,
+    clients: Mapping[str, AgentClient],
+    told: tuple[Recorder, Purse],
+    progress: Progress,
+) -> Stopped:
+    """Drive the share to its end, samples being written meanwhile; also what there is when a signal ends it."""
+    recorder, purse = told
+
+    def on_sample(sample: Sample) -> None:
+        recorder.sample(sample)
+        progress.advance(failed=sample.error is not None)
+
+    generator = LoadGenerator(share, clients, context.clock, on_sample, recorder.conversation)
+    purse.told = generator.spend
+    writing = asyncio.create_task(recorder.keep_writing())
+    writing.add_done_callback(lambda task: generator.cancel())  # what cannot be kept need not be sent
+    settings = settings_of(context.job)
+    rated = settings.target_rps is not None
+    try:
+        stopped = await (generator.run() if rated else generator.hold(seconds(settings.duration)))
+        if writing.done():
+            writing.result()
+    finally:
+        writing.cancel()
+        await asyncio.gather(writing, return_exceptions=True)
+        await asyncio.shield(asyncio.to_thread(recorder.flush))
+    return stopped

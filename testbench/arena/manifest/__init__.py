@@ -1,0 +1,1 @@
+"""What a user writes: the ArenaJob, the resources that it refers to, and their schema."""

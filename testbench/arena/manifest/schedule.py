@@ -1,0 +1,148 @@
+"""When a job runs again: cron in a time zone, overlapping runs, missed runs, and when a finished job is removed.
+
+Pure functions of the manifest and the time; called by `testbench.arena.operator` and by the command line.
+A schedule has five fields and is read in the wall time of its zone: a time that the clocks skip in spring fires at the
+first moment after the gap, and one that they repeat in autumn fires once, the first time. Minutes or hours with a `*`
+are a rhythm: it goes on through an hour that is repeated, and has no part in one that is skipped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Final, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from testbench.arena.manifest.job import ConcurrencyPolicy, Schedule
+from testbench.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+MISSED_AT_MOST: Final = 100
+"""Ticks that are counted after a long stop; the latest one runs, and only that one."""
+FIELDS: Final = 5
+NAME_LENGTH: Final = 52
+"""Characters of a job's name that leave room for what Kubernetes appends to its pods' names."""
+
+
+@dataclass(frozen=True)
+class Due:
+    """The ticks up to now that have not run: the latest one runs, the others are missed. Times are in UTC."""
+
+    tick: datetime | None
+    missed: int
+    next: datetime | None
+    """The first tick after now; None if there never is one."""
+
+
+Start = Literal["start", "wait", "replace"]
+"""What to do with a due tick: run beside what is running, let it pass, or run instead of what is running."""
+
+
+def check(schedule: Schedule) -> None:
+    """Find what is wrong with a schedule before it is relied on.
+
+    Raises:
+        InputError: no such zone, no valid expression, or one that never fires.
+    """
+    _first_after(schedule, datetime(2000, 1, 1, tzinfo=UTC), required=True)
+
+
+def due(schedule: Schedule, since: datetime, now: datetime) -> Due:
+    """What is due at `now`, where everything up to `since` (the last tick, or the job's creation) has been seen to.
+
+    Raises:
+        InputError: the schedule is invalid.
+    """
+    tick, missed, following = None, 0, None
+    for moment in _ticks(schedule, since):
+        if moment > now:
+            following = moment
+            break
+        missed += tick is not None
+        tick = moment
+        if missed >= MISSED_AT_MOST:
+            tick = _latest(schedule, tick, now)
+            following = _first_after(schedule, now)
+            break
+    return Due(tick, missed, following)
+
+
+def decide(policy: ConcurrencyPolicy, running: int) -> Start:
+    """What a due tick does while `running` earlier runs are not finished."""
+    if running == 0 or policy == "Allow":
+        return "start"
+    return "replace" if policy == "Replace" else "wait"
+
+
+def child_name(job: str, tick: datetime) -> str:
+    """The name of the run of a tick: the same however often it is made, and short enough for the names of its pods."""
+    minutes = str(int(tick.timestamp()) // 60)
+    room = NAME_LENGTH - len(minutes) - 1
+    if len(job) > room:
+        mark = hashlib.sha256(job.encode()).hexdigest()[:8]
+        job = f"{job[: room - 9].rstrip('-.')}-{mark}"
+    return f"{job}-{minutes}"
+
+
+def removal_time(finished_at: datetime, ttl_seconds: int | None) -> datetime | None:
+    """When a finished job is deleted; None: never."""
+    return None if ttl_seconds is None else finished_at + timedelta(seconds=ttl_seconds)
+
+
+def _ticks(schedule: Schedule, since: datetime) -> Iterator[datetime]:
+    from cronsim import CronSim, CronSimError
+
+    fields = schedule.cron.upper().split()
+    # the library knows letters that other readers of cron do not: last day, nearest weekday, n-th weekday
+    if len(fields) != FIELDS or set("LW") & set(fields[2]) or set("L#") & set(fields[4]):
+        raise InputError(
+            f"schedule.cron: {schedule.cron!r} does not have five plain fields",
+            hint='minute hour day month weekday, e.g. "0 2 * * *" for 2 o\'clock every day.',
+        )
+    zone = _zone(schedule.timezone)
+    try:
+        for moment in CronSim(schedule.cron, since.astimezone(zone)):
+            yield moment.astimezone(UTC)
+    except CronSimError as error:
+        raise InputError(
+            f"schedule.cron: {schedule.cron!r} is no valid expression: {error}",
+            hint='minute hour day month weekday, e.g. "0 2 * * *" for 2 o\'clock every day.',
+        ) from error
+
+
+def _first_after(schedule: Schedule, moment: datetime, *, required: bool = False) -> datetime | None:
+    first = next(_ticks(schedule, moment), None)
+    if first is None and required:
+        raise InputError(
+            f"schedule.cron: {schedule.cron!r} never fires", hint="There is no such day, e.g. 31 February."
+        )
+    return first
+
+
+def _latest(schedule: Schedule, earlier: datetime, now: datetime) -> datetime:
+    """The last tick up to `now`, found from ever closer before it: a stop of years costs no more than one of days."""
+    span = timedelta(minutes=1)
+    while now - span > earlier:
+        if found := list(_until(schedule, now - span, now)):
+            return found[-1]
+        span *= 4
+    return max(_until(schedule, earlier, now), default=earlier)
+
+
+def _until(schedule: Schedule, since: datetime, now: datetime) -> Iterator[datetime]:
+    for moment in _ticks(schedule, since):
+        if moment > now:
+            return
+        yield moment
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: the name of a folder, e.g. America
+        raise InputError(
+            f"schedule.timezone: there is no zone {name!r}", hint="Use a name such as UTC or Europe/Berlin."
+        ) from error

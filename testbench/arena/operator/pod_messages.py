@@ -1,0 +1,136 @@
+"""What the pods of a run say at their end, in the 4,096 bytes that Kubernetes keeps of each.
+
+    plan-run         {"digest", "items", "scenarios", "contenders"}, or {"reason", "message"} where it refuses
+    reduce, run-all  a Conclusion, or {"next": "again", "message"} where a further round of data generation is needed;
+                     run-all may refuse as plan-run does
+
+A pod is a stranger here: whatever is not exactly one of these, or could not be shown in a status, is no word at all,
+and never a success.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from testbench.arena.cluster.kinds import Json
+from testbench.arena.conclusion import MESSAGE_LENGTH, SUCCEEDED, TERMINATION_BYTES, Conclusion
+from testbench.arena.manifest.fields import INT32_MAX
+from testbench.arena.manifest.job_status import JobStatus
+from testbench.arena.status import Standing, status_of
+from testbench.safe_text import printable
+
+REASON_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9]{0,63}$"
+
+
+class Message(BaseModel):
+    """Immutable; what a newer pod says beside is left out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class Planned(Message):
+    """The plan is made and lies in the store."""
+
+    digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
+    items: int = Field(ge=0, le=INT32_MAX, strict=True)
+    scenarios: int = Field(default=0, ge=0)
+    contenders: int = Field(default=0, ge=0)
+
+
+class Refusal(Message):
+    """This job cannot be run as it is: the reason is one word, the message for people."""
+
+    reason: str = Field(pattern=REASON_PATTERN)
+    message: str
+
+
+class Again(Message):
+    """Another round is needed."""
+
+    next: Literal["again"]
+    message: str = ""
+
+
+Word: TypeAlias = Planned | Refusal | Conclusion | Again
+
+
+def parse(text: str | None) -> Word | None:
+    """What a pod said; None where it said nothing, or nothing that can be relied on."""
+    if not text or len(text.encode()) > TERMINATION_BYTES:
+        return None
+    for model in (Conclusion, Planned, Again, Refusal):
+        try:
+            word = _plain(model.model_validate_json(text))
+        except ValidationError:
+            continue
+        return word if _can_be_shown(word) else None
+    return None
+
+
+def _plain(word: Word) -> Word:
+    """Without control characters: it is shown on terminals."""
+    if isinstance(word, Planned):
+        return word
+    plain = word.model_copy(update={"message": printable(word.message, MESSAGE_LENGTH)})
+    if not isinstance(plain, Conclusion):
+        return plain
+    summary = {printable(key): printable(value) for key, value in plain.summary.items()}
+    return plain.model_copy(update={"summary": summary, "url": None if plain.url is None else printable(plain.url)})
+
+
+def _can_be_shown(word: Word) -> bool:
+    """Whether a status can hold it. A success over nothing, or with the name of a failure, contradicts itself."""
+    if not isinstance(word, Conclusion):
+        return True
+    succeeded = word.phase == "Succeeded"
+    if not re.fullmatch(REASON_PATTERN, word.reason) or succeeded != (word.reason == SUCCEEDED):
+        return False
+    if succeeded and word.counts.total == 0:
+        return False
+    try:
+        status_of(Standing(conclusion=word), JobStatus(), datetime.fromtimestamp(0, UTC))
+    except ValidationError:
+        return False
+    return True
+
+
+FAILED_CREATE: Final = "FailedCreate"
+"""The event of a Job whose pods are refused: by a quota, a limit, a policy, an admission webhook."""
+ON_THE_WAY: Final = ("ContainerCreating", "PodInitializing")
+TROUBLE_LENGTH: Final = 500
+
+Trouble = tuple[str, str]
+"""A reason in one word and a message."""
+
+
+def of_pods(pods: Sequence[Json]) -> Trouble | None:
+    """What keeps the first pod that cannot start: its image, its configuration, or that no node takes it."""
+    ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
+    return next((trouble for pod in ordered for trouble in _of_pod(pod)), None)
+
+
+def of_events(events: Sequence[Json]) -> Trouble | None:
+    """What was said last about pods that could not be created."""
+    last = max(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None)
+    return None if last is None else _trouble(FAILED_CREATE, last.get("message"))
+
+
+def _of_pod(pod: Json) -> Iterator[Trouble]:
+    status, name = pod.get("status") or {}, pod["metadata"]["name"]
+    for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
+        waiting = (container.get("state") or {}).get("waiting") or {}
+        if waiting.get("reason") and waiting["reason"] not in ON_THE_WAY:
+            yield _trouble(waiting["reason"], f"Pod {name}: {waiting.get('message') or ''}")
+    for condition in status.get("conditions") or ():
+        if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
+            yield _trouble(condition.get("reason"), f"Pod {name}: {condition.get('message') or ''}")
+
+
+def _trouble(reason: object, message: object) -> Trouble:
+    word = reason if isinstance(reason, str) and re.fullmatch(REASON_PATTERN, reason) else "NotStarted"
+    return word, printable(str(message or ""), TROUBLE_LENGTH).removesuffix(":")

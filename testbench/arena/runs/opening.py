@@ -1,0 +1,214 @@
+"""From what a command was told to a `JobContext`: the job, its plan, the store of its results, clients and traces.
+
+    manifest, source, output, credentials -> OpenedRun -> JobContext
+
+Called by `local` and by the commands of `testbench.arena.cli`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+from uuid import uuid4
+
+from testbench import defaults
+from testbench.arena.bundle.bundle import Bundle
+from testbench.arena.manifest.documents import Documents, load_documents
+from testbench.arena.manifest.job import ArenaJob
+from testbench.arena.plan.build import prepare
+from testbench.arena.plan.model import Plan
+from testbench.arena.runs.context import CommonStart, JobContext, Outputs, RunFolder, ShardPlace, ShowProgress
+from testbench.arena.runs.credentials import CredentialSource
+from testbench.arena.runs.inputs import Inputs, load_inputs
+from testbench.arena.runs.records import read_plan
+from testbench.arena.runs.target_clients import TargetClients
+from testbench.arena.stores import ResultStore, bucket_store, folder_store, run_folder, run_id
+from testbench.arena.targets.clients import Wiring
+from testbench.errors import InputError
+from testbench.net.clock import Clock, SystemClock
+from testbench.net.object_store import store_settings
+from testbench.telemetry.tracing import open_tracing
+
+OUTPUT: Final = Path("data/arena")
+"""Where results are kept on this machine, where nobody says otherwise."""
+RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True)
+class Told:
+    """What every command that executes is told.
+
+    Without `output` the manifest says where results are kept; where it names no bucket, that is `OUTPUT`.
+    """
+
+    manifest: Path
+    job: str | None = None
+    source: Path | None = None
+    only: tuple[str, ...] = ()
+    output: Path | None = None
+    credentials: Path | None = None
+    concurrency: int = defaults.AGENT_CONCURRENCY
+    judge_model: str | None = None
+    judge_cache: Path | None = None
+    outputs: Outputs = field(default_factory=Outputs)
+    environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
+    clock: Clock = field(default_factory=SystemClock)
+
+
+@dataclass(frozen=True)
+class OpenedRun:
+    """A run with its plan, of which the folder may be there or not."""
+
+    told: Told
+    job: ArenaJob
+    documents: Documents
+    plan: Plan
+    store: RunFolder
+    run_id: str
+    bundle: Bundle | None = None
+
+    @property
+    def credentials(self) -> CredentialSource:
+        """Where this run's credentials may be."""
+        return CredentialSource(self.documents, self.told.credentials, self.told.environment)
+
+    @property
+    def clients(self) -> TargetClients:
+        """Clients without tracing; for checks."""
+        return TargetClients(
+            self.job, self.documents, self.credentials, self.plan.chat, self.plan.tools, self.told.concurrency
+        )
+
+    def beside(self, run: str) -> RunFolder:
+        """The folder of another run of the same job.
+
+        Raises:
+            InputError: this cannot be the name of a run.
+        """
+        metadata = self.job.metadata
+        return RunFolder(self.store.whole, run_folder(metadata.namespace, metadata.name, checked_run(run)))
+
+
+def planned_run(told: Told, run: str | None = None) -> OpenedRun:
+    """A run whose plan is made here and now; a new one, or the one of that name.
+
+    Raises:
+        InputError: manifest, bundle, metrics, credentials or store settings are not as they should be.
+    """
+    inputs = load_inputs(told.manifest, name=told.job, source=told.source, only=told.only)
+    plan, documents = prepare(inputs.job, inputs.documents, inputs.bundle)
+    inputs = Inputs(inputs.job, documents, inputs.bundle)
+    name = checked_run(run) if run is not None else new_run_id(inputs.job, told.clock.now())
+    store = _folder(told, inputs.job, documents, name)
+    return OpenedRun(told, inputs.job, documents, plan, store, name, inputs.bundle)
+
+
+def begun_run(told: Told, run: str) -> OpenedRun:
+    """A run that was begun: its plan comes from the store, and the bundle is read only where it is needed again.
+
+    Raises:
+        InputError: there is no such run, or the bundle has changed.
+        StoreError: the store did not answer.
+    """
+    documents = load_documents(told.manifest)
+    job = documents.job(told.job)
+    store = _folder(told, job, documents, checked_run(run))
+    plan, bundle = read_plan(store), None
+    if job.spec.providers is None or job.spec.type == "datagen":
+        inputs = load_inputs(told.manifest, name=told.job, source=told.source, only=told.only)
+        made, documents = prepare(inputs.job, inputs.documents, inputs.bundle)
+        check_same(made, plan, run)
+        bundle = inputs.bundle
+    return OpenedRun(told, job, documents, plan, store, run, bundle)
+
+
+def check_same(made: Plan, begun: Plan, run: str) -> None:
+    """
+    Raises:
+        InputError: the run was begun with another plan than the one that the inputs make now.
+    """
+    if made.digest != begun.digest:
+        hint = "Manifest or bundle have changed, or --only differs: begin another run, or go back to what they were."
+        raise InputError(f"run {run} was begun with another plan", hint=hint)
+
+
+@contextmanager
+def opened_context(
+    run: OpenedRun,
+    *,
+    place: ShardPlace | None = None,
+    round_: int = 1,
+    common_start: CommonStart | None = None,
+    show_progress: ShowProgress | None = None,
+) -> Iterator[JobContext]:
+    """The context of a worker or a reducer, with traces that are delivered at the end."""
+    told = run.told
+    with open_tracing(workflow_name=run.plan.job, agent_url="") as tracing:
+        context = JobContext(
+            job=run.job,
+            documents=run.documents,
+            plan=run.plan,
+            store=run.store,
+            run_id=run.run_id,
+            clients=replace(run.clients, wiring=Wiring(clock=told.clock, instrument=tracing.instrument)),
+            source=run.bundle,
+            shard=place or ShardPlace(worker=worker_name()),
+            round=round_,
+            common_start=common_start,
+            concurrency=told.concurrency,
+            clock=told.clock,
+            environment=told.environment,
+            tracing=tracing,
+            judge_model=told.judge_model,
+            judge_cache=told.judge_cache,
+            outputs=told.outputs,
+        )
+        yield context if show_progress is None else replace(context, show_progress=show_progress)
+
+
+def store_of(told: Told, job: ArenaJob, documents: Documents) -> ResultStore:
+    """Where the results of a job are kept.
+
+    Raises:
+        InputError: the bucket's credentials are not there, or the environment's endpoint is none.
+    """
+    output = job.spec.output
+    if told.output is None and output is not None and output.s3 is not None:
+        source = CredentialSource(documents, told.credentials, told.environment)
+        credentials = source.of_output(output.s3, job.metadata.namespace)
+        return bucket_store(output.s3, store_settings(told.environment), credentials)
+    return folder_store(told.output or OUTPUT)
+
+
+def _folder(told: Told, job: ArenaJob, documents: Documents, run: str) -> RunFolder:
+    folder = run_folder(job.metadata.namespace, job.metadata.name, run)
+    return RunFolder(store_of(told, job, documents), folder)
+
+
+def new_run_id(job: ArenaJob, now: datetime) -> str:
+    """A name that no other run has."""
+    return run_id(now, f"{job.metadata.uid or ''}{uuid4().hex}")
+
+
+def checked_run(name: str) -> str:
+    """
+    Raises:
+        InputError: this cannot be the name of a run.
+    """
+    if not RUN_NAME.fullmatch(name):
+        raise InputError(f"{name!r} is no name of a run", hint="It is the last folder of the run's address.")
+    return name
+
+
+def worker_name() -> str:
+    """A name that no other process has: the pod's, or the machine's, with something of this process."""
+    host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:63] or "worker"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"

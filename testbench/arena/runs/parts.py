@@ -1,0 +1,199 @@
+"""The files of a shard: parts with results as they come, and at the end the marker that says that it is done.
+
+    finished items -> lines -> part files, created once -> done.json with the checksum of each
+
+A part is written as soon as there is something to write and the last one is `FLUSH_INTERVAL_S` old, so that a worker
+that is killed loses what was in flight and the results of two seconds. Called by `evaluation`; `reducing` reads them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Final
+
+from pydantic import ValidationError
+
+from testbench.arena.plan.model import Plan, PlanModel
+from testbench.arena.runs.context import (
+    DONE_FILE,
+    SHARDS,
+    JobContext,
+    RunFolder,
+    done_name,
+    part_name,
+    shard_folder,
+)
+from testbench.errors import StoreError
+from testbench.net.clock import Clock
+
+FLUSH_INTERVAL_S: Final = 2.0
+
+
+class DoneMarker(PlanModel):
+    """A shard is complete: how many items it has, and the parts in which their results are."""
+
+    index: int
+    count: int
+    plan_digest: str
+    items: int
+    parts: Mapping[str, str]
+    """SHA-256 of each part by its name."""
+    worker: str
+    finished_at: datetime
+
+
+class PartWriter:
+    """Writes lines into parts that no other worker has; used by one worker, inside its event loop."""
+
+    def __init__(self, store: RunFolder, index: int, worker: str, clock: Clock) -> None:
+        self._store = store
+        self._index = index
+        self._worker = worker
+        self._clock = clock
+        self._lines: list[bytes] = []
+        self._number = 0
+        self._writing = threading.Lock()
+        self._filled = asyncio.Event()
+
+    def add(self, line: bytes) -> None:
+        """Take a line; it is on its way to the store."""
+        self._lines.append(line)
+        self._filled.set()
+
+    async def keep_writing(self) -> None:
+        """Write what there is, again and again, until cancelled.
+
+        Raises:
+            StoreError: a part was not written.
+        """
+        while True:
+            await self._filled.wait()
+            self._filled.clear()
+            await asyncio.to_thread(self.flush)
+            await self._clock.sleep(FLUSH_INTERVAL_S)
+
+    def flush(self) -> None:
+        """Write all that was taken; afterwards it is in the store.
+
+        Raises:
+            StoreError: it was not written.
+        """
+        with self._writing:
+            while self._lines:
+                taken = len(self._lines)
+                content = b"".join(self._lines[:taken])
+                self._number += 1
+                if self._store.create(part_name(self._index, self._worker, self._number), content):
+                    del self._lines[:taken]
+
+
+def parts_of(store: RunFolder, folder: str) -> Iterator[tuple[str, bytes]]:
+    """Every part below a folder with its content, by name.
+
+    Raises:
+        StoreError: the store did not answer.
+    """
+    for name in part_names(store, folder):
+        content = store.read(name)
+        if content is not None:
+            yield name, content
+
+
+def part_names(store: RunFolder, folder: str) -> list[str]:
+    """The names of the parts below a folder.
+
+    Raises:
+        StoreError: the store did not answer.
+    """
+    return [name for name in store.names(folder) if name.rpartition("/")[2].startswith("part-")]
+
+
+def done_markers(store: RunFolder, plan: Plan) -> dict[str, DoneMarker]:
+    """The markers of a run's shards that fit the plan, by the shard's folder.
+
+    Raises:
+        StoreError: the store did not answer.
+    """
+    found = {}
+    for name in store.names(SHARDS):
+        folder, _, file = name.rpartition("/")
+        if file == DONE_FILE and (marker := _marker(store, name)) is not None and marker.plan_digest == plan.digest:
+            found[folder] = marker
+    return found
+
+
+def counted_parts(store: RunFolder, markers: Mapping[str, DoneMarker]) -> Iterator[tuple[str, bytes]]:
+    """Every part that counts: of a shard that is done those that its marker names, and no others.
+
+    So a second worker of the same shard that ends after the first changes nothing, however late it writes.
+
+    Raises:
+        StoreError: the store did not answer.
+    """
+    for name in part_names(store, SHARDS):
+        marker = markers.get(name.rpartition("/")[0])
+        if marker is None or name in marker.parts:
+            content = store.read(name)
+            if content is not None:
+                yield name, content
+
+
+def mark_done(context: JobContext, items: int) -> None:
+    """Say that a shard is done. Of two workers that say so the first one stays.
+
+    Raises:
+        StoreError: it was not written; or the shard was done before, and what it consisted of is not there any more.
+    """
+    place = context.shard
+    checksums = {name: checksum(content) for name, content in parts_of(context.store, shard_folder(place.index))}
+    marker = DoneMarker(
+        index=place.index,
+        count=place.count,
+        plan_digest=context.plan.digest,
+        items=items,
+        parts=checksums,
+        worker=place.worker,
+        finished_at=context.clock.now(),
+    )
+    if context.store.create(done_name(place.index), marker.model_dump_json(indent=2).encode() + b"\n"):
+        return
+    if not is_done(context.store, context.plan, place.index, place.count, checksums):
+        name = context.store.url(done_name(place.index))
+        hint = f"Begin another run; --retry-errors {context.run_id} keeps the results that can be read."
+        raise StoreError(f"{name}: parts of this shard were changed or removed after it was done", hint=hint)
+
+
+def is_done(store: RunFolder, plan: Plan, index: int, count: int, checksums: Mapping[str, str] | None = None) -> bool:
+    """Whether a shard is done, and everything that it is made of is there unchanged.
+
+    `checksums` are those of the parts that the caller has read anyway; without them they are read.
+
+    Raises:
+        StoreError: the store did not answer.
+    """
+    marker = _marker(store, done_name(index))
+    if marker is None:
+        return False
+    known = checksums
+    if known is None:
+        known = {name: checksum(part) for name, part in parts_of(store, shard_folder(index))}
+    same = (marker.index, marker.count, marker.plan_digest) == (index, count, plan.digest)
+    return same and all(known.get(name) == digest for name, digest in marker.parts.items())
+
+
+def _marker(store: RunFolder, name: str) -> DoneMarker | None:
+    """A marker, None where there is none that can be read."""
+    content = store.read(name)
+    try:
+        return None if content is None else DoneMarker.model_validate_json(content)
+    except ValidationError:
+        return None
+
+
+def checksum(content: bytes) -> str:
+    """SHA-256 as hexadecimal digits."""
+    return hashlib.sha256(content).hexdigest()

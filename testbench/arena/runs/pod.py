@@ -1,0 +1,102 @@
+"""What a pod of a cluster has to say and to wait for: its termination message, its exit code, the start of a load test.
+
+    command -> word in the termination message, exit code 75 | 76 | 78 where Kubernetes has to tell ends apart
+
+Called by the commands of `testbench.arena.cli` that pods call; on this machine they behave the same.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from testbench.arena.conclusion import MESSAGE_LENGTH, NO_ITEMS, Conclusion, termination_message
+from testbench.errors import ExitCode, InputError, Interrupted, NothingToDo, StoreError, WorkError
+from testbench.net.clock import Clock
+from testbench.safe_text import printable
+
+INVALID: Final = "InvalidConfiguration"
+START_PATIENCE_S: Final = 1800.0
+"""Seconds that a worker waits for the others."""
+LOOK_S: Final = 0.25
+
+Say = Callable[[Conclusion | Mapping[str, Any]], None]
+
+
+@contextmanager
+def in_a_pod(file: Path | None) -> Iterator[Say]:
+    """What is told inside goes into `file`; so does a refusal. Errors get the exit codes that a cluster tells apart.
+
+    What may be different the next time, such as a store that is down, leaves no word: the pod is tried again.
+    """
+
+    def say(word: Conclusion | Mapping[str, Any]) -> None:
+        if file is not None:
+            _write(file, termination_message(word) if isinstance(word, Conclusion) else json.dumps(word))
+
+    try:
+        yield say
+    except InputError as error:
+        say(_refusal(INVALID, error.message))
+        error.exit_code = ExitCode.CONFIGURATION
+        raise
+    except NothingToDo as error:
+        say(_refusal(NO_ITEMS, error.message))
+        raise
+    except Interrupted as error:
+        error.hint = "What was finished is kept; the same command goes on."
+        if error.exit_code is ExitCode.TERMINATED:
+            error.exit_code = ExitCode.STOPPED
+        raise
+
+
+async def wait_for_start(file: Path, clock: Clock) -> datetime:
+    """The common start of a load test's workers, which the file holds as soon as all of them are there.
+
+    Raises:
+        WorkError: it does not appear, cannot be read, or is over already (exit code 76).
+    """
+    waited = 0.0
+    while (start := _start_in(file)) is None:
+        if waited >= START_PATIENCE_S:
+            raise _not_ganged("the other workers of the load test are not there")
+        await clock.sleep(LOOK_S)
+        waited += LOOK_S
+    if start < clock.now():
+        raise _not_ganged("the common start is over")
+    return start
+
+
+def _start_in(file: Path) -> datetime | None:
+    """The moment that a file names, None where it is not there yet."""
+    try:
+        start = datetime.fromisoformat(json.loads(file.read_text())["t0"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _not_ganged(f"{file} names no start") from error
+    if start.tzinfo is None:
+        raise _not_ganged(f"{file} names no zone")
+    return start
+
+
+def _not_ganged(message: str) -> WorkError:
+    error = WorkError(message, hint="All workers of a load test have to begin at the same time; run it again.")
+    error.exit_code = ExitCode.NOT_GANGED
+    return error
+
+
+def _refusal(reason: str, message: str) -> dict[str, str]:
+    return {"reason": reason, "message": printable(message, MESSAGE_LENGTH)}
+
+
+def _write(file: Path, text: str) -> None:
+    """Kubernetes mounts this file, so that it cannot be replaced."""
+    try:
+        file.write_text(text)
+    except OSError as error:
+        raise StoreError(f"{file}: cannot be written: {error.strerror or error}", hint="Check the path.") from error

@@ -1,0 +1,134 @@
+"""What a run's folder says about the run itself: its plan, its manifest and how its work was cut.
+
+    plan.json       the plan, by which all workers and the reducer agree
+    manifest.yaml   the job and the resources that it was planned with, without a secret
+    run.json        how many shards there are; a run that is taken up again keeps them
+
+Written once, at the beginning; read by whoever goes on with the run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import yaml
+from pydantic import Field, ValidationError
+
+from testbench.arena.manifest.documents import KINDS, Documents
+from testbench.arena.manifest.job import ArenaJob
+from testbench.arena.manifest.resources import Resource
+from testbench.arena.plan.model import Plan, PlanModel
+from testbench.arena.runs.context import MANIFEST_FILE, PLAN_FILE, RunFolder
+from testbench.arena.stores import write_once
+from testbench.errors import InputError
+from testbench.safe_text import NOT_SHOWN, shown_url
+
+RUN_FILE: Final = "run.json"
+SHOWN_METADATA: Final = frozenset({"name", "namespace", "uid", "labels"})
+"""An annotation may hold all of a resource as it was applied, headers included."""
+SHOWN_SETTINGS: Final = frozenset({"name", "type", "description", "method"})
+"""Of a registry's handlers."""
+ADDRESSES: Final = ("baseURL", "url", "endpoint", "serviceEndpoint", "agentCardURL")
+
+
+class RunShape(PlanModel):
+    """How the work of a run was cut."""
+
+    shards: int = Field(ge=1)
+
+
+def write_plan(store: RunFolder, plan: Plan, job: ArenaJob, documents: Documents) -> None:
+    """Begin a run, or find that it was begun with the same plan.
+
+    Raises:
+        StoreError: a run of this name was begun with another plan, or the store does not take it.
+    """
+    write_once(store, PLAN_FILE, plan.model_dump_json(indent=2, exclude_none=True).encode() + b"\n")
+    write_once(store, MANIFEST_FILE, manifest_text(job, documents).encode())
+
+
+def check_manifest(store: RunFolder, job: ArenaJob, documents: Documents, run: str) -> None:
+    """
+    Raises:
+        InputError: the run was begun with another manifest, though with the same plan.
+        StoreError: the store did not answer.
+    """
+    begun = store.read(MANIFEST_FILE)
+    if begun is not None and begun != manifest_text(job, documents).encode():
+        hint = f"Compare it with {store.url(MANIFEST_FILE)}: begin another run, or go back to what it was."
+        raise InputError(f"run {run} was begun with another manifest", hint=hint)
+
+
+def read_plan(store: RunFolder) -> Plan:
+    """The plan of a run that was begun.
+
+    Raises:
+        InputError: there is no such run, or it was planned by another version.
+        StoreError: the store did not answer.
+    """
+    content = store.read(PLAN_FILE)
+    if content is None:
+        raise InputError(f"{store.url(PLAN_FILE)}: no such run", hint="Check its name, --output and the job's name.")
+    try:
+        return Plan.model_validate_json(content)
+    except ValidationError as error:
+        hint = "Another version of Testbench has made it; begin a run of your own."
+        raise InputError(f"{store.url(PLAN_FILE)} cannot be read as a plan", hint=hint) from error
+
+
+def write_shape(store: RunFolder, shards: int) -> int:
+    """Cut a run into so many shards, or find out into how many it was cut before.
+
+    Raises:
+        StoreError: the store did not answer.
+    """
+    store.create(RUN_FILE, RunShape(shards=shards).model_dump_json().encode() + b"\n")
+    content = store.read(RUN_FILE)
+    try:
+        return RunShape.model_validate_json(content or b"").shards
+    except ValidationError as error:
+        raise InputError(f"{store.url(RUN_FILE)} cannot be read", hint="Begin another run.") from error
+
+
+def manifest_text(job: ArenaJob, documents: Documents) -> str:
+    """The job and its resources as YAML; no Secret, no header's value, and no password in an address."""
+    resources: list[ArenaJob | Resource] = [job]
+    for found in (documents.sources, documents.providers, documents.agents, documents.registries):
+        resources += [found[key] for key in sorted(found)]
+    return yaml.safe_dump_all(map(_shown, resources), sort_keys=False, allow_unicode=True)
+
+
+def _shown(resource: ArenaJob | Resource) -> dict[str, Any]:
+    version, kind = next(key for key, model in KINDS.items() if model is type(resource))
+    dumped = resource.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+    metadata = {key: value for key, value in dumped["metadata"].items() if key in SHOWN_METADATA}
+    return {"apiVersion": version, "kind": kind, **_without_secrets(dumped), "metadata": metadata}
+
+
+def _without_secrets(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: _shown_value(key, value) for key, value in content.items()}
+
+
+def _shown_value(key: str, value: Any) -> Any:
+    if key == "headers" and isinstance(value, dict):
+        return dict.fromkeys(value, NOT_SHOWN)
+    if key == "handlers" and isinstance(value, list):
+        return [_shown_setting("", handler) for handler in value]
+    if key in ADDRESSES and isinstance(value, str):
+        return shown_url(value) if "://" in value else value.rpartition("@")[2]
+    if isinstance(value, dict):
+        return _without_secrets(value)
+    if isinstance(value, list):
+        return [_without_secrets(one) if isinstance(one, dict) else one for one in value]
+    return value
+
+
+def _shown_setting(key: str, value: Any) -> Any:
+    """Of a registry's handlers, whose settings are whatever their owner likes: what is known to be no secret."""
+    if isinstance(value, dict):
+        return {name: _shown_setting(name, one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [_shown_setting("", one) for one in value]
+    if key in ADDRESSES and isinstance(value, str):
+        return shown_url(value)
+    return value if key in SHOWN_SETTINGS else NOT_SHOWN

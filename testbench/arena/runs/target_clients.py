@@ -1,0 +1,223 @@
+"""From the entries of a job to clients: whose address, whose credential, which settings, which tools.
+
+    Contender -> Provider | AgentRuntime -> Target -> AgentClient
+    tool registries, or the bundle's own tools -> ToolBox
+
+`TargetClients` implements `context.Clients`. Everything that can be wrong with an entry is found by `check` before the
+first message is sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from testbench import defaults
+from testbench.arena.manifest.documents import Documents
+from testbench.arena.manifest.job import ArenaJob, seconds
+from testbench.arena.manifest.resources import AgentRuntime, DiscoveredTool, Provider, ToolHandler, ToolRegistry
+from testbench.arena.plan.model import ChatDefaults, Contender, MockTool, Plan
+from testbench.arena.runs.context import OnSpent, kind_of
+from testbench.arena.runs.credentials import CredentialSource
+from testbench.arena.targets.clients import Wiring, client_of
+from testbench.arena.targets.target import (
+    A2ATarget,
+    ChatTarget,
+    Handler,
+    HttpHandler,
+    McpHandler,
+    MockHandler,
+    Prices,
+    Target,
+    Tool,
+    WebSocketTarget,
+)
+from testbench.arena.targets.tools import ToolBox
+from testbench.errors import InputError
+from testbench.schema.agent import AgentClient
+
+ResourceT = TypeVar("ResourceT")
+
+CHAT_ROLE: Final = "llm"
+API_ROOT: Final = "/v1"
+"""Where a server that is named by host and port alone has its OpenAI-compatible API."""
+SETTINGS_OF: Final[Mapping[str, str]] = {"http": "httpConfig", "mcp": "mcpConfig"}
+"""Types of tool handlers that can be called, and where they keep their settings."""
+
+
+@dataclass(frozen=True)
+class TargetClients:
+    """Opens clients for the entries of one job."""
+
+    job: ArenaJob
+    documents: Documents
+    credentials: CredentialSource
+    chat: ChatDefaults = field(default_factory=ChatDefaults)
+    mock_tools: tuple[MockTool, ...] = ()
+    concurrency: int = defaults.AGENT_CONCURRENCY
+    wiring: Wiring = field(default_factory=Wiring)
+
+    def target(self, kind: str, name: str) -> Target:
+        namespace = self.job.metadata.namespace
+        if kind == "agent":
+            agent = self.documents.agents.named(name, namespace)
+            return agent_target(_found(agent, "AgentRuntime", name))
+        provider = _found(self.documents.providers.named(name, namespace), "Provider", name)
+        return chat_target(provider, self.credentials.of_provider(provider), self.chat)
+
+    def contender(self, contender: Contender, *, on_spent: OnSpent | None = None) -> AgentClient:
+        tools = self.tools()
+        box = ToolBox(tools, self.wiring.instrument) if tools else None
+        return self._open(self.target(contender.kind, contender.name), box, on_spent)
+
+    def entry(self, kind: str, name: str, *, on_spent: OnSpent | None = None) -> AgentClient:
+        return self._open(self.target(kind, name), None, on_spent)
+
+    def tools(self) -> tuple[Tool, ...]:
+        """What models under test are offered: the tools of the job's registries, else those of its bundle.
+
+        Raises:
+            InputError: a registry is not among the documents, or one of its tools cannot be called.
+        """
+        found = [mocked(tool) for tool in self.mock_tools]
+        for ref in self.job.spec.tool_registries:
+            registry = self.documents.registries.named(ref.name, self.job.metadata.namespace)
+            found += registry_tools(_found(registry, "ToolRegistry", ref.name))
+        return tuple(found)
+
+    def check(self, plan: Plan) -> None:
+        """See that everybody in the plan can be talked to, without asking anybody.
+
+        Raises:
+            InputError: an entry has no usable address, its credential is not there, or a tool cannot be called.
+        """
+        if plan.judge is not None:
+            self.target("provider", plan.judge)
+        for contender in plan.contenders:
+            self.target(contender.kind, contender.name)
+            if contender.user is not None:
+                self.target(kind_of(self.documents, self.job.metadata.namespace, contender.user), contender.user)
+        if any(contender.kind == "provider" for contender in plan.contenders):
+            ToolBox(self.tools())
+
+    def _open(self, target: Target, tools: ToolBox | None, on_spent: OnSpent | None) -> AgentClient:
+        wiring = self.wiring if on_spent is None else replace(self.wiring, on_spent=on_spent)
+        return client_of(target, tools, concurrency=self.concurrency, wiring=wiring)
+
+
+def chat_target(provider: Provider, api_key: str | None, chat: ChatDefaults) -> ChatTarget:
+    """The model of a provider. Its own settings come before those of the arena file.
+
+    Raises:
+        InputError: it has no address, no model, or does not speak the OpenAI-compatible chat API.
+    """
+    spec, name = provider.spec, provider.metadata.name
+    if spec.role != CHAT_ROLE:
+        raise InputError(
+            f"Provider {name}: its role is {spec.role!r}", hint=f"A model that chats is of role {CHAT_ROLE}."
+        )
+    if not spec.model:
+        raise InputError(f"Provider {name}: names no model", hint="Write the model's name into spec.model.")
+    own, pricing = spec.defaults, spec.pricing
+    both = pricing is not None and pricing.input_cost_per1k is not None and pricing.output_cost_per1k is not None
+    return ChatTarget(
+        model=spec.model,
+        base_url=_base_url(provider),
+        api_key=api_key,
+        headers=tuple(spec.headers.items()),
+        temperature=own.temperature if own.temperature is not None else chat.temperature,
+        top_p=own.top_p if own.top_p is not None else chat.top_p,
+        max_tokens=own.max_tokens if own.max_tokens is not None else chat.max_tokens,
+        seed=chat.seed,
+        timeout_s=seconds(own.request_timeout) if own.request_timeout else defaults.AGENT_TIMEOUT_S,
+        prices=Prices(pricing.input_cost_per1k or 0.0, pricing.output_cost_per1k or 0.0) if pricing and both else None,
+    )
+
+
+def _base_url(provider: Provider) -> str:
+    """The address of the provider's OpenAI-compatible API. A vendor's address is never assumed."""
+    name, kind, url = provider.metadata.name, provider.spec.type, (provider.spec.base_url or "").strip()
+    hint = "Write the address of an OpenAI-compatible API, such as an AI gateway's, into spec.baseURL."
+    if not url:
+        raise InputError(f"Provider {name}: type {kind} without a baseURL cannot be reached", hint=hint)
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise InputError(f"Provider {name}: its baseURL is no http(s) address", hint=hint)
+    return urlunsplit(parts._replace(path=API_ROOT)) if parts.path in ("", "/") else url
+
+
+def agent_target(agent: AgentRuntime) -> Target:
+    """How an agent is talked to.
+
+    Raises:
+        InputError: its status names no address.
+    """
+    endpoint = agent.endpoint()
+    if endpoint is None:
+        hint = "Write status.a2a.endpoint into its document, or wait until it is deployed."
+        raise InputError(f"AgentRuntime {agent.metadata.name}: no address in its status", hint=hint)
+    return A2ATarget(endpoint.url) if endpoint.protocol == "a2a" else WebSocketTarget(endpoint.url)
+
+
+# --- tools ----------------------------------------------------------------------------------------------------------
+
+
+def mocked(tool: MockTool) -> Tool:
+    """A tool of the bundle."""
+    return Tool(tool.name, MockHandler(tool.result), tool.description, tool.input_schema)
+
+
+def registry_tools(registry: ToolRegistry) -> Iterator[Tool]:
+    """The tools that a registry found; without a status, those that its handlers describe.
+
+    Raises:
+        InputError: one of them cannot be called from here: a model without it must not be taken for one with it.
+    """
+    handlers = {handler.name: handler for handler in registry.spec.handlers}
+    known = registry.status.discovered_tools if registry.status is not None else ()
+    for tool in known or _described(registry):
+        place = f"ToolRegistry {registry.metadata.name}: tool {tool.name}"
+        if tool.status == "Unavailable":
+            raise InputError(f"{place} is unavailable", hint="Wait until its registry finds it again.")
+        handler = handlers.get(tool.handler_name or "")
+        yield Tool(tool.name, _handler(tool, handler, place), tool.description, tool.input_schema or {"type": "object"})
+
+
+def _described(registry: ToolRegistry) -> tuple[DiscoveredTool, ...]:
+    """The tools that handlers describe themselves, as those of type http do."""
+    described = [
+        DiscoveredTool.model_validate({"handlerName": handler.name, **tool})
+        for handler in registry.spec.handlers
+        if isinstance(tool := (handler.model_extra or {}).get("tool"), Mapping) and "name" in tool
+    ]
+    if not described:
+        hint = "A registry's status lists its tools; in a manifest by hand, write status.discoveredTools."
+        raise InputError(f"ToolRegistry {registry.metadata.name}: no tool is known", hint=hint)
+    return tuple(described)
+
+
+def _handler(tool: DiscoveredTool, handler: ToolHandler | None, place: str) -> Handler:
+    kind = handler.type if handler is not None else "http"
+    if kind not in SETTINGS_OF:
+        hint = f"Tools are called over {' and '.join(SETTINGS_OF)}; offer it in one of these ways."
+        raise InputError(f"{place}: tools of type {kind} cannot be called", hint=hint)
+    given = (handler.model_extra or {}).get(SETTINGS_OF[kind]) if handler is not None else None
+    settings: Mapping[str, Any] = given if isinstance(given, Mapping) else {}
+    url = tool.endpoint or settings.get("endpoint")
+    if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+        raise InputError(f"{place}: no http(s) address", hint="Write it into endpoint of the tool, or of its handler.")
+    headers = settings.get("headers")
+    pairs = tuple((str(key), str(value)) for key, value in headers.items()) if isinstance(headers, Mapping) else ()
+    return HttpHandler(url, pairs) if kind == "http" else McpHandler(url, pairs)
+
+
+def _found(resource: ResourceT | None, kind: str, name: str) -> ResourceT:
+    if resource is None:
+        raise InputError(f"no {kind} {name!r} among the documents", hint="Put its document into the manifest.")
+    return resource

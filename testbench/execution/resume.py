@@ -1,0 +1,102 @@
+"""What earlier processes have left of a run: its output, and the journal of one that did not come to its end.
+
+    output (the same run, the same shard) + journal -> the conversations that are known -> what need not be sent again
+
+Used by `testbench.execution.run`, under the lock of the output. Nothing that was answered is thrown away: what
+belongs to another run, or goes beyond what is asked for now, is set aside under another name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from testbench.errors import StoreError
+from testbench.schema.files import set_aside
+from testbench.schema.ids import ScenarioKey, key_of
+from testbench.schema.journal import Found, Session, journal_path, read_journal
+from testbench.schema.models import ExecutedExperiment, ExecutedScenario
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A finished output of this very run, the journal of an unfinished one, or both where the first is extended."""
+
+    output: ExecutedExperiment | None = None
+    journal: Found[ExecutedScenario] | None = None
+    known: Mapping[ScenarioKey, ExecutedScenario] = field(default_factory=dict)
+    """What output and journal hold; the journal's is newer."""
+
+    @property
+    def repeats(self) -> int:
+        """How often a finished output has run every scenario; 0 where there is none."""
+        return self.output.run.repeats if self.output is not None and self.output.run is not None else 0
+
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """The processes that worked on the run, first to last; those of a finished output count as one."""
+        noted = self.journal.sessions if self.journal is not None else ()
+        run = self.output.run if self.output is not None else None
+        if run is None:
+            return noted
+        finished = Session(
+            started_at=run.started_at,
+            seconds=run.wall_seconds,
+            agent_name=run.agent_name,
+            agent_version=run.agent_version,
+            protocol_version=run.protocol_version,
+        )
+        return (finished, *noted)
+
+    def kept(self, wanted: Iterable[ScenarioKey], *, retry_errors: bool) -> dict[ScenarioKey, ExecutedScenario]:
+        """What is wanted and need not be sent again."""
+        found = {key: self.known[key] for key in wanted if key in self.known}
+        return {key: scenario for key, scenario in found.items() if not (retry_errors and _failed(scenario))}
+
+
+def find_earlier(output: Path, identity: str, shard: str | None) -> Earlier:
+    """What there is of this run; files of another run are set aside.
+
+    Raises:
+        StoreError: a file cannot be read or renamed.
+    """
+    journal = journal_path(output)
+    finished = _finished(output, identity, shard)
+    found = read_journal(journal, journal_identity(identity, shard), ExecutedScenario)
+    known = {key_of(scenario): scenario for scenario in finished.scenarios} if finished is not None else {}
+    if (
+        found is not None
+        and finished is not None
+        and all(known.get(key) == new for key, new in found.scenarios.items())
+    ):
+        found = None  # the last process wrote the output and died before it removed the journal
+        journal.unlink(missing_ok=True)
+    if finished is None:
+        set_aside(output, "is of an earlier run")
+    if found is None:
+        set_aside(journal, "is of an earlier run")
+    return Earlier(finished, found, {**known, **found.scenarios} if found is not None else known)
+
+
+def journal_identity(identity: str, shard: str | None) -> str:
+    """A shard's journal is nobody else's; which run it is part of stays the same."""
+    return identity if shard is None else f"{identity} {shard}"
+
+
+def _finished(output: Path, identity: str, shard: str | None) -> ExecutedExperiment | None:
+    """The output if this very run, or this shard of it, has written it before."""
+    try:
+        executed = ExecutedExperiment.model_validate_json(output.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    except OSError as error:
+        raise StoreError(f"{output}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
+    run = executed.run
+    return executed if run is not None and (run.identity, run.shard) == (identity, shard) else None
+
+
+def _failed(scenario: ExecutedScenario) -> bool:
+    return any(step.status != "ok" for step in scenario.steps)

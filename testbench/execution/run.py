@@ -1,0 +1,250 @@
+"""Phase run as a whole: what is already done is kept, the rest is sent, and the output is written when it is complete.
+
+    experiment -> plan (ids) -> trials -> minus what earlier processes did -> runtime and executor -> journal -> output
+
+Called by `testbench/run.py`. The lock, the journal and the output belong together: all are named after the output.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+from testbench import __version__, defaults
+from testbench.errors import NothingToDo
+from testbench.execution.executor import A2AExecutor, OnStepError, StepRules, Surroundings
+from testbench.execution.resume import Earlier, find_earlier, journal_identity
+from testbench.execution.run_summary import RunStatistics, Sending, run_statistics
+from testbench.execution.trials import Shard, Trial, in_file_order, trials
+from testbench.net.pacing import Pacer, automatic, fixed
+from testbench.net.retry import GaveUp, RetryPolicy, persist
+from testbench.safe_text import shown_url
+from testbench.schema.agent import AgentClient
+from testbench.schema.files import set_aside, write_model
+from testbench.schema.ids import ScenarioKey, content_id, experiment_id, key_of, plan
+from testbench.schema.journal import Journal, Session, journal_path
+from testbench.schema.lock import locked
+from testbench.schema.models import (
+    ExecutedExperiment,
+    ExecutedScenario,
+    ExecutedStep,
+    Experiment,
+    RunRecord,
+)
+from testbench.schema.runtime import ExperimentRuntime
+
+CONNECTING: Final = RetryPolicy(retries=2, deadline_s=20.0, base_s=0.5, cap_s=2.0)
+"""An agent that is just starting gets a moment; one that is down is found out within seconds."""
+SECRET: Final = re.compile(r"auth|cookie|token|key|secret|password|credential|signature", re.IGNORECASE)
+"""Headers whose value may change (a token expires) while the run stays the same."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What the command line decides about a run; `adaptive` makes `concurrency` a ceiling."""
+
+    agent_url: str
+    output: Path
+    workflow_name: str = defaults.WORKFLOW_NAME
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    concurrency: int = defaults.AGENT_CONCURRENCY
+    adaptive: bool = False
+    repeats: int = 1
+    shard: Shard | None = None
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    on_step_error: OnStepError = "skip"
+    fresh: bool = False
+    retry_errors: bool = False
+
+
+class Progress(Protocol):
+    """Is told of every step that is done."""
+
+    def advance(self, *, failed: bool = False) -> None: ...
+
+
+ShowProgress = Callable[[int, int], AbstractContextManager[Progress]]
+"""Opens the progress of a run of so many steps, of which so many are done."""
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """The executed experiment as it stands in the output, and whether that was there already."""
+
+    executed: ExecutedExperiment
+    statistics: RunStatistics
+    already_complete: bool = False
+
+
+async def execute(
+    experiment: Experiment,
+    settings: RunSettings,
+    agent: AgentClient,
+    surroundings: Surroundings,
+    show_progress: ShowProgress,
+) -> RunResult:
+    """Run an experiment, or a shard of it, and write the output.
+
+    A finished output never shrinks: with fewer repeats than it holds, all of it is what was asked for. A shard for
+    which no scenario is left asks nobody and writes an empty output, with which every later phase has nothing to do.
+
+    Raises:
+        NothingToDo: the experiment has no step.
+        AgentError: the agent is not there; nothing was sent and nothing written.
+        StoreError: another run writes the same output, or it cannot be written.
+    """
+    scenarios = plan(experiment.scenarios)
+    if not any(scenario.steps for scenario in scenarios):
+        raise NothingToDo("the experiment has no step", hint="Check the dataset, or --limit of testbench/setup.py.")
+    identity = run_identity(experiment, settings)
+    shard = str(settings.shard) if settings.shard else None
+    with locked(settings.output):
+        if settings.fresh:
+            set_aside(settings.output, "is of an earlier run")
+            set_aside(journal_path(settings.output), "is of an earlier run")
+        earlier = find_earlier(settings.output, identity, shard)
+        repeats = max(settings.repeats, earlier.repeats)
+        wanted = trials(scenarios, repeats, settings.shard)
+        kept = earlier.kept([trial.key for trial in wanted], retry_errors=settings.retry_errors)
+        if earlier.output is not None and earlier.journal is None and len(kept) == len(wanted):
+            return RunResult(earlier.output, run_statistics(earlier.output, Sending()), already_complete=True)
+        run = _Run(experiment, replace(settings, repeats=repeats), identity, agent, surroundings)
+        return await run.execute(in_file_order(wanted, scenarios), kept, earlier, show_progress)
+
+
+def run_identity(experiment: Experiment, settings: RunSettings) -> str:
+    """The digest of all that decides an answer: input, target, and the settings that change what is sent.
+
+    How often a scenario is run, and by which shard, is no part of it: a run with more repeats keeps what is there, and
+    shards are put together because they agree in it.
+    """
+    headers = sorted(
+        (name.lower(), "" if SECRET.search(name) else hashlib.sha256(value.encode()).hexdigest())
+        for name, value in settings.headers
+    )
+    address = urlsplit(settings.agent_url)
+    place = [address.scheme, address.netloc.rpartition("@")[2], address.path, address.query]
+    target = [place, settings.workflow_name, headers]
+    return content_id("run", experiment_id(experiment), target, settings.on_step_error)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run from the first message to the output."""
+
+    experiment: Experiment
+    settings: RunSettings
+    identity: str
+    agent: AgentClient
+    surroundings: Surroundings
+
+    async def execute(
+        self,
+        wanted: Sequence[Trial],
+        kept: Mapping[ScenarioKey, ExecutedScenario],
+        earlier: Earlier,
+        show_progress: ShowProgress,
+    ) -> RunResult:
+        """`wanted` in the order of the output."""
+        clock = self.surroundings.clock
+        left = sorted((trial for trial in wanted if trial.key not in kept), key=lambda trial: trial.repetition)
+        sending = Sending(scenarios_taken_over=len(kept))
+        started = clock.monotonic()
+        session = await self._connect(earlier) if left else None
+        done = dict(kept)
+        path = journal_path(self.settings.output)
+        with Journal(path, journal_identity(self.identity, self._shard), earlier.journal, clock) as journal:
+            if session is not None:
+                journal.begin(session)
+            steps_kept = sum(len(scenario.steps) for scenario in kept.values())
+            with show_progress(sum(len(trial.steps) for trial in wanted), steps_kept) as progress:
+                done |= {key_of(scenario): scenario for scenario in await self._send(left, journal, sending, progress)}
+            sending.seconds = clock.monotonic() - started
+            now = [session.model_copy(update={"seconds": sending.seconds})] if session is not None else []
+            record = self._record([*earlier.sessions, *now])
+            executed = _executed(self.experiment, [done[trial.key] for trial in wanted], record)
+            write_model(self.settings.output, executed)
+            if earlier.known.keys() <= done.keys():
+                journal.discard()
+            else:
+                set_aside(path, "holds repetitions that were not asked for")
+        return RunResult(executed, run_statistics(executed, sending))
+
+    @property
+    def _shard(self) -> str | None:
+        return str(self.settings.shard) if self.settings.shard else None
+
+    def _record(self, sessions: Sequence[Session]) -> RunRecord:
+        """Whose answers these are: the agent as it was seen last, the time as all processes needed it together."""
+        seen = next((session for session in reversed(sessions) if session.agent_name or session.protocol_version), None)
+        return RunRecord(
+            agent_url=shown_url(self.settings.agent_url),
+            agent_name=seen.agent_name if seen else None,
+            agent_version=seen.agent_version if seen else None,
+            protocol_version=seen.protocol_version if seen else None,
+            workflow_name=self.settings.workflow_name,
+            testbench_version=__version__,
+            started_at=sessions[0].started_at if sessions else self.surroundings.clock.now(),
+            wall_seconds=math.fsum(session.seconds for session in sessions),
+            identity=self.identity,
+            repeats=self.settings.repeats,
+            shard=self._shard,
+        )
+
+    async def _connect(self, earlier: Earlier) -> Session:
+        """This process at its work, once the agent is there."""
+        started_at = self.surroundings.clock.now()
+        connected = await persist(self.agent.connect, CONNECTING, self.surroundings.clock, self.surroundings.chance)
+        if isinstance(connected, GaveUp):
+            place = shown_url(self.settings.agent_url)
+            if place not in connected.error.message:  # the deadline cut the last try short
+                connected.error.message = f"{place}: {connected.error.message}"
+            raise connected.error
+        agent = connected.value
+        versions = [session.agent_version for session in earlier.sessions if session.agent_version]
+        if versions and agent.version and agent.version != versions[-1]:
+            log.warning(
+                "the agent was version %s when this run began and is %s now: --fresh asks one version everything",
+                versions[-1],
+                agent.version,
+            )
+        return Session(
+            started_at=started_at,
+            agent_name=agent.name,
+            agent_version=agent.version,
+            protocol_version=agent.protocol_version,
+        )
+
+    async def _send(
+        self, left: Sequence[Trial], journal: Journal[ExecutedScenario], sending: Sending, progress: Progress
+    ) -> Sequence[ExecutedScenario]:
+        def step_done(step: ExecutedStep, attempts: int) -> None:
+            sending.steps += attempts > 0
+            sending.retries += max(0, attempts - 1)
+            progress.advance(failed=step.status != "ok")
+
+        settings = self.settings
+        pacer = Pacer(automatic(settings.concurrency) if settings.adaptive else fixed(settings.concurrency))
+        rules = StepRules(settings.retry, settings.on_step_error)
+        runtime = ExperimentRuntime(
+            A2AExecutor(self.agent, rules, self.surroundings, pacer, step_done),
+            concurrency=settings.concurrency,
+            on_scenario_done=journal.append,
+        )
+        return await runtime.run(left)
+
+
+def _executed(experiment: Experiment, scenarios: Sequence[ExecutedScenario], run: RunRecord) -> ExecutedExperiment:
+    return ExecutedExperiment.model_validate(
+        dict(experiment) | {"id": experiment_id(experiment), "run": run, "scenarios": tuple(scenarios)}
+    )

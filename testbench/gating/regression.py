@@ -1,0 +1,265 @@
+"""Is the agent worse than in an earlier run, by more than chance? Called by `testbench.gating.decision`.
+
+    two Baselines (runs as `testbench.results.comparison` keeps them) + Policy -> pairs -> tests -> BaselineComparison
+
+The pass rate and every gating metric are asked about, each by a paired one-sided test that takes a scenario for one
+piece of evidence; Hochberg's correction keeps the chance of any false alarm below alpha. What cannot be compared is
+never taken for unchanged: where the runs would be too different had all failed that this run could not judge, there is
+no verdict, so that an outage cannot hide a regression.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from testbench.gating.power import TARGET_DROP, noise_of, power_of
+from testbench.gating.statistics import hochberg, mcnemar_p_value, sign_flip_p_value
+from testbench.results.checks import Check
+from testbench.results.comparison import Baseline, differences
+from testbench.results.summary import JUDGED
+from testbench.results.verdict import RATE, BaselineComparison, ChangedCheck, Method, Policy, Power, Tested
+
+
+class Pair(NamedTuple):
+    """A check in both runs: its value before and now, its scenario, and how much that counts."""
+
+    cluster: str
+    before: float
+    now: float
+    weight: float = 1.0
+
+    @property
+    def difference(self) -> float:
+        return self.now - self.before
+
+
+@dataclass(frozen=True)
+class Both:
+    """A check that both runs have."""
+
+    before: Check
+    now: Check
+
+    @property
+    def judged(self) -> bool:
+        return self.before.judged > 0 and self.now.judged > 0
+
+    @property
+    def hidden(self) -> bool:
+        """Whether this run could not judge all that the earlier one did."""
+        return self.before.judged > 0 and self.now.judged < len(self.now.attempts)
+
+    @property
+    def moved(self) -> float:
+        """The difference of the pass rates over all attempts that were judged."""
+        return self.now.passed / self.now.judged - self.before.passed / self.before.judged
+
+    def pair(self, name: str, unjudged: float | None = None) -> Pair | None:
+        """The passes, or the scores of a metric; None where a run has none.
+
+        Of as many attempts in both runs: were one left to luck more often, an unchanged agent would too often look
+        worse. `unjudged` is what an attempt of this run counts that could not be judged; without it, it is left out.
+        """
+        before, now = _values(self.before, name), _values(self.now, name, unjudged)
+        number = min(len(before), len(now))
+        if not number:
+            return None
+        return Pair(
+            self.now.cluster, statistics.fmean(before[:number]), statistics.fmean(now[:number]), self.now.weight
+        )
+
+
+def _values(check: Check, name: str, unjudged: float | None = None) -> list[float]:
+    """By attempt: 1 for a pass and 0 for a fail, or the scores of a metric."""
+    found: list[float | None] = []
+    for attempt in check.attempts:
+        missing = unjudged if attempt.verdict == "error" else None
+        if name == RATE:
+            found.append(float(attempt.verdict == "pass") if attempt.verdict in JUDGED else missing)
+        else:
+            found.append(attempt.scores.get(name, missing))
+    return [value for value in found if value is not None]
+
+
+def compare_runs(before: Baseline, now: Baseline, policy: Policy) -> BaselineComparison:
+    """The runs side by side, and whether the later one is worse by more than the tolerance and chance allow."""
+    old, new = before.counted, now.counted
+    both = [Both(old[key], check) for key, check in new.items() if key in old]
+    judged = [pair for pair in both if pair.judged]
+    found = differences(before, now)
+    obstacles = (*_no_comparison(before, now, len(judged)), *found.obstacles)
+    tests = () if obstacles else _tests(judged, policy)
+    regressed = any(test.regressed for test in tests)
+    if tests and not regressed:
+        obstacles = tuple(_hidden(both, policy))
+    return BaselineComparison(
+        source=before.source,
+        experiment_id=before.experiment_id,
+        comparable=not obstacles,
+        regressed=regressed,
+        sentence=_sentence(tests, regressed, len(obstacles)),
+        obstacles=obstacles,
+        changes=(*found.changes, *_other_repetitions(judged)),
+        tests=tests,
+        power=_power(judged, policy) if tests else None,
+        worse=_changed(pair for pair in judged if pair.moved < 0),
+        better=_changed(pair for pair in judged if pair.moved > 0),
+        unjudged=_changed(pair for pair in both if not pair.judged),
+        new=tuple(_one_sided(check, now=check.label) for key, check in new.items() if key not in old),
+        gone=tuple(_one_sided(check, before=check.label) for key, check in old.items() if key not in new),
+    )
+
+
+def _no_comparison(before: Baseline, now: Baseline, judged: int) -> Iterator[str]:
+    if _same_run(before, now):
+        yield "The baseline is this very run: a run is never worse than itself."
+    if before.part:
+        yield "The baseline is a shard of a run and not the whole; merge them first."
+    if judged == 0:
+        yield "No check was judged in both runs."
+
+
+def _same_run(before: Baseline, now: Baseline) -> bool:
+    """Whether the answers are the same ones; without a record of when they were given, the same results are."""
+    if before.began[0] is None and now.began[0] is None:
+        return before.checks == now.checks
+    return before.began[0] == now.began[0] and before.checks.keys() == now.checks.keys()
+
+
+def _hidden(both: Sequence[Both], policy: Policy) -> Iterator[str]:
+    """Whether the agent were worse had all failed that this run could not judge."""
+    unjudged = sum(pair.hidden for pair in both)
+    if unjudged and any(test.regressed for test in _tests(both, policy, unjudged=0.0)):
+        yield f"{unjudged} checks could not be judged now: had they failed, the agent would be worse than the baseline."
+
+
+def _other_repetitions(judged: Sequence[Both]) -> Iterator[str]:
+    before, now = (max((len(check.attempts) for check in checks), default=1) for checks in _sides(judged))
+    if before != now:
+        yield f"The repetitions differ: {before} before, {now} now; the first {min(before, now)} of each are compared."
+
+
+def _sides(pairs: Sequence[Both]) -> tuple[list[Check], list[Check]]:
+    return [pair.before for pair in pairs], [pair.now for pair in pairs]
+
+
+# --- the tests -------------------------------------------------------------------------------------------------------
+
+
+def _tests(both: Sequence[Both], policy: Policy, unjudged: float | None = None) -> tuple[Tested, ...]:
+    repeated = any(len(check.attempts) > 1 for side in _sides(both) for check in side)
+    return ask_together(_family(both, unjudged), policy, repeated=repeated)
+
+
+def _family(both: Sequence[Both], unjudged: float | None = None) -> dict[str, list[Pair]]:
+    """All that is asked about: the pass rate, then each gating metric by name. Of weights only their ratios count."""
+    heaviest = max((one.now.weight for one in both), default=1.0)
+    family: dict[str, list[Pair]] = {}
+    for name in (RATE, *sorted({name for one in both for name in one.before.scores})):
+        found = (one.pair(name, unjudged) for one in both)
+        pairs = [pair._replace(weight=pair.weight / heaviest) for pair in found if pair is not None]
+        if pairs:
+            family[name] = pairs
+    return family
+
+
+def ask_together(family: Mapping[str, Sequence[Pair]], policy: Policy, *, repeated: bool = False) -> tuple[Tested, ...]:
+    """Each question tested, and all of them together held to alpha. The same differences have the same answer."""
+    ways: dict[str, tuple[Method, float]] = {}
+    for same in _questions(family, policy.tolerance):
+        way = _p_value(family[same[0]], policy.tolerance, repeated or same[0] != RATE)
+        ways |= dict.fromkeys(same, way)
+    adjusted = dict(zip(ways, hochberg([p_value for _, p_value in ways.values()]), strict=True))
+    return tuple(_tested(name, pairs, ways[name], adjusted[name], policy) for name, pairs in family.items())
+
+
+def _questions(family: Mapping[str, Sequence[Pair]], tolerance: float) -> list[list[str]]:
+    """The names that ask the same, the first of each as in the family; the scale of the differences decides nothing."""
+    same: dict[tuple[tuple[str, float, float], ...], list[str]] = {}
+    for name, pairs in family.items():
+        largest = max((abs(pair.difference) for pair in pairs), default=0.0)
+        scale = largest if largest and tolerance == 0 else 1.0
+        asked = sorted((pair.cluster, round(pair.difference / scale, 9), pair.weight) for pair in pairs)
+        same.setdefault(tuple(asked), []).append(name)
+    return list(same.values())
+
+
+def _tested(name: str, pairs: Sequence[Pair], way: tuple[Method, float], adjusted: float, policy: Policy) -> Tested:
+    before, now = (_mean(pairs, position) for position in (1, 2))
+    worse_than_allowed = before - now > policy.tolerance + 1e-12
+    return Tested(
+        name=name,
+        pairs=len(pairs),
+        scenarios=len({pair.cluster for pair in pairs}),
+        before=before,
+        now=now,
+        method=way[0],
+        p_value=way[1],
+        adjusted_p_value=adjusted,
+        regressed=worse_than_allowed and adjusted <= policy.alpha,
+    )
+
+
+def _p_value(pairs: Sequence[Pair], tolerance: float, graded: bool) -> tuple[Method, float]:
+    """The test that fits: McNemar's where every scenario is one pass or fail, else sign flips of scenarios."""
+    clusters = _by_cluster(pairs)
+    single = len(clusters) == len(pairs) and len({pair.weight for pair in pairs}) == 1
+    if single and not graded and tolerance == 0:
+        signs = [pair.difference for pair in pairs]
+        return "mcnemar", mcnemar_p_value(sum(sign < 0 for sign in signs), sum(sign > 0 for sign in signs))
+    shifted = {
+        cluster: [pair.weight * (pair.difference + tolerance) for pair in group] for cluster, group in clusters.items()
+    }
+    return "sign-flip", sign_flip_p_value(shifted)
+
+
+def _by_cluster(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
+    clusters: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        clusters.setdefault(pair.cluster, []).append(pair)
+    return clusters
+
+
+def _mean(pairs: Sequence[Pair], position: int) -> float:
+    if len({pair.weight for pair in pairs}) == 1:
+        return statistics.fmean(pair[position] for pair in pairs)  # type: ignore[misc]  # both are numbers
+    total = math.fsum(pair.weight for pair in pairs)
+    return min(1.0, math.fsum(pair.weight * float(pair[position]) for pair in pairs) / total)
+
+
+def _power(judged: Sequence[Both], policy: Policy) -> Power:
+    """Of the test of the pass rate, at the level that is surely left to it beside all other questions."""
+    family = _family(judged)
+    clusters = sorted(_by_cluster(family[RATE]).items())
+    differences = {cluster: [pair.difference for pair in pairs] for cluster, pairs in clusters}
+    weights = {cluster: pairs[0].weight for cluster, pairs in clusters}
+    repetitions = min(len(check.attempts) for side in _sides(judged) for check in side)
+    alpha = policy.alpha / len(_questions(family, policy.tolerance))
+    return power_of(noise_of(differences, repetitions, weights), alpha, max(TARGET_DROP, policy.tolerance))
+
+
+# --- in words --------------------------------------------------------------------------------------------------------
+
+
+def _sentence(tests: Sequence[Tested], regressed: bool, obstacles: int) -> str:
+    if obstacles:
+        return "The baseline is not comparable."
+    rate = tests[0]
+    numbers = f"pass rate {rate.before:.1%} before, {rate.now:.1%} now, {rate.pairs} pairs, p = {rate.p_value:.2g}"
+    if not regressed:
+        return f"Not worse than the baseline beyond chance: {numbers}."
+    fallen = sum(test.regressed for test in tests[1:])
+    scores = f"; the scores of {fallen} of {len(tests) - 1} metrics fell" if fallen else ""
+    return f"Worse than the baseline: {numbers}{scores}."
+
+
+def _changed(pairs: Iterator[Both]) -> tuple[ChangedCheck, ...]:
+    return tuple(_one_sided(pair.now, before=pair.before.label, now=pair.now.label) for pair in pairs)
+
+
+def _one_sided(check: Check, before: str | None = None, now: str | None = None) -> ChangedCheck:
+    return ChangedCheck(id=check.id, scenario=check.scenario, title=check.title, before=before, now=now)

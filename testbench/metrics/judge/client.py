@@ -1,0 +1,236 @@
+"""The judge behind an OpenAI-compatible gateway: patient with what passes, quick to give up on what does not.
+
+    question -> messages -> request (pace, purse, retries, deadline) -> reply -> answer, repaired once if unfit
+
+Built by `testbench.metrics.evaluation`. A judge that is down is found out once, not by every evaluation again: when a
+question has used up all its patience and nobody else was answered meanwhile, every later question fails at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
+from dataclasses import replace
+from typing import Final, TypeAlias, TypeVar
+
+from pydantic import BaseModel
+
+from testbench.errors import JudgeError
+from testbench.metrics.judge.answer import Message, UnfitAnswerError, messages_of, read_answer
+from testbench.metrics.judge.cost import Payment, Purse, most_tokens, record_paid
+from testbench.metrics.judge.failures import Failed, complaint_of, explain, is_free_of_charge, is_pushback, is_timeout
+from testbench.metrics.judge.gateway import FAULTS, SAID_LIMIT, Chat, Gateway, Instrument, RefusedError, Tokens, Vectors
+from testbench.metrics.judge.judge import AnswerT, JudgeSettings, Question
+from testbench.metrics.judge.options import RequestOptions, format_text
+from testbench.metrics.judge.time_limit import not_counted
+from testbench.net.clock import Clock, SystemClock
+from testbench.net.pacing import Pacer, Turn, automatic, fixed
+from testbench.net.retry import wait_before
+from testbench.safe_text import printable
+from testbench.schema.models import Usage
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Paid: TypeAlias = tuple[T, Usage]
+"""A reply and what it cost."""
+Request: TypeAlias = Callable[[], Awaitable[Paid[T]]]
+
+_OPTION_REFUSED: Final = frozenset({400, 422})
+COST_HEADER: Final = "x-litellm-response-cost"
+RETRIES_BEFORE_FIRST_ANSWER: Final = 2
+"""Where nobody ever answered, the address is more likely wrong than the judge busy."""
+RAW_LIMIT: Final = 4000
+"""Characters of a judge's words that an error keeps."""
+
+
+class OpenAIJudge:
+    """Asks a chat model at `settings.base_url`; one for a run, made inside its event loop."""
+
+    def __init__(
+        self, settings: JudgeSettings, clock: Clock | None = None, instrument: Instrument = lambda transport: transport
+    ) -> None:
+        """`instrument` puts something around the HTTP transport, e.g. a trace."""
+        self._settings = settings
+        self._clock = clock or SystemClock()
+        # spreads retries and hides nothing
+        self._draw = random.Random()  # noqa: S311  # nosec B311
+        self._answered = 0
+        self._down: JudgeError | None = None
+        self._options = RequestOptions(settings.max_tokens, settings.temperature)
+        self._purse = None if settings.max_cost is None else Purse(settings.max_cost)
+        self._gateway = Gateway(settings, instrument)
+        self._pacer = Pacer(automatic(settings.concurrency) if settings.adaptive else fixed(settings.concurrency))
+
+    async def ask(self, question: Question[AnswerT]) -> AnswerT:
+        """See `Judge.ask`; an answer that does not fit is asked for once more, with what was wrong with it."""
+        messages = messages_of(question)
+        said = await self._chat(messages, question.answer)
+        try:
+            return read_answer(said, question)
+        except UnfitAnswerError as error:
+            repair = f"Your answer could not be used: {error}. Answer again, with one JSON object and nothing else."
+        messages += [{"role": "assistant", "content": said}, {"role": "user", "content": repair}]
+        said = await self._chat(messages, question.answer)
+        try:
+            return read_answer(said, question)
+        except UnfitAnswerError as error:
+            wanted = question.answer.__name__
+            message = f"the {self._settings.role}'s answer does not fit {wanted}, asked twice: {error}"
+            hint = "Use a model that follows a JSON schema, or look at what it said: `raw` of the error."
+            raise JudgeError(message, kind="malformed", raw=said[:RAW_LIMIT], attempts=2, hint=hint) from error
+
+    async def embed(self, texts: Sequence[str]) -> list[list[float]]:
+        """See `Judge.embed`."""
+
+        model = self._settings.embedding_model
+
+        async def request() -> Paid[Vectors]:
+            body = {"model": model, "input": list(texts), "encoding_format": "float"}
+            reply, headers = await self._gateway.post("embeddings", body, Vectors)
+            tokens = reply.usage and reply.usage.model_copy(update={"completion_tokens": 0})
+            return reply, self._record(model, tokens, headers)
+
+        reply = await self._patiently(request, self._most(model, list(texts), answer_tokens=0))
+        vectors = {vector.index: vector.embedding for vector in reply.data}
+        if sorted(vectors) != list(range(len(texts))):
+            raise JudgeError(f"asked for {len(texts)} embeddings, got {len(vectors)}", kind="malformed")
+        return [vectors[position] for position in range(len(texts))]
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._gateway.close()
+
+    async def _chat(self, messages: list[Message], answer: type[BaseModel]) -> str:
+        """What the judge says to these messages.
+
+        Raises:
+            JudgeError: also where it was cut short or filtered.
+        """
+        texts = [*(message["content"] for message in messages), format_text(answer)]
+        most = self._most(self._settings.model, texts, self._settings.max_tokens)
+        reply = await self._patiently(lambda: self._request_chat(messages, answer), most)
+        choice, role = reply.choices[0], self._settings.role
+        said = choice.message.content or ""
+        if choice.finish_reason == "length":
+            limit = self._settings.max_tokens
+            raise JudgeError(
+                f"the {role}'s answer was cut off at {limit} tokens", kind="truncated", raw=said[:RAW_LIMIT]
+            )
+        if choice.finish_reason == "content_filter":
+            raise JudgeError(f"the {role}'s answer was filtered", kind="content_filter", raw=said[:RAW_LIMIT])
+        if choice.message.refusal:
+            words = choice.message.refusal[:RAW_LIMIT]
+            raise JudgeError(f"the {role} refused to answer: {words[:SAID_LIMIT]}", kind="content_filter", raw=words)
+        return said
+
+    async def _request_chat(self, messages: list[Message], answer: type[BaseModel]) -> Paid[Chat]:
+        """One request; what the gateway does not understand is left out from then on."""
+        options, model = self._options, self._settings.model
+        try:
+            body = {"model": model, "messages": messages} | options.parts(answer)
+            reply, headers = await self._gateway.post("chat/completions", body, Chat)
+        except RefusedError as error:
+            simpler = options.without(complaint_of(error), answer) if error.status in _OPTION_REFUSED else None
+            if simpler is None:
+                raise
+            if self._options is options:  # otherwise another request was faster
+                self._options = simpler
+                message = "the %s's gateway refuses an option (%s): going on without it"
+                logger.info(message, self._settings.role, printable(complaint_of(error)))
+            return await self._request_chat(messages, answer)
+        return reply, self._record(model, reply.usage, headers)
+
+    def _most(self, model: str | None, texts: list[str], answer_tokens: int) -> float:
+        """The most that a request can cost, in US dollars; infinite for a model without a price."""
+        price = self._settings.prices.of(model)
+        return math.inf if price is None else price.of(most_tokens(texts), answer_tokens)
+
+    async def _patiently(self, request: Request[T], most: float) -> T:
+        """The reply to a request that is made again for as long as that makes sense.
+
+        Raises:
+            JudgeError: it does not any more.
+        """
+        if self._down:
+            raise JudgeError(self._down.message, kind=self._down.kind, hint=self._down.hint, attempts=0)
+        answered_before, attempt, spent = self._answered, 0, 0.0
+        while True:
+            attempt += 1
+            failed = await self._try(request, most, again=attempt > 1)
+            if not isinstance(failed, Failed):
+                return failed
+            wait = wait_before(attempt, failed.retry_after, self._draw)
+            spent += failed.seconds + wait  # but not the wait for a turn, which others cause
+            tries_left = attempt <= self._retries(failed.error)
+            if not failed.error.retryable or not tries_left or spent >= self._settings.deadline_s:
+                failed.error.attempts = attempt
+                self._give_up(failed.error, answered_before)
+                raise failed.error
+            with not_counted():
+                await self._clock.sleep(wait)
+
+    def _retries(self, error: JudgeError) -> float:
+        """How often a failure of this kind may be tried again."""
+        if error.kind == "rate_limited":
+            return math.inf  # it says when to come back: only the deadline ends it
+        if error.kind == "unreachable" and not self._answered:
+            return min(self._settings.retries, RETRIES_BEFORE_FIRST_ANSWER)
+        return self._settings.retries
+
+    async def _try(self, request: Request[T], most: float, *, again: bool) -> T | Failed:
+        async with self._turn(most, again) as (turn, payment):
+            begun = self._clock.monotonic()
+            try:
+                async with asyncio.timeout(self._settings.timeout_s):
+                    reply, usage = await request()
+            except FAULTS as error:
+                if is_free_of_charge(error):
+                    payment.settle(0.0)
+                if is_pushback(error) or is_timeout(error):
+                    turn.outcome = "pushback"
+                failed = explain(error, self._settings, self._clock.now())
+                return replace(failed, seconds=self._clock.monotonic() - begun)
+            payment.settle(usage.cost_usd)
+            turn.outcome = "done"
+        self._answered += 1
+        return reply
+
+    @asynccontextmanager
+    async def _turn(self, most: float, again: bool) -> AsyncIterator[tuple[Turn, Payment]]:
+        """The right to one request: a place under the pace, before those who are new, and the money for it."""
+        async with AsyncExitStack() as stack:
+            with not_counted():
+                turn = await stack.enter_async_context(self._pacer.turn(ahead=again))
+                payment = await stack.enter_async_context(self._paying(most))
+            yield turn, payment
+
+    def _paying(self, most: float) -> AbstractAsyncContextManager[Payment]:
+        return nullcontext(Payment(0.0)) if self._purse is None else self._purse.paying(most)
+
+    def _record(self, model: str | None, tokens: Tokens | None, headers: Mapping[str, str]) -> Usage:
+        """Count what a reply cost: as the gateway says, else by the price list."""
+        tokens = tokens or Tokens()
+        cost = _cost(headers.get(COST_HEADER))
+        reported = Usage(input_tokens=tokens.prompt_tokens, output_tokens=tokens.completion_tokens, cost_usd=cost)
+        usage = self._settings.prices.priced(reported, model)
+        record_paid(usage)
+        return usage
+
+    def _give_up(self, error: JudgeError, answered_before: int) -> None:
+        lasting = error.kind == "auth" or (error.retryable and self._answered == answered_before)
+        if lasting and self._down is None:
+            self._down = error
+            message = "the %s is down (%s); what is left to ask it is not tried any more"
+            logger.warning(message, self._settings.role, printable(error.message))
+
+
+def _cost(header: str | None) -> float | None:
+    try:
+        return Usage(cost_usd=float(header)).cost_usd if header else None
+    except ValueError:  # no number, or one that is no cost (pydantic's error is a ValueError)
+        return None

@@ -1,0 +1,1 @@
+"""The way out: HTTP transport, object store, the one retry policy, pacing and time."""

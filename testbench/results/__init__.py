@@ -1,0 +1,1 @@
+"""What an evaluated experiment amounts to: checks, summary, selection, comparison, intervals, the verdict."""

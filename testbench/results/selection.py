@@ -1,0 +1,100 @@
+"""What of a run is judged, and how strictly, where a policy says other than the file: `--only` and `--threshold`.
+
+Called by `testbench.gating.decision`, and by `visualize.py` scenario by scenario, so that report and gate agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from testbench import defaults
+from testbench.errors import InputError
+from testbench.results.verdict import Policy
+from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Evaluation, Metric
+
+
+def selected(experiment: EvaluatedExperiment, policy: Policy) -> EvaluatedExperiment:
+    """The experiment as the policy sees it. Doing it twice is doing it once."""
+    if not policy.only and not policy.thresholds:
+        return experiment
+    kept = (scenario for scenario in experiment.scenarios if is_selected(scenario, policy.only))
+    return experiment.model_copy(update={"scenarios": tuple(regraded(one, policy.thresholds) for one in kept)})
+
+
+def is_selected(scenario: EvaluatedScenario, only: Sequence[str]) -> bool:
+    """Whether a scenario has one of the tags; without tags all are selected."""
+    return not only or any(tag in only for tag in scenario.tags)
+
+
+def regraded(scenario: EvaluatedScenario, thresholds: Mapping[str, float]) -> EvaluatedScenario:
+    """The scenario judged anew from the scores that it holds; metrics that `thresholds` does not name stay."""
+    if not thresholds:
+        return scenario
+    steps = tuple(
+        step.model_copy(
+            update={
+                "metrics": tuple(_strict(metric, thresholds) for metric in step.metrics),
+                "evaluations": tuple(_regraded(evaluation, thresholds) for evaluation in step.evaluations),
+            }
+        )
+        for step in scenario.steps
+    )
+    return scenario.model_copy(
+        update={
+            "steps": steps,
+            "metrics": tuple(_strict(metric, thresholds) for metric in scenario.metrics),
+            "evaluations": tuple(_regraded(evaluation, thresholds) for evaluation in scenario.evaluations),
+        }
+    )
+
+
+def refuse_what_matches_nothing(experiment: EvaluatedExperiment, policy: Policy) -> None:
+    """A misspelt tag or metric must not make a gate that lets everything through.
+
+    Raises:
+        InputError: a tag that no scenario has, or a threshold of a metric that nothing asks for.
+    """
+    if not experiment.scenarios:
+        return
+    tags = {tag for scenario in experiment.scenarios for tag in scenario.tags}
+    for tag in policy.only:
+        if tag not in tags:
+            known = f"The tags of this run: {', '.join(sorted(tags))}." if tags else "No scenario of this run has tags."
+            raise InputError(f"--only {tag!r}: no scenario has this tag", hint=known)
+    names = {metric.shown_name for scenario in experiment.scenarios for metric in _metrics(scenario)}
+    for name in policy.thresholds:
+        if not any(_names(name, metric) for metric in names):
+            raise InputError(
+                f"--threshold {name}: no step has this metric",
+                hint=f"The metrics: {', '.join(sorted(names)) or 'none'}.",
+            )
+
+
+def _metrics(scenario: EvaluatedScenario) -> list[Metric]:
+    owners: tuple[EvaluatedScenario | EvaluatedStep, ...] = (scenario, *scenario.steps)
+    return [
+        metric
+        for owner in owners
+        for metric in (*owner.metrics, *(evaluation.metric for evaluation in owner.evaluations))
+    ]
+
+
+def _names(name: str, shown_name: str) -> bool:
+    """A name without a framework is one of the default framework, as everywhere."""
+    return shown_name.lower() in (name.lower(), f"{defaults.METRIC_FRAMEWORK}.{name}".lower())
+
+
+def _strict(metric: Metric, thresholds: Mapping[str, float]) -> Metric:
+    found = [threshold for name, threshold in thresholds.items() if _names(name, metric.shown_name)]
+    return metric.model_copy(update={"threshold": max(found)}) if found else metric
+
+
+def _regraded(evaluation: Evaluation, thresholds: Mapping[str, float]) -> Evaluation:
+    metric, result = _strict(evaluation.metric, thresholds), evaluation.result
+    if metric is evaluation.metric:
+        return evaluation
+    if result.score is not None and metric.threshold is not None:
+        told = {"threshold": metric.threshold} if "threshold" in result.details else {}
+        word = "pass" if result.score >= metric.threshold else "fail"
+        result = result.model_copy(update={"result": word, "details": result.details | told})
+    return evaluation.model_copy(update={"metric": metric, "result": result})

@@ -1,0 +1,5 @@
+"""The in-memory cluster keeps the contract of jobs; `tests_cluster` puts the same tests to a real one."""
+
+# ruff: noqa: F401, F403
+from tests.support.cluster.contract.jobs import *
+from tests.support.cluster.fixtures import api, kubelet, namespace, server

@@ -1,0 +1,38 @@
+"""`docs/metrics.md` says what the metrics say of themselves."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from pathlib import Path
+from typing import Any
+
+from testbench.metrics.catalogue import table, updated
+from testbench.metrics.protocol import MetricSpec, Parameter
+from testbench.metrics.registry import GenericMetricsRegistry
+from tests.support.metric_samples import metric, sample
+
+PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+
+
+def test_the_page_is_in_step_with_the_metrics() -> None:
+    page = PAGE.read_text()
+    assert page == updated(page, GenericMetricsRegistry().specs()), "run python -m testbench.metrics.catalogue"
+
+
+def test_a_table_cannot_be_broken_by_a_spec() -> None:
+    spec = MetricSpec("f", "M", "a | b <script>", parameters=(Parameter("p", "int | str", default="x|y"),))
+    row = table([spec]).splitlines()[2]
+    assert row.replace("\\|", "").count("|") == 6
+    assert "<script" not in row
+
+
+async def test_the_pages_own_framework_works() -> None:
+    _, _, code = PAGE.read_text().partition("    from testbench.metrics.adapter import")
+    block = re.split(r"\n\n(?=\S)", f"    from testbench.metrics.adapter import{code}")[0]
+    found: dict[str, Any] = {}
+    exec(textwrap.dedent(block), found)
+    registry = GenericMetricsRegistry({"mine": found["MyAdapter"]})
+    ready = registry.ready(metric("mine.Calm", limit=0), None)
+    assert (await ready.call(sample("Is it?"))).score == 0.0
+    assert (await ready.call(sample("It is."))).score == 1.0

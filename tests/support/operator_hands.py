@@ -1,0 +1,147 @@
+"""The operator in a thread against the strict API server, with a user and the Job controller played by hand."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import yaml
+
+from testbench.arena.cluster import kinds
+from testbench.arena.cluster.access import Access
+from testbench.arena.cluster.http import HttpCluster
+from testbench.arena.cluster.kinds import Json
+from testbench.arena.operator.loop import Shell
+from testbench.arena.operator.settings import Settings
+from tests.support.cluster.api_server import ApiServer
+from tests.support.cluster.client import Access as ClientAccess
+from tests.support.cluster.client import ApiClient, Refused
+from tests.support.manifest_files import DEPLOY
+from tests.support.operator_world import NAMESPACE, S3, arena_job, conclusion
+
+PATIENCE_S = 20.0
+FAST = Settings(calm_s=0.01, backoff_s=0.005, status_interval_s=0.05, reference_poll_s=0.05)
+
+
+class Operator:
+    """The operator in a thread with a loop of its own; `kill` leaves everything as it is at that moment."""
+
+    def __init__(self, origin: str, settings: Settings = FAST) -> None:
+        self._origin, self._settings = origin, settings
+        self._begun = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
+        self.failed: BaseException | None = None
+
+    def __enter__(self) -> Operator:
+        self._thread.start()
+        assert self._begun.wait(PATIENCE_S)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(PATIENCE_S)
+        assert not self._thread.is_alive()
+        assert self.failed is None
+
+    async def _run(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        async with HttpCluster(Access(self._origin)) as cluster:
+            self.shell = Shell(cluster, self._settings, (NAMESPACE,))
+            self._begun.set()
+            try:
+                await self.shell.run(self._stop)
+            except BaseException as error:  # the test's thread has to hear of it
+                self.failed = error
+                raise
+
+
+class Hands:
+    """A user and the Job controller, by hand."""
+
+    def __init__(self, server: ApiServer) -> None:
+        self.server = server
+        self.client = ApiClient(ClientAccess(server.origin), "kubelet")
+
+    def apply(self, *objects: Json) -> None:
+        for body in objects:
+            kind = next(kind for kind in vars(kinds).values() if getattr(kind, "name", "") == body["kind"])
+            self.client.create(self.resource(kind.plural), body, NAMESPACE)
+
+    def resource(self, plural: str) -> Any:
+        return next(each for each in self.server.store.resources if each.plural == plural)
+
+    def get(self, plural: str, name: str) -> Json | None:
+        try:
+            return self.client.get(self.resource(plural), name, NAMESPACE)
+        except Refused:
+            return None
+
+    def until(self, what: Callable[[], Any]) -> Any:
+        """Wait until something is so; every change in the cluster is a chance."""
+        for _ in range(400):
+            if found := what():
+                return found
+            self.server.store.wait_after(self.server.store.version, PATIENCE_S / 400)
+        raise AssertionError(f"in vain: {self.client.items(self.resource('arenajobs'), NAMESPACE)}")
+
+    def phase(self, name: str = "evals") -> str | None:
+        status: Json = (self.get("arenajobs", name) or {}).get("status", {})
+        phase: str | None = status.get("phase")
+        return phase
+
+    def end(self, job: str, message: str, **status: Any) -> None:
+        found = self.until(lambda: self.get("jobs", job))
+        labels = {"batch.kubernetes.io/job-name": job}
+        owner = {"apiVersion": "batch/v1", "kind": "Job", "name": job, "uid": found["metadata"]["uid"]}
+        spec = {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}
+        pod = {"metadata": {"name": f"{job}-x", "labels": labels, "ownerReferences": [owner]}, "spec": spec}
+        self.client.create("pods", pod, NAMESPACE)
+        ended = {"exitCode": 0, "message": message, "finishedAt": "2026-01-01T00:00:00Z"}
+        container = {"name": "c", "state": {"terminated": ended}, "ready": False, "restartCount": 0}
+        change = {"status": {"phase": "Succeeded", "containerStatuses": [container]}}
+        self.client.patch("pods", f"{job}-x", change, sub="status", namespace=NAMESPACE)
+        done = {"type": "Complete", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}
+        change = {"status": {"conditions": [done], **status}}
+        self.client.patch("jobs", job, change, sub="status", namespace=NAMESPACE)
+
+
+@contextmanager
+def api_server() -> Iterator[ApiServer]:
+    """With the namespace and our CustomResourceDefinitions."""
+    with ApiServer() as running:
+        with ApiClient(ClientAccess(running.origin)) as client:
+            client.create("namespaces", {"metadata": {"name": NAMESPACE}})
+            for file in ("arenajobs", "references"):
+                for crd in yaml.safe_load_all((DEPLOY / f"base/arena/crds/{file}.yaml").read_text()):
+                    client.create("customresourcedefinitions", crd)
+        yield running
+
+
+@contextmanager
+def hands_of(server: ApiServer) -> Iterator[Hands]:
+    made = Hands(server)
+    yield made
+    made.client.close()
+
+
+def run_through(
+    hands: Hands, name: str = "evals", *, ended: Callable[[], bool] | None = None, grow: bool = False
+) -> None:
+    """Bring a job to its end; with `grow`, its workers are all ready once, so that there may be more."""
+    hands.end(f"{name}-plan", json.dumps({"digest": f"sha256:{'0' * 64}", "items": 10}))
+    if grow:
+        hands.until(lambda: hands.get("jobs", f"{name}-work"))
+        status = {"status": {"active": 1, "ready": 1}}
+        hands.client.patch("jobs", f"{name}-work", status, sub="status", namespace=NAMESPACE)
+        hands.until(lambda: (hands.get("jobs", f"{name}-work") or {})["spec"]["parallelism"] > 1)
+    hands.end(f"{name}-work", "", completedIndexes="0-3", succeeded=4)
+    hands.end(f"{name}-reduce", conclusion(10))
+    hands.until(ended or (lambda: hands.phase(name) == "Succeeded"))
+
+
+def a_job(name: str = "evals") -> Json:
+    return arena_job(name, workers={"replicas": 4}, output=S3)

@@ -1,0 +1,39 @@
+"""Reports for tests: from an experiment to the page, without a process and without a file between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from testbench.gating.decision import reach_verdict
+from testbench.report.embed import Packer
+from testbench.report.render import page
+from testbench.report.rows import Links, details
+from testbench.report.view import Labels, build_view
+from testbench.results.comparison import Baseline
+from testbench.results.verdict import Policy
+from testbench.schema.models import EvaluatedExperiment
+
+TRACES = Links("https://traces.example/{trace_id}?span={span_id}")
+
+
+def report(
+    experiment: EvaluatedExperiment,
+    *,
+    workflow: str = "travel-desk-nightly",
+    baseline: Baseline | None = None,
+    policy: Policy | None = None,
+) -> bytes:
+    """The page as `visualize.py` writes it."""
+    packer = Packer()
+    for scenario in experiment.scenarios:
+        for detail in details(scenario, baseline, TRACES):
+            packer.add(detail)
+    verdict = reach_verdict(experiment, policy or Policy())
+    return page(build_view(experiment, verdict, Labels(workflow, f"exec-{workflow}", 42), baseline), packer)
+
+
+def report_file(folder: Path, experiment: EvaluatedExperiment, **more: object) -> Path:
+    """The same as a file."""
+    path = folder / "report.html"
+    path.write_bytes(report(experiment, **more))  # type: ignore[arg-type]  # handed through as given
+    return path

@@ -1,0 +1,250 @@
+"""Delivery to a real receiver that fails in every way: everything arrived, or the error says what and why."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import ip_address
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from testbench.errors import InputError, TelemetryError
+from testbench.net.clock import FakeClock
+from testbench.telemetry.delivery import Batch, Delivery, deliver
+from testbench.telemetry.encoding import BATCH_SIZE, metric_batches
+from testbench.telemetry.endpoints import Endpoint, resolve
+from testbench.telemetry.points import Point
+from tests.support.servers.otlp_receiver import OtlpReceiver
+
+NO_HURRY_S = 60.0
+"""A time limit that a passing test never reaches: its waits go by the fake clock."""
+
+
+def points(number: int) -> list[Point]:
+    return [Point("testbench_evaluation_metric", 0.5, {"sample_hash": f"stp_{each}"}) for each in range(number)]
+
+
+def batches(number: int) -> Iterator[Batch]:
+    return metric_batches(points(number), {"service.name": "testbench"}, time_ns=1)
+
+
+def endpoint_of(otlp: OtlpReceiver, **environ: str) -> Endpoint:
+    return resolve("metrics", {"OTEL_EXPORTER_OTLP_ENDPOINT": otlp.endpoint, **environ}, timeout_s=NO_HURRY_S)
+
+
+async def fails(endpoint: Endpoint, number: int = 1, clock: FakeClock | None = None) -> TelemetryError:
+    with pytest.raises(TelemetryError) as caught:
+        await deliver(endpoint, batches(number), clock or FakeClock())
+    assert endpoint.shown in caught.value.message
+    return caught.value
+
+
+async def test_everything_arrives_in_batches(otlp: OtlpReceiver) -> None:
+    done = await deliver(endpoint_of(otlp), batches(2 * BATCH_SIZE + 1), FakeClock())
+    assert (done.items, done.requests) == (2 * BATCH_SIZE + 1, 3)
+    assert {point.attributes["sample_hash"] for point in otlp.points} == {
+        f"stp_{each}" for each in range(2 * BATCH_SIZE + 1)
+    }
+    assert len(otlp.points) == 2 * BATCH_SIZE + 1
+
+
+async def test_nothing_to_send_is_no_request(otlp: OtlpReceiver) -> None:
+    assert await deliver(endpoint_of(otlp), batches(0), FakeClock()) == Delivery(f"{otlp.endpoint}/v1/metrics")
+    assert otlp.requests == []
+
+
+@pytest.mark.parametrize("compression", ["gzip", "deflate"])
+async def test_compressed_where_asked(otlp: OtlpReceiver, compression: str) -> None:
+    done = await deliver(endpoint_of(otlp, OTEL_EXPORTER_OTLP_COMPRESSION=compression), batches(100), FakeClock())
+    assert otlp.requests[0].headers["content-encoding"] == compression
+    assert done.sent_bytes == len(otlp.requests[0].body) < sum(len(batch.body) for batch in batches(100))
+    assert len(otlp.points) == 100
+
+
+async def test_headers_are_sent(otlp: OtlpReceiver) -> None:
+    await deliver(endpoint_of(otlp, OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20abc"), batches(1), FakeClock())
+    sent = otlp.requests[0].headers
+    assert (sent["authorization"], sent["content-type"]) == ("Bearer abc", "application/x-protobuf")
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_what_can_be_tried_again_is(otlp: OtlpReceiver, status: int) -> None:
+    clock = FakeClock()
+    otlp.statuses(status, status, 200)
+    done = await deliver(endpoint_of(otlp), batches(10), clock)
+    assert (done.items, len(otlp.points), len(otlp.requests)) == (10, 10, 3)
+    assert 0.8 <= clock.sleeps[0] <= 1.2
+    assert 1.6 <= clock.sleeps[1] <= 2.4
+
+
+async def test_the_servers_wish_to_wait_is_obeyed(otlp: OtlpReceiver) -> None:
+    clock = FakeClock()
+    otlp.fail_next(status=429, retry_after=7)
+    await deliver(endpoint_of(otlp), batches(1), clock)
+    assert clock.sleeps == [7.0]
+
+
+async def test_a_wait_beyond_the_deadline_is_not_begun(otlp: OtlpReceiver) -> None:
+    clock = FakeClock()
+    otlp.fail_next(status=503, retry_after=3600)
+    error = await fails(endpoint_of(otlp), clock=clock)
+    assert "answered 503 Service Unavailable" in error.message
+    assert (clock.sleeps, len(otlp.requests)) == ([], 1)
+
+
+async def test_an_outage_ends_at_the_deadline(otlp: OtlpReceiver) -> None:
+    clock = FakeClock()
+    otlp.fail_next(100, status=503)
+    error = await fails(endpoint_of(otlp), clock=clock)
+    assert "scripted 503" in error.message
+    assert NO_HURRY_S / 3 < sum(clock.sleeps) < NO_HURRY_S
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 413, 500])
+async def test_a_refusal_is_final(otlp: OtlpReceiver, status: int) -> None:
+    otlp.fail_next(status=status, body="label value too long")
+    error = await fails(endpoint_of(otlp))
+    assert f"answered {status}" in error.message
+    assert "label value too long (no data points had arrived)" in error.message
+    assert len(otlp.requests) == 1
+
+
+async def test_a_refusal_in_the_middle_says_what_had_arrived(otlp: OtlpReceiver) -> None:
+    otlp.statuses(200, 400)
+    error = await fails(endpoint_of(otlp), number=3 * BATCH_SIZE)
+    assert f"({BATCH_SIZE} data points had arrived)" in error.message
+    assert len(otlp.requests) == 2
+
+
+async def test_a_redirect_is_not_followed(otlp: OtlpReceiver) -> None:
+    otlp.fail_next(status=302)
+    assert "answered 302 Found" in (await fails(endpoint_of(otlp))).message
+
+
+async def test_a_page_instead_of_an_answer(otlp: OtlpReceiver) -> None:
+    otlp.garbage_next()
+    error = await fails(endpoint_of(otlp))
+    assert "not as an OTLP collector" in error.message
+
+
+async def test_partial_success_is_counted_over_all_batches(otlp: OtlpReceiver) -> None:
+    otlp.reject(3, "too many series")
+    error = await fails(endpoint_of(otlp), number=2 * BATCH_SIZE)
+    assert f"rejected 6 of {2 * BATCH_SIZE} data points: too many series" in error.message
+    assert len(otlp.requests) == 2
+
+
+async def test_a_hanging_collector_costs_the_time_limit(otlp: OtlpReceiver) -> None:
+    otlp.hang()
+    error = await fails(replace(endpoint_of(otlp), timeout_s=0.2))
+    assert "gave no answer within 0.2 s" in error.message
+    assert "OTEL_EXPORTER_OTLP_TIMEOUT" in error.hint
+
+
+async def test_a_cut_connection_is_tried_again(otlp: OtlpReceiver) -> None:
+    otlp.drop_next()
+    done = await deliver(endpoint_of(otlp), batches(1), FakeClock())
+    assert (done.items, len(otlp.requests)) == (1, 2)
+
+
+async def test_nobody_there(nobody: str) -> None:
+    clock = FakeClock()
+    error = await fails(resolve("metrics", {"OTEL_EXPORTER_OTLP_ENDPOINT": nobody}), clock=clock)
+    assert "cannot be reached" in error.message
+    assert clock.sleeps
+
+
+async def test_an_answer_shows_no_secret(otlp: OtlpReceiver) -> None:
+    otlp.fail_next(status=401, body="no such token: s3cret-token")
+    error = await fails(endpoint_of(otlp, OTEL_EXPORTER_OTLP_HEADERS="authorization=Bearer%20s3cret-token"))
+    assert "no such token: [redacted]" in error.message
+    assert "OTEL_EXPORTER_OTLP_HEADERS" in error.hint
+
+
+async def test_tls_against_a_collector_without(otlp: OtlpReceiver) -> None:
+    clock = FakeClock()
+    error = await fails(replace(endpoint_of(otlp), url=otlp.endpoint.replace("http:", "https:")), clock=clock)
+    assert "failed in TLS" in error.message
+    assert clock.sleeps == []
+
+
+class _Collector(BaseHTTPRequestHandler):
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["content-length"]))
+        self.send_response(200)
+        self.send_header("content-length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Not wanted in a test's output."""
+
+
+@contextmanager
+def tls_collector(folder: Path, *, wants_client: bool = False) -> Iterator[str]:
+    """A collector behind TLS; `folder` gets `cert.pem` and `key.pem`, which client and server share."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = serialization.Encoding.PEM
+    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
+    (folder / "key.pem").write_bytes(
+        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "cert.pem")
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    context.verify_mode = ssl.CERT_REQUIRED if wants_client else ssl.CERT_NONE
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
+    server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]  # a refused handshake
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"https://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+async def test_a_certificate_of_an_unknown_authority_is_refused_at_once(tmp_path: Path) -> None:
+    clock = FakeClock()
+    with tls_collector(tmp_path) as url:
+        error = await fails(resolve("metrics", {"OTEL_EXPORTER_OTLP_ENDPOINT": url}), clock=clock)
+    assert "failed in TLS" in error.message
+    assert "certificate verify failed" in error.message
+    assert "OTEL_EXPORTER_OTLP_CERTIFICATE" in error.hint
+    assert clock.sleeps == []
+
+
+async def test_the_given_authority_is_trusted(tmp_path: Path) -> None:
+    with tls_collector(tmp_path) as url:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "cert.pem")}
+        assert (await deliver(resolve("metrics", environ), batches(1), FakeClock())).items == 1
+
+
+async def test_a_client_shows_its_certificate(tmp_path: Path) -> None:
+    with tls_collector(tmp_path, wants_client=True) as url:
+        environ = {"OTEL_EXPORTER_OTLP_ENDPOINT": url, "OTEL_EXPORTER_OTLP_CERTIFICATE": str(tmp_path / "cert.pem")}
+        await fails(resolve("metrics", environ))
+        environ["OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"] = str(tmp_path / "cert.pem")
+        with pytest.raises(InputError, match="no usable certificate or key"):
+            resolve("metrics", environ).tls_context()
+        environ["OTEL_EXPORTER_OTLP_CLIENT_KEY"] = str(tmp_path / "key.pem")
+        assert (await deliver(resolve("metrics", environ), batches(1), FakeClock())).items == 1

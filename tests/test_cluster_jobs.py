@@ -1,5 +1,0 @@
-"""The in-memory cluster keeps the contract of jobs; `tests_cluster` puts the same tests to a real one."""
-
-# ruff: noqa: F401, F403
-from tests.cluster.contract.jobs import *
-from tests.cluster.fixtures import api, kubelet, namespace, server
