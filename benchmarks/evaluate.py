@@ -93,13 +93,13 @@ def executed(evaluations: int, metrics: list[str]) -> dict[str, Any]:
 
 
 async def ours(evaluations: int, concurrency: int, url: str) -> int:
-    from testbench.metrics.evaluation import EvaluationSettings, Surroundings, evaluate
+    from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
     from testbench.results.summary import evaluations as all_of
     from testbench.schema.models import ExecutedExperiment
 
     experiment = ExecutedExperiment.model_validate(executed(evaluations, ["Faithfulness"]))
     settings = EvaluationSettings(concurrency=concurrency, cache=None)
-    found = await evaluate(experiment, settings, Surroundings({"OPENAI_API_BASE": url}))
+    found = await evaluate(experiment, settings, EvaluationDependencies({"OPENAI_API_BASE": url}))
     return sum(item.status == "pass" for item in all_of(found))
 
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from testbench.metrics.conclusion import Conclusion
-    from testbench.metrics.evaluation import EvaluationSettings, Surroundings, Tracing
+    from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings
     from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment
+    from testbench.schema.tracing import Tracing
 
 
 @phase("evaluate")
@@ -148,7 +149,7 @@ def _evaluate(
                 return await evaluate(
                     experiment,
                     settings,
-                    _surroundings(experiment),
+                    _dependencies(experiment),
                     on_scenario_done=scenario_done,
                     done=finished.done,
                     identity=finished.identity,
@@ -160,8 +161,8 @@ def _evaluate(
         return evaluated, False
 
 
-def _surroundings(experiment: ExecutedExperiment) -> Surroundings:
-    from testbench.metrics.evaluation import Surroundings
+def _dependencies(experiment: ExecutedExperiment) -> EvaluationDependencies:
+    from testbench.metrics.evaluation import EvaluationDependencies
 
     def open_tracing() -> AbstractContextManager[Tracing]:
         from testbench.telemetry import tracing
@@ -172,14 +173,14 @@ def _surroundings(experiment: ExecutedExperiment) -> Surroundings:
             agent_url=run.agent_url if run else "",
         )
 
-    return Surroundings(os.environ, open_tracing=open_tracing)
+    return EvaluationDependencies(os.environ, open_tracing=open_tracing)
 
 
 def _dry_run(experiment: ExecutedExperiment, settings: EvaluationSettings, *, as_json: bool) -> Outcome:
     from testbench.metrics.console import estimate_data, estimate_lines
     from testbench.metrics.evaluation import estimate
 
-    found = run_async(estimate(experiment, settings, _surroundings(experiment)))
+    found = run_async(estimate(experiment, settings, _dependencies(experiment)))
     if not as_json:
         click.echo("\n".join(estimate_lines(found, settings.max_cost)))
     calls = found.calls + found.embedding_calls

@@ -138,7 +138,7 @@ def command(**options: Any) -> Outcome:
 
 async def _execute(experiment: Experiment, settings: RunSettings, timeout_s: float, *, silent: bool) -> RunResult:
     from testbench.cli.progress import open_progress
-    from testbench.execution.executor import Surroundings
+    from testbench.execution.executor import RunDependencies
     from testbench.execution.run import execute
     from testbench.schema.a2a_client import A2AStepClient, ClientSettings
     from testbench.telemetry.tracing import open_tracing
@@ -153,8 +153,8 @@ async def _execute(experiment: Experiment, settings: RunSettings, timeout_s: flo
                 experiment,
                 settings,
                 agent,
-                Surroundings(tracer=tracing),
-                lambda total, kept: open_progress("run", total, kept=kept, silent=silent),
+                RunDependencies(tracer=tracing),
+                lambda title, total, kept: open_progress(title, total, kept=kept, silent=silent),
             )
         finally:
             await agent.close()

@@ -16,7 +16,7 @@ from testbench.metrics.adapter import FrameworkAdapter
 from testbench.metrics.builtin.adapter import BuiltinAdapter
 from testbench.metrics.conclusion import conclude
 from testbench.metrics.console import table
-from testbench.metrics.evaluation import EvaluationSettings, Surroundings, Tracing, evaluate
+from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
 from testbench.metrics.evaluator import Limits, MetricEvaluator
 from testbench.metrics.judge.judge import FakeJudge, Judge, JudgeSettings, Question
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample
@@ -34,6 +34,7 @@ from testbench.schema.models import (
     Usage,
 )
 from testbench.schema.runtime import ExperimentRuntime
+from testbench.schema.tracing import Tracing
 from tests.support.metric_samples import calls, experiment, metric, sample, scenario, step
 
 Behaviour = Callable[[Sample], MetricResult]
@@ -82,14 +83,14 @@ async def evaluated(
         assert judge is not None, "no metric should have needed a judge"
         return judge
 
-    around = Surroundings(
+    dependencies = EvaluationDependencies(
         environment={"OPENAI_API_BASE": "http://127.0.0.1:1/v1"},
         registry=GenericMetricsRegistry({"builtin": BuiltinAdapter, "ragas": lambda: ScriptedAdapter(behave)}),
         clock=FakeClock(),
         make_judge=make,
     )
     base: dict[str, Any] = {"model": "judge-a", "cache": None}
-    return await evaluate(executed, EvaluationSettings(**(base | settings)), around)
+    return await evaluate(executed, EvaluationSettings(**(base | settings)), dependencies)
 
 
 def results(experiment: EvaluatedExperiment) -> list[Result]:
@@ -147,8 +148,10 @@ async def test_what_was_judged_before_is_not_judged_again() -> None:
     executed = experiment(scenario(step(metrics=(CONTAINS,)), name="a"), scenario(step(metrics=(CONTAINS,)), name="b"))
     first = await evaluated(executed)
     marked = first.scenarios[0].model_copy(update={"name": "kept"})
-    around = Surroundings({}, registry=GenericMetricsRegistry({"builtin": BuiltinAdapter}), clock=FakeClock())
-    again = await evaluate(executed, EvaluationSettings(cache=None), around, done={key_of(marked): marked})
+    dependencies = EvaluationDependencies(
+        {}, registry=GenericMetricsRegistry({"builtin": BuiltinAdapter}), clock=FakeClock()
+    )
+    again = await evaluate(executed, EvaluationSettings(cache=None), dependencies, done={key_of(marked): marked})
     assert [one.name for one in again.scenarios] == ["kept", "b"]
 
 
@@ -400,11 +403,11 @@ async def test_a_judge_without_a_model_or_an_endpoint_is_told_at_once() -> None:
         await evaluated(executed, FakeJudge(), model=None)
     assert "--model" in caught.value.hint
     assert "OPENAI_API_BASE" in caught.value.hint
-    around = Surroundings(
+    dependencies = EvaluationDependencies(
         environment={}, registry=GenericMetricsRegistry({"ragas": lambda: ScriptedAdapter(nothing)}), clock=FakeClock()
     )
     with pytest.raises(InputError, match="no endpoint"):
-        await evaluate(executed, EvaluationSettings(model="m"), around)
+        await evaluate(executed, EvaluationSettings(model="m"), dependencies)
 
 
 def down(kind: str) -> FakeJudge:

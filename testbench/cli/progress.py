@@ -12,11 +12,12 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from testbench.cli import logs
 from testbench.net.clock import Clock, SystemClock
 from testbench.safe_text import printable
+from testbench.schema.progress import HiddenProgress, Progress
 
 INTERVAL_S: Final = 5.0
 """Seconds between two lines."""
@@ -24,12 +25,6 @@ NARROW: Final = 60
 """Columns; on fewer only the numbers are shown."""
 
 log = logging.getLogger(__name__)
-
-
-class Progress(Protocol):
-    """Is told of every piece of work that is done."""
-
-    def advance(self, *, failed: bool = False) -> None: ...
 
 
 @dataclass
@@ -75,7 +70,7 @@ def open_progress(
     """Progress over `total` pieces of work, of which `kept` were done before."""
     tally, clock = Tally(printable(title, 60), unit, total, kept), clock or SystemClock()
     if silent:
-        yield _Silent()
+        yield HiddenProgress()
     elif _draws():
         with _bar(tally, clock) as bar:
             yield bar
@@ -91,11 +86,6 @@ def _draws() -> bool:
     """Whether stderr is a terminal that can draw over what it shows, and nobody wants lines for a machine."""
     dumb = os.environ.get("TERM", "").lower() in ("dumb", "unknown")
     return sys.stderr is not None and sys.stderr.isatty() and not dumb and not logs.as_json()
-
-
-class _Silent:
-    def advance(self, *, failed: bool = False) -> None:
-        return None
 
 
 class _Lines:

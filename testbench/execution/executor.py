@@ -40,7 +40,7 @@ class StepRules:
 
 
 @dataclass(frozen=True)
-class Surroundings:
+class RunDependencies:
     """Tracing, time and chance, for the run to use and for tests to replace."""
 
     tracer: Tracer = field(default_factory=Untraced)
@@ -63,13 +63,13 @@ class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, Executed
     """Sends steps and keeps nothing of any scenario. Every try waits for its turn under the pace."""
 
     def __init__(
-        self, agent: AgentClient, rules: StepRules, surroundings: Surroundings, pacer: Pacer, on_step_done: StepDone
+        self, agent: AgentClient, rules: StepRules, dependencies: RunDependencies, pacer: Pacer, on_step_done: StepDone
     ) -> None:
         self._agent = agent
         self._rules = rules
-        self._tracer = surroundings.tracer
-        self._clock = surroundings.clock
-        self._chance = surroundings.chance
+        self._tracer = dependencies.tracer
+        self._clock = dependencies.clock
+        self._chance = dependencies.chance
         self._pacer = pacer
         self._on_step_done = on_step_done
 

@@ -11,16 +11,15 @@ import hashlib
 import logging
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 from urllib.parse import urlsplit
 
 from testbench import __version__, defaults
 from testbench.errors import NothingToDo
-from testbench.execution.executor import A2AExecutor, OnStepError, StepRules, Surroundings
+from testbench.execution.executor import A2AExecutor, OnStepError, RunDependencies, StepRules
 from testbench.execution.resume import Earlier, find_earlier, journal_identity
 from testbench.execution.run_summary import RunStatistics, Sending, run_statistics
 from testbench.execution.trials import Shard, Trial, in_file_order, trials
@@ -39,6 +38,7 @@ from testbench.schema.models import (
     Experiment,
     RunRecord,
 )
+from testbench.schema.progress import Progress, ShowProgress
 from testbench.schema.runtime import ExperimentRuntime
 
 CONNECTING: Final = RetryPolicy(retries=2, deadline_s=20.0, base_s=0.5, cap_s=2.0)
@@ -67,16 +67,6 @@ class RunSettings:
     retry_errors: bool = False
 
 
-class Progress(Protocol):
-    """Is told of every step that is done."""
-
-    def advance(self, *, failed: bool = False) -> None: ...
-
-
-ShowProgress = Callable[[int, int], AbstractContextManager[Progress]]
-"""Opens the progress of a run of so many steps, of which so many are done."""
-
-
 @dataclass(frozen=True)
 class RunResult:
     """The executed experiment as it stands in the output, and whether that was there already."""
@@ -90,7 +80,7 @@ async def execute(
     experiment: Experiment,
     settings: RunSettings,
     agent: AgentClient,
-    surroundings: Surroundings,
+    dependencies: RunDependencies,
     show_progress: ShowProgress,
 ) -> RunResult:
     """Run an experiment, or a shard of it, and write the output.
@@ -118,7 +108,7 @@ async def execute(
         kept = earlier.kept([trial.key for trial in wanted], retry_errors=settings.retry_errors)
         if earlier.output is not None and earlier.journal is None and len(kept) == len(wanted):
             return RunResult(earlier.output, run_statistics(earlier.output, Sending()), already_complete=True)
-        run = _Run(experiment, replace(settings, repeats=repeats), identity, agent, surroundings)
+        run = _Run(experiment, replace(settings, repeats=repeats), identity, agent, dependencies)
         return await run.execute(in_file_order(wanted, scenarios), kept, earlier, show_progress)
 
 
@@ -146,7 +136,7 @@ class _Run:
     settings: RunSettings
     identity: str
     agent: AgentClient
-    surroundings: Surroundings
+    dependencies: RunDependencies
 
     async def execute(
         self,
@@ -156,7 +146,7 @@ class _Run:
         show_progress: ShowProgress,
     ) -> RunResult:
         """`wanted` in the order of the output."""
-        clock = self.surroundings.clock
+        clock = self.dependencies.clock
         left = sorted((trial for trial in wanted if trial.key not in kept), key=lambda trial: trial.repetition)
         sending = Sending(scenarios_taken_over=len(kept))
         started = clock.monotonic()
@@ -167,7 +157,7 @@ class _Run:
             if session is not None:
                 journal.begin(session)
             steps_kept = sum(len(scenario.steps) for scenario in kept.values())
-            with show_progress(sum(len(trial.steps) for trial in wanted), steps_kept) as progress:
+            with show_progress("run", sum(len(trial.steps) for trial in wanted), steps_kept) as progress:
                 done |= {key_of(scenario): scenario for scenario in await self._send(left, journal, sending, progress)}
             sending.seconds = clock.monotonic() - started
             now = [session.model_copy(update={"seconds": sending.seconds})] if session is not None else []
@@ -194,7 +184,7 @@ class _Run:
             protocol_version=seen.protocol_version if seen else None,
             workflow_name=self.settings.workflow_name,
             testbench_version=__version__,
-            started_at=sessions[0].started_at if sessions else self.surroundings.clock.now(),
+            started_at=sessions[0].started_at if sessions else self.dependencies.clock.now(),
             wall_seconds=math.fsum(session.seconds for session in sessions),
             identity=self.identity,
             repeats=self.settings.repeats,
@@ -203,8 +193,8 @@ class _Run:
 
     async def _connect(self, earlier: Earlier) -> Session:
         """This process at its work, once the agent is there."""
-        started_at = self.surroundings.clock.now()
-        connected = await persist(self.agent.connect, CONNECTING, self.surroundings.clock, self.surroundings.chance)
+        started_at = self.dependencies.clock.now()
+        connected = await persist(self.agent.connect, CONNECTING, self.dependencies.clock, self.dependencies.chance)
         if isinstance(connected, GaveUp):
             place = shown_url(self.settings.agent_url)
             if place not in connected.error.message:  # the deadline cut the last try short
@@ -237,7 +227,7 @@ class _Run:
         pacer = Pacer(automatic(settings.concurrency) if settings.adaptive else fixed(settings.concurrency))
         rules = StepRules(settings.retry, settings.on_step_error)
         runtime = ExperimentRuntime(
-            A2AExecutor(self.agent, rules, self.surroundings, pacer, step_done),
+            A2AExecutor(self.agent, rules, self.dependencies, pacer, step_done),
             concurrency=settings.concurrency,
             on_scenario_done=journal.append,
         )

@@ -5,11 +5,11 @@ Made from the executed experiment alone, but for what only the process that sent
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from testbench.results.percentiles import percentile
 from testbench.schema.models import ExecutedExperiment
 
 
@@ -61,15 +61,10 @@ def run_statistics(executed: ExecutedExperiment, sending: Sending) -> RunStatist
         answered=sum(step.status == "ok" for step in steps),
         errors=dict(errors.most_common()),
         skipped=sum(step.status == "skipped" for step in steps),
-        latency_p50_ms=percentile(latencies, 0.5),
-        latency_p95_ms=percentile(latencies, 0.95),
+        latency_p50_ms=percentile(latencies, 50),
+        latency_p95_ms=percentile(latencies, 95),
         sending=sending,
     )
-
-
-def percentile(ordered: Sequence[float], proportion: float) -> float | None:
-    """The smallest value that is not exceeded by this proportion of `ordered` (nearest rank); None of nothing."""
-    return ordered[max(0, math.ceil(proportion * len(ordered)) - 1)] if ordered else None
 
 
 def summary_lines(statistics: RunStatistics) -> list[str]:

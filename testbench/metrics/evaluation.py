@@ -8,11 +8,10 @@ asked for the first time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
 
 from testbench import __version__, defaults
 from testbench.errors import InputError, NothingToDo
@@ -36,7 +35,7 @@ from testbench.schema.models import (
     ExecutedExperiment,
 )
 from testbench.schema.runtime import ExperimentRuntime
-from testbench.schema.tracing import Tracer, Untraced
+from testbench.schema.tracing import Tracing, Untraced
 
 
 @dataclass(frozen=True)
@@ -65,23 +64,8 @@ class EvaluationSettings:
         return Limits(2 * self.concurrency, patience, self.judge_samples)
 
 
-class Tracing(Tracer, Protocol):
-    """A tracer that also sees the requests of an HTTP client."""
-
-    def instrument(self, transport: Any) -> Any:
-        """A transport over the given one (`httpx.AsyncBaseTransport`): every request through it is a span."""
-
-
-class NoTracing(Untraced):
-    """Where nobody looks."""
-
-    def instrument(self, transport: Any) -> Any:
-        return transport
-
-
-@contextmanager
-def _no_tracing() -> Iterator[Tracing]:
-    yield NoTracing()
+def _no_tracing() -> AbstractContextManager[Tracing]:
+    return nullcontext(Untraced())
 
 
 JudgeMaker = Callable[[JudgeSettings, Clock, Tracing], Judge]
@@ -94,8 +78,8 @@ def _openai_judge(settings: JudgeSettings, clock: Clock, tracing: Tracing) -> Ju
 
 
 @dataclass(frozen=True)
-class Surroundings:
-    """What an evaluation takes from the world around it; tests bring their own.
+class EvaluationDependencies:
+    """What an evaluation takes from the outside; tests bring their own.
 
     `open_tracing` is only opened where a judge is asked.
     """
@@ -111,7 +95,7 @@ class Surroundings:
 async def evaluate(
     experiment: ExecutedExperiment,
     settings: EvaluationSettings,
-    around: Surroundings,
+    dependencies: EvaluationDependencies,
     *,
     on_scenario_done: Callable[[EvaluatedScenario], None] = lambda _: None,
     done: Mapping[ScenarioKey, EvaluatedScenario] | None = None,
@@ -126,14 +110,14 @@ async def evaluate(
         InputError: a metric or the judge's settings cannot be used.
     """
     model = settings.model or experiment.llm_as_a_judge_model
-    specs = checked_specs(experiment, around.registry)
+    specs = checked_specs(experiment, dependencies.registry)
     asking = any(spec.needs_judge for spec in specs)
     found = dict(done or {})
-    started, begun = around.clock.now(), around.clock.monotonic()
-    with around.open_tracing() if asking else _no_tracing() as tracing:
-        judge = open_judge(settings, model, specs, around, tracing) if asking else None
+    started, begun = dependencies.clock.now(), dependencies.clock.monotonic()
+    with dependencies.open_tracing() if asking else _no_tracing() as tracing:
+        judge = open_judge(settings, model, specs, dependencies, tracing) if asking else None
         evaluator = MetricEvaluator(
-            around.registry,
+            dependencies.registry,
             judge,
             default_threshold=experiment.default_threshold,
             limits=settings.limits,
@@ -156,7 +140,7 @@ async def evaluate(
             "judge_model": model if judge is not None else None,
             "testbench_version": __version__,
             "started_at": started,
-            "wall_seconds": max(0.0, around.clock.monotonic() - begun),
+            "wall_seconds": max(0.0, dependencies.clock.monotonic() - begun),
             "judge_usage": used.model_dump(exclude_none=True),
         }
         | ({"identity": identity} if identity else {})
@@ -164,7 +148,9 @@ async def evaluate(
     return EvaluatedExperiment.model_validate(dict(experiment) | {"scenarios": scenarios, "evaluation": record})
 
 
-async def estimate(experiment: ExecutedExperiment, settings: EvaluationSettings, around: Surroundings) -> Estimate:
+async def estimate(
+    experiment: ExecutedExperiment, settings: EvaluationSettings, dependencies: EvaluationDependencies
+) -> Estimate:
     """What `evaluate` would ask the judge and what that can cost; asks nobody and writes nothing.
 
     Raises:
@@ -177,12 +163,14 @@ async def estimate(experiment: ExecutedExperiment, settings: EvaluationSettings,
         made.append(DryJudge(judge_settings, cached=settings.cache is not None))
         return made[-1]
 
-    nowhere = {} if any(around.environment.get(name) for name in BASE_URLS) else {BASE_URLS[0]: "http://localhost/v1"}
+    nowhere = (
+        {} if any(dependencies.environment.get(name) for name in BASE_URLS) else {BASE_URLS[0]: "http://localhost/v1"}
+    )
     without_world = replace(
-        around,
-        environment={**around.environment, **nowhere},
+        dependencies,
+        environment={**dependencies.environment, **nowhere},
         make_judge=dry,
-        make_store=lambda folder: ReadOnlyStore(around.make_store(folder)),
+        make_store=lambda folder: ReadOnlyStore(dependencies.make_store(folder)),
         open_tracing=_no_tracing,
     )
     await evaluate(experiment, replace(settings, max_cost=None), without_world)
@@ -219,7 +207,7 @@ def open_judge(
     settings: EvaluationSettings,
     model: str | None,
     specs: Sequence[MetricSpec],
-    around: Surroundings,
+    dependencies: EvaluationDependencies,
     tracing: Tracing,
 ) -> Judge:
     """The judge of a run, with its cache.
@@ -233,7 +221,7 @@ def open_judge(
             f"{asking} needs a judge, and no model is named",
             hint="Give --model, or llm_as_a_judge_model in the experiment; OPENAI_API_BASE names the endpoint.",
         )
-    base_url, key = gateway_of(around.environment)
+    base_url, key = gateway_of(dependencies.environment)
     if settings.max_cost is not None:
         _check_prices(settings, model, specs)
     judge_settings = JudgeSettings(
@@ -248,9 +236,9 @@ def open_judge(
         prices=settings.prices,
         max_cost=settings.max_cost,
     )
-    judge = around.make_judge(judge_settings, around.clock, tracing)
+    judge = dependencies.make_judge(judge_settings, dependencies.clock, tracing)
     if settings.cache is not None:
-        judge = CachedJudge(judge, around.make_store(settings.cache), identity=judge_settings.identity)
+        judge = CachedJudge(judge, dependencies.make_store(settings.cache), identity=judge_settings.identity)
     return GuardedJudge(judge)
 
 

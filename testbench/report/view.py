@@ -24,6 +24,7 @@ from testbench.report.rows import Row, rows
 from testbench.report.scores import MetricView, metric_views
 from testbench.results.checks import repetitions_of
 from testbench.results.comparison import Baseline, Comparison, compare, judge_of, remember
+from testbench.results.percentiles import percentile
 from testbench.results.summary import CheckVerdict, Summary, summarize
 from testbench.results.verdict import Verdict
 from testbench.schema.files import describe
@@ -154,7 +155,7 @@ def _cards(experiment: EvaluatedExperiment, summary: Summary, found: Sequence[Ro
         agent_usage=summary.agent_usage,
         judge_usage=summary.judge_usage,
         latency_median=statistics.median(latencies) if latencies else None,
-        latency_p95=nearest_rank(latencies, 0.95) if latencies else None,
+        latency_p95=percentile(sorted(latencies), 95),
         repetitions=repetitions_of(experiment),
     )
 
@@ -164,12 +165,6 @@ def _scenario_count(experiment: EvaluatedExperiment) -> int:
     first = [scenario for scenario in experiment.scenarios if scenario.repetition == 1]
     with_system = {scenario.id or scenario.name for scenario in first if scenario.provider}
     return len(with_system) + sum(scenario.provider is None for scenario in first)
-
-
-def nearest_rank(values: Sequence[float], proportion: float) -> float:
-    """The smallest of `values` that at least `proportion` of them do not exceed: exact, and always one of them."""
-    rank = -int(-proportion * len(values) // 1)
-    return sorted(values)[max(rank, 1) - 1]
 
 
 def read_verdict(path: Path, experiment: EvaluatedExperiment) -> Verdict:

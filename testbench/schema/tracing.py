@@ -5,7 +5,10 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
+
+if TYPE_CHECKING:
+    import httpx
 
 SCENARIO_ID: Final = "scenario_id"
 REPETITION: Final = "repetition"
@@ -54,6 +57,13 @@ class Tracer(Protocol):
         """
 
 
+class Tracing(Tracer, Protocol):
+    """A tracer that also sees the requests of an HTTP client."""
+
+    def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        """Return a transport over the given one: every request in a span is one below it and carries `traceparent`."""
+
+
 class UntracedSpan:
     """Has ids, so that files look the same with and without a collector, and goes nowhere."""
 
@@ -80,7 +90,10 @@ class UntracedSpan:
 
 
 class Untraced:
-    """The tracer of tests and of runs without telemetry."""
+    """The tracing of tests and of runs without telemetry."""
+
+    def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
+        return transport
 
     def start_scenario(self, name: str, attributes: Attributes) -> UntracedSpan:
         return UntracedSpan()

@@ -14,7 +14,7 @@ import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
@@ -26,7 +26,7 @@ from opentelemetry.trace import Status, StatusCode
 from testbench import __version__, defaults
 from testbench.errors import TestbenchError
 from testbench.safe_text import printable, shown_url
-from testbench.schema.tracing import Attributes, Span, Tracer, Untraced
+from testbench.schema.tracing import Attributes, Span, Tracing, Untraced
 from testbench.telemetry import attributes as names
 from testbench.telemetry.content import attribute_text, content_allowed
 from testbench.telemetry.endpoints import is_configured, resolve
@@ -44,13 +44,6 @@ MESSAGE_LENGTH: Final = 300
 logger = logging.getLogger(__name__)
 
 
-class Tracing(Tracer, Protocol):
-    """A tracer that also carries the trace into the requests of an HTTP client."""
-
-    def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
-        """A transport over the given one: every request of a step is a span and carries `traceparent`."""
-
-
 @contextmanager
 def open_tracing(*, workflow_name: str, agent_url: str, flush_s: float = defaults.TRACE_FLUSH_S) -> Iterator[Tracing]:
     """Trace a run; at the end wait up to `flush_s` seconds for the spans, and warn once if not all were delivered.
@@ -58,13 +51,13 @@ def open_tracing(*, workflow_name: str, agent_url: str, flush_s: float = default
     An environment that cannot be used costs the traces and a warning, never the run.
     """
     if os.environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        yield _SwitchedOff()
+        yield Untraced()
         return
     try:
         provider, exporter = _open(workflow_name)
     except (TestbenchError, ValueError) as error:  # ValueError: a number of the SDK's own OTEL_* variables
         logger.warning("traces are off: %s", error)
-        yield _SwitchedOff()
+        yield Untraced()
         return
     shared = {names.WORKFLOW_NAME: workflow_name, names.AGENT_URL: shown_url(agent_url)}
     try:
@@ -87,13 +80,6 @@ def _open(workflow_name: str) -> tuple[TracerProvider, CountingExporter | None]:
     provider.add_span_processor(exporter.ended)
     provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=None if chosen else QUEUE_SIZE))
     return provider, exporter
-
-
-class _SwitchedOff(Untraced):
-    """OTEL_SDK_DISABLED: ids for the files, and not even a header for the agent."""
-
-    def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
-        return transport
 
 
 class _SdkSpan:

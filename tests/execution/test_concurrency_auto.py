@@ -4,36 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from testbench.errors import AgentError
-from testbench.execution.executor import Surroundings
-from testbench.execution.run import Progress, RunResult, RunSettings, execute
+from testbench.execution.executor import RunDependencies
+from testbench.execution.run import RunResult, RunSettings, execute
 from testbench.net.clock import FakeClock, SystemClock
 from testbench.net.pacing import CEILING, Pacer, fixed
 from testbench.net.retry import GaveUp, RetryPolicy, Succeeded, persist
 from testbench.schema.a2a_client import A2AStepClient, ClientSettings
 from testbench.schema.agent import Conversation
 from testbench.schema.models import Experiment, Scenario, Step
+from testbench.schema.progress import hide_progress
 from tests.support.run_phase import Desk
 
 if TYPE_CHECKING:
     from tests.support.servers.scripted_agent import ScriptedAgent
-
-
-class Silent:
-    """A progress that nobody sees."""
-
-    def advance(self, *, failed: bool = False) -> None:
-        return None
-
-
-def silent(total: int, kept: int) -> nullcontext[Progress]:
-    return nullcontext(Silent())
 
 
 def asked(scenarios: int, steps: int) -> Experiment:
@@ -54,7 +43,7 @@ def run(experiment: Experiment, agent: ScriptedAgent, folder: Path) -> RunResult
     async def whole() -> RunResult:
         client = A2AStepClient(ClientSettings(agent.url, concurrency=CEILING))
         try:
-            return await execute(experiment, settings, client, Surroundings(chance=lambda: 0.0), silent)
+            return await execute(experiment, settings, client, RunDependencies(chance=lambda: 0.0), hide_progress)
         finally:
             await client.close()
 

@@ -12,7 +12,7 @@ import pytest
 
 from testbench.cli.command import main
 from testbench.evaluate import command as evaluate
-from testbench.metrics.evaluation import EvaluationSettings, Surroundings
+from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings
 from testbench.metrics.evaluation import evaluate as evaluate_experiment
 from testbench.metrics.resume import resuming
 from testbench.report.rows import rows
@@ -230,7 +230,7 @@ def test_an_interrupted_evaluation_knows_one_repetition_from_another(desk: Desk,
     with resuming(desk.executed(), settings, output, fresh=False) as finished:
         assert [key.repetition for key in finished.done] == [2]
         done = {key: one.model_copy(update={"provider_note": "kept"}) for key, one in finished.done.items()}
-    again = asyncio.run(evaluate_experiment(desk.executed(), settings, Surroundings({}), done=done))
+    again = asyncio.run(evaluate_experiment(desk.executed(), settings, EvaluationDependencies({}), done=done))
     assert [scenario.repetition for scenario in again.scenarios] == [1, 2, 3]
     assert [bool(scenario.model_extra) for scenario in again.scenarios] == [False, True, False], (
         "2 was not judged again"

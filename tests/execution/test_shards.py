@@ -7,7 +7,6 @@ import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +17,9 @@ from hypothesis import strategies as st
 from testbench.cli.command import main
 from testbench.errors import AgentError, InputError
 from testbench.evaluate import command as evaluate
-from testbench.execution.executor import Surroundings
+from testbench.execution.executor import RunDependencies
 from testbench.execution.merging import ShardFile, merge
-from testbench.execution.run import Progress, RunSettings, execute
+from testbench.execution.run import RunSettings, execute
 from testbench.execution.trials import Shard, trials
 from testbench.gate import command as gate
 from testbench.merge import command as merging
@@ -28,6 +27,7 @@ from testbench.net.clock import FakeClock
 from testbench.schema.agent import FakeAgentClient
 from testbench.schema.ids import plan
 from testbench.schema.models import ExecutedExperiment, Experiment, Scenario, Step
+from testbench.schema.progress import hide_progress
 from tests.support.run_phase import OUTPUT, Desk
 
 if TYPE_CHECKING:
@@ -52,17 +52,6 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
     return Desk(tmp_path)
 
 
-class Silent:
-    """A progress that nobody sees."""
-
-    def advance(self, *, failed: bool = False) -> None:
-        return None
-
-
-def silent(total: int, kept: int) -> nullcontext[Progress]:
-    return nullcontext(Silent())
-
-
 def answer(text: str) -> str:
     if text.startswith("bad"):
         raise AgentError("no", kind="failed")
@@ -72,8 +61,8 @@ def answer(text: str) -> str:
 def run(experiment: Experiment, folder: Path, repeats: int, shard: Shard | None) -> ShardFile:
     output = folder / (f"{shard.index}-of-{shard.count}.json" if shard else "all.json")
     asked = RunSettings("http://agent", output, repeats=repeats, shard=shard)
-    around = Surroundings(clock=FakeClock())
-    asyncio.run(execute(experiment, asked, FakeAgentClient(answer), around, silent))
+    around = RunDependencies(clock=FakeClock())
+    asyncio.run(execute(experiment, asked, FakeAgentClient(answer), around, hide_progress))
     return ShardFile(output, ExecutedExperiment.model_validate_json(output.read_bytes()))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from testbench.metrics.builtin.adapter import BuiltinAdapter
 from testbench.metrics.builtin.metric import BuiltinMetric
-from testbench.metrics.evaluation import EvaluationSettings, Surroundings, evaluate
+from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample
 from testbench.metrics.ragas.adapter import _RagasCallable
 from testbench.results.summary import evaluations
@@ -77,7 +77,7 @@ async def result_of(asked: Metric, answer: str, reference: str) -> Result:
         reference=Reference(response=reference, reference_contexts=(reference,)),
         custom_values=contexts,
     )
-    found = await evaluate(experiment(scenario(one)), EvaluationSettings(cache=None), Surroundings({}))
+    found = await evaluate(experiment(scenario(one)), EvaluationSettings(cache=None), EvaluationDependencies({}))
     [item] = evaluations(found)
     return item.evaluation.result
 

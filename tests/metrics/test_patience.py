@@ -7,13 +7,14 @@ import asyncio
 import pytest
 
 from testbench import defaults
-from testbench.metrics.evaluation import EvaluationSettings, Surroundings, Tracing, evaluate
+from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
 from testbench.metrics.judge.client import OpenAIJudge
 from testbench.metrics.judge.judge import Judge, JudgeSettings
 from testbench.metrics.judge.time_limit import limited, not_counted
 from testbench.net.clock import Clock, FakeClock
 from testbench.net.pacing import Pacer
 from testbench.results.summary import evaluations
+from testbench.schema.tracing import Tracing
 from tests.metrics.builtin.test_judge import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
 from tests.support.servers.scripted_judge import ScriptedJudge
@@ -88,8 +89,10 @@ async def test_an_evaluation_that_waits_long_for_its_turn_is_not_lost(
 
     judge.answer("RubricVerdict", lambda prompt: {"reason": "fine", "score": 5, "code": code_in(prompt)})
     executed = experiment(scenario(step(metrics=(metric("builtin.judge", 0.5, criteria="polite"),))))
-    around = Surroundings({"OPENAI_API_BASE": judge.base_url}, clock=FakeClock(), make_judge=make)
-    running = asyncio.create_task(evaluate(executed, EvaluationSettings(model="m", cache=None, concurrency=1), around))
+    dependencies = EvaluationDependencies({"OPENAI_API_BASE": judge.base_url}, clock=FakeClock(), make_judge=make)
+    running = asyncio.create_task(
+        evaluate(executed, EvaluationSettings(model="m", cache=None, concurrency=1), dependencies)
+    )
     while not (occupied and occupied[0][0]._waiting):  # noqa: ASYNC110  # nobody tells when one begins to wait
         await asyncio.sleep(0)
     late = 10 * defaults.METRIC_TIMEOUT_S

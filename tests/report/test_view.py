@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pytest
-
 from testbench.gating.decision import reach_verdict
 from testbench.report.embed import Packer, index, packed_index, unpack
 from testbench.report.rows import Links, details
-from testbench.report.view import Labels, ReportView, build_view, nearest_rank
+from testbench.report.view import Labels, ReportView, build_view
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
 from tests.support.report_factory import experiment
@@ -51,11 +49,6 @@ def test_latencies_are_of_answered_steps_only() -> None:
     made = experiment(200)
     answered = [step.latency_ms for scenario in made.scenarios for step in scenario.steps if step.status == "ok"]
     assert view_of(made).cards.latency_p95 in answered
-
-
-@pytest.mark.parametrize(("proportion", "value"), [(0.5, 2), (0.75, 3), (0.76, 4), (1.0, 4), (0.01, 1)])
-def test_a_percentile_is_one_of_the_values(proportion: float, value: float) -> None:
-    assert nearest_rank([4, 1, 3, 2], proportion) == value
 
 
 def test_the_index_has_one_entry_per_row_in_every_column() -> None:

@@ -12,8 +12,8 @@ import httpx
 import pytest
 from opentelemetry import trace
 
-from testbench.schema.tracing import Tracer, UntracedSpan
-from testbench.telemetry.tracing import Tracing, open_tracing
+from testbench.schema.tracing import Tracer, Tracing, UntracedSpan
+from testbench.telemetry.tracing import open_tracing
 from tests.support.servers.loopback import LoopbackServer, Reply
 from tests.support.servers.otlp_receiver import OtlpReceiver
 from tests.support.servers.scripting import Request

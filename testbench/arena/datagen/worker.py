@@ -51,11 +51,12 @@ from testbench.arena.datagen.writers import Writer, opened_writers, targets_of
 from testbench.arena.datagen.writing import AVOIDED, items_of, prompt_of
 from testbench.arena.manifest.job import DataGenSettings
 from testbench.arena.plan.model import PlanModel
-from testbench.arena.runs.context import SUMMARY_FILE, JobContext, Progress
+from testbench.arena.runs.context import SUMMARY_FILE, JobContext
 from testbench.arena.stores import write_once
 from testbench.errors import InputError, JudgeError, StoreError
 from testbench.metrics.judge.cost import track
 from testbench.schema.models import Usage
+from testbench.schema.progress import Progress
 
 
 @dataclass(frozen=True)

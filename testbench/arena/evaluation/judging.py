@@ -16,7 +16,7 @@ from testbench.arena.plan.text import metrics_of
 from testbench.arena.runs.context import JobContext
 from testbench.arena.targets.target import ChatTarget
 from testbench.errors import InputError
-from testbench.metrics.evaluation import EvaluationSettings, Surroundings, open_judge
+from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, open_judge
 from testbench.metrics.evaluator import MetricEvaluator
 from testbench.metrics.judge.cost import Price, PriceList
 from testbench.metrics.judge.judge import BASE_URLS
@@ -85,10 +85,10 @@ async def opened_judge(context: JobContext) -> AsyncIterator[ConversationJudge]:
     registry = GenericMetricsRegistry()
     specs = checked_specs(context, registry)
     judging = judging_of(context)
-    around = Surroundings(judging.environment, registry=registry, clock=context.clock)
+    dependencies = EvaluationDependencies(judging.environment, registry=registry, clock=context.clock)
     asking = any(spec.needs_judge for spec in specs)
     settings = judging.settings
-    judge = open_judge(settings, settings.model, specs, around, context.tracing) if asking else None
+    judge = open_judge(settings, settings.model, specs, dependencies, context.tracing) if asking else None
     evaluator = MetricEvaluator(
         registry,
         judge,

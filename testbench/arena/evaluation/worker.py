@@ -20,12 +20,12 @@ from testbench.arena.evaluation.judging import ConversationJudge, opened_judge
 from testbench.arena.evaluation.reducer import reduce_evaluation
 from testbench.arena.evaluation.results import ItemResult, reduce
 from testbench.arena.plan.model import Contender, Item, PlannedScenarioFile, shard
-from testbench.arena.runs.context import JobContext, Progress, kind_of, shard_folder
+from testbench.arena.runs.context import JobContext, kind_of, shard_folder
 from testbench.arena.runs.parts import PartWriter, is_done, mark_done, parts_of
 from testbench.arena.targets.chat import ChatClient
 from testbench.arena.targets.selfplay import play, player_of, reword
 from testbench.errors import AgentError
-from testbench.execution.executor import A2AExecutor, StepRules, Surroundings
+from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules
 from testbench.execution.run import CONNECTING
 from testbench.execution.trials import Trial
 from testbench.net.pacing import Pacer, automatic
@@ -33,6 +33,7 @@ from testbench.net.retry import GaveUp, RetryPolicy, persist
 from testbench.schema.agent import AgentClient, AgentDescription, AgentReply, Conversation
 from testbench.schema.ids import plan as plan_scenarios
 from testbench.schema.models import ExecutedScenario
+from testbench.schema.progress import Progress
 from testbench.schema.runtime import ExperimentRuntime
 
 
@@ -184,7 +185,7 @@ class _Worker:
         self._repeats = max((item.repetition for item in context.plan.items), default=1)
         self._talking = asyncio.Semaphore(context.concurrency)
         self._parts = PartWriter(context.store, context.shard.index, context.shard.worker, context.clock)
-        self._surroundings = Surroundings(tracer=context.tracing, clock=context.clock)
+        self._dependencies = RunDependencies(tracer=context.tracing, clock=context.clock)
 
     async def do(self, items: Sequence[Item]) -> None:
         """Every item, each written down as soon as it is there; also what is finished when a signal ends it.
@@ -225,7 +226,7 @@ class _Worker:
         client = side.client
         if isinstance(client, ChatClient) and planned.system_prompt:
             client = client.prompted(planned.system_prompt)
-        hooks = A2AExecutor(client, StepRules(RETRY), self._surroundings, side.pacer, lambda step, attempts: None)
+        hooks = A2AExecutor(client, StepRules(RETRY), self._dependencies, side.pacer, lambda step, attempts: None)
         trial = trial_of(planned, item, self._repeats)
         if contender.user is None:
             (executed,) = await ExperimentRuntime(hooks, concurrency=1).run([trial])

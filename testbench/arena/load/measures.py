@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from pydantic import Field
 
 from testbench.arena.plan.model import PlanModel
+from testbench.results.percentiles import nearest_rank
 
 if TYPE_CHECKING:
     import numpy as np
@@ -135,11 +136,13 @@ def distribution(milliseconds: NDArray[np.float64]) -> Distribution | None:
     """The distribution of some times, or None where there are none."""
     import numpy as np
 
-    if not len(milliseconds):
+    count = len(milliseconds)
+    if not count:
         return None
-    p50, p90, p95, p99 = np.percentile(milliseconds, PERCENTILES, method="inverted_cdf")
-    values = {"avg": milliseconds.mean(), "p50": p50, "p90": p90, "p95": p95, "p99": p99, "max": milliseconds.max()}
-    return Distribution(count=len(milliseconds), **{name: round(float(value), 3) for name, value in values.items()})
+    ordered = np.sort(milliseconds)
+    values = {f"p{percent}": ordered[nearest_rank(count, percent)] for percent in PERCENTILES}
+    values |= {"avg": milliseconds.mean(), "max": ordered[-1]}
+    return Distribution(count=count, **{name: round(float(value), 3) for name, value in values.items()})
 
 
 def _errors(table: pa.Table) -> dict[str, int]:

@@ -26,7 +26,7 @@ from testbench.arena.load.recording import Recorder
 from testbench.arena.load.reducer import conclude_and_write
 from testbench.arena.load.samples import Sample
 from testbench.arena.manifest.job import seconds
-from testbench.arena.runs.context import JobContext, OnSpent, Progress, shard_folder
+from testbench.arena.runs.context import JobContext, OnSpent, shard_folder
 from testbench.arena.runs.parts import is_done, mark_done
 from testbench.arena.stores import write_once
 from testbench.arena.targets.chat import ChatClient
@@ -34,6 +34,7 @@ from testbench.errors import WorkError
 from testbench.gc_policy import paced
 from testbench.schema.agent import AgentClient
 from testbench.schema.models import Usage
+from testbench.schema.progress import Progress
 
 OTHER_FILES: Final = 100
 """Open files that are no connection to a system under test."""

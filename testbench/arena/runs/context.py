@@ -22,7 +22,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -36,11 +35,12 @@ from testbench.arena.plan.model import Contender, Plan
 from testbench.arena.stores import ResultStore, checked_name
 from testbench.arena.targets.target import Target
 from testbench.errors import InputError
-from testbench.metrics.evaluation import NoTracing, Tracing
 from testbench.net.clock import Clock, SystemClock
 from testbench.results.verdict import Policy
 from testbench.schema.agent import AgentClient
 from testbench.schema.models import Usage
+from testbench.schema.progress import ShowProgress, hide_progress
+from testbench.schema.tracing import Tracing, Untraced
 
 PLAN_FILE: Final = "plan.json"
 MANIFEST_FILE: Final = "manifest.yaml"
@@ -117,34 +117,6 @@ class ShardPlace:
             )
 
 
-class Progress(Protocol):
-    """Is told of everything that is done."""
-
-    def advance(self, *, failed: bool = False) -> None: ...
-
-
-class _Silent:
-    """Tells nobody."""
-
-    def __enter__(self) -> _Silent:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-    def advance(self, *, failed: bool = False) -> None:
-        return None
-
-
-ShowProgress = Callable[[str, int, int], AbstractContextManager[Progress]]
-"""Opens the progress of so many things under a title, of which so many are done."""
-
-
-def silent_progress(title: str, total: int, kept: int) -> AbstractContextManager[Progress]:
-    """Progress that nobody sees."""
-    return _Silent()
-
-
 CommonStart = Callable[[], Awaitable[datetime]]
 """Waits until all workers are ready; the moment from which they count."""
 
@@ -161,7 +133,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class JobContext:
-    """A job with its plan, its place and its surroundings.
+    """A job with its plan, its shard and its dependencies.
 
     `documents` are those that the plan was made with. `source` is the bundle, which only data generation needs after
     the plan is made. `shard.count` is also how many shards a reducer expects. `common_start` waits for the other
@@ -183,13 +155,13 @@ class JobContext:
     """Conversations in flight, of all contenders of a worker together."""
     clock: Clock = field(default_factory=SystemClock)
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
-    tracing: Tracing = field(default_factory=NoTracing)
+    tracing: Tracing = field(default_factory=Untraced)
     judge_model: str | None = None
     """Instead of the one that scenarios name, where no entry of the job judges."""
     judge_cache: Path | None = None
     """Folder of the judge's earlier answers."""
     outputs: Outputs = field(default_factory=Outputs)
-    show_progress: ShowProgress = silent_progress
+    show_progress: ShowProgress = hide_progress
 
     @property
     def bundle(self) -> Bundle:

@@ -22,13 +22,14 @@ from typing import Final
 
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.evaluation.reuse import take_over
-from testbench.arena.runs.context import JobContext, Progress, ShardPlace, ShowProgress, silent_progress
+from testbench.arena.runs.context import JobContext, ShardPlace
 from testbench.arena.runs.job_types import functions_of
 from testbench.arena.runs.opening import OpenedRun, check_same, opened_context, worker_name
 from testbench.arena.runs.records import check_manifest, read_plan, write_plan, write_shape
 from testbench.cli.command import run_async
 from testbench.errors import ExitCode, InputError, NothingToDo, WorkError
 from testbench.safe_text import printable
+from testbench.schema.progress import Progress, ShowProgress, hide_progress
 
 MOST_STARTS: Final = 3
 GRACE_S: Final = 20.0
@@ -65,7 +66,7 @@ async def work_in_processes(run: OpenedRun, shards: int, round_: int, show_progr
         WorkError: a worker could not do its work.
     """
     # of other types of jobs only the workers know how much there is to do
-    show = show_progress if run.job.spec.type == "evaluation" else silent_progress
+    show = show_progress if run.job.spec.type == "evaluation" else hide_progress
     opened: AbstractContextManager[Progress] = show("arena", len(run.plan.items), 0)
     with tempfile.TemporaryDirectory(prefix="testbench-arena-") as folder, opened as progress:
         gang = _Gang(Path(folder) / "start.json", shards) if run.job.spec.type == "loadtest" else None

@@ -25,7 +25,7 @@ from testbench.arena.manifest.documents import Documents, load_documents
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.plan.build import prepare
 from testbench.arena.plan.model import Plan
-from testbench.arena.runs.context import CommonStart, JobContext, Outputs, RunFolder, ShardPlace, ShowProgress
+from testbench.arena.runs.context import CommonStart, JobContext, Outputs, RunFolder, ShardPlace
 from testbench.arena.runs.credentials import CredentialSource
 from testbench.arena.runs.inputs import Inputs, load_inputs
 from testbench.arena.runs.records import read_plan
@@ -35,6 +35,7 @@ from testbench.arena.targets.clients import Wiring
 from testbench.errors import InputError
 from testbench.net.clock import Clock, SystemClock
 from testbench.net.object_store import store_settings
+from testbench.schema.progress import ShowProgress
 from testbench.telemetry.tracing import open_tracing
 
 OUTPUT: Final = Path("data/arena")

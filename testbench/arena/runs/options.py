@@ -18,9 +18,10 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
     from datetime import datetime
 
-    from testbench.arena.runs.context import CommonStart, Progress
+    from testbench.arena.runs.context import CommonStart
     from testbench.arena.runs.opening import Told
     from testbench.net.clock import Clock
+    from testbench.schema.progress import Progress
 
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 ResultT = TypeVar("ResultT")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from testbench.arena.targets.clients import client_of
 from testbench.arena.targets.target import A2ATarget, ChatTarget, MockHandler, Target, Tool, WebSocketTarget
 from testbench.arena.targets.tools import ToolBox
-from testbench.execution.executor import A2AExecutor, StepRules, Surroundings
+from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules
 from testbench.execution.trials import Trial
 from testbench.net.clock import FakeClock
 from testbench.net.pacing import Pacer, fixed
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 
 
 async def run(target: Target, *scenarios: Scenario, tools: ToolBox | None = None) -> tuple[ExecutedScenario, ...]:
-    surroundings = Surroundings(clock=FakeClock(), chance=lambda: 0.0)
+    dependencies = RunDependencies(clock=FakeClock(), chance=lambda: 0.0)
     client = client_of(target, tools)
     try:
         await client.connect()
-        executor = A2AExecutor(client, StepRules(RetryPolicy()), surroundings, Pacer(fixed(2)), lambda *_: None)
+        executor = A2AExecutor(client, StepRules(RetryPolicy()), dependencies, Pacer(fixed(2)), lambda *_: None)
         return await ExperimentRuntime(executor, concurrency=2).run([Trial(one) for one in plan(scenarios)])
     finally:
         await client.close()

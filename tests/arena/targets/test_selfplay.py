@@ -26,7 +26,7 @@ from testbench.arena.targets.selfplay import (
 from testbench.arena.targets.target import ChatTarget, MockHandler, Tool
 from testbench.arena.targets.tools import ToolBox
 from testbench.errors import AgentError
-from testbench.execution.executor import A2AExecutor, StepRules, Surroundings
+from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules
 from testbench.execution.trials import Trial
 from testbench.net.clock import FakeClock
 from testbench.net.pacing import Pacer, fixed
@@ -69,8 +69,8 @@ async def client_of() -> AsyncIterator[Open]:
 
 def executor(client: ChatClient) -> A2AExecutor:
     rules = StepRules(RetryPolicy(retries=0))
-    surroundings = Surroundings(clock=FakeClock(), chance=lambda: 0.0)
-    return A2AExecutor(client, rules, surroundings, Pacer(fixed(8)), lambda *_: None)
+    dependencies = RunDependencies(clock=FakeClock(), chance=lambda: 0.0)
+    return A2AExecutor(client, rules, dependencies, Pacer(fixed(8)), lambda *_: None)
 
 
 def scenario(*inputs: str) -> Trial:

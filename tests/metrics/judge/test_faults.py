@@ -12,12 +12,13 @@ from pathlib import Path
 import pytest
 
 from testbench.metrics.conclusion import conclude
-from testbench.metrics.evaluation import EvaluationSettings, Surroundings, Tracing, evaluate
+from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
 from testbench.metrics.judge.client import OpenAIJudge
 from testbench.metrics.judge.judge import Judge, JudgeSettings
 from testbench.net.clock import Clock, FakeClock
 from testbench.results.summary import evaluations
 from testbench.schema.models import Metric, Result
+from testbench.schema.tracing import Tracing
 from tests.metrics.builtin.test_judge import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
 from tests.support.servers.scripted_judge import ScriptedJudge
@@ -54,8 +55,8 @@ async def judged(
 
     steps = [step(f"{text} {n}", metrics=metrics, custom_values=CONTEXTS) for n in range(answers)]
     executed = experiment(*(scenario(one, name=f"{n}") for n, one in enumerate(steps)), llm_as_a_judge_model="m")
-    around = Surroundings({"OPENAI_API_BASE": judge.base_url}, clock=FakeClock(), make_judge=make)
-    found = await evaluate(executed, EvaluationSettings(cache=None, timeout_s=timeout_s, concurrency=8), around)
+    dependencies = EvaluationDependencies({"OPENAI_API_BASE": judge.base_url}, clock=FakeClock(), make_judge=make)
+    found = await evaluate(executed, EvaluationSettings(cache=None, timeout_s=timeout_s, concurrency=8), dependencies)
     conclude(found, lambda errors, of: True)
     return [item.evaluation.result for item in evaluations(found)]
 
@@ -180,8 +181,8 @@ async def test_an_error_is_not_cached(strict: ScriptedJudge, tmp_path: Path) -> 
         return OpenAIJudge(settings, clock)
 
     executed = experiment(scenario(step(metrics=(RUBRIC,))), llm_as_a_judge_model="m")
-    around = Surroundings({"OPENAI_API_BASE": strict.base_url}, clock=FakeClock(), make_judge=make)
+    dependencies = EvaluationDependencies({"OPENAI_API_BASE": strict.base_url}, clock=FakeClock(), make_judge=make)
     strict.malformed_next(2, "no")
     for status in ("error", "fail"):
-        found = await evaluate(executed, EvaluationSettings(cache=tmp_path), around)
+        found = await evaluate(executed, EvaluationSettings(cache=tmp_path), dependencies)
         assert [item.status for item in evaluations(found)] == [status]
