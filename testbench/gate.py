@@ -79,7 +79,7 @@ def read_baseline(location: str, policy: Policy) -> Baseline:
         InputError: it is not there, or no evaluated experiment.
         StoreError: it is there, or may be, and cannot be read.
     """
-    from testbench.results.comparison import remember
+    from testbench.results.comparison import to_baseline
     from testbench.results.selection import selected
     from testbench.schema.evaluated_file import read_light
     from testbench.sources.location import parse_location
@@ -90,7 +90,7 @@ def read_baseline(location: str, policy: Policy) -> Baseline:
             experiment = read_light(path)
         except InputError as error:
             raise InputError(error.message.replace(str(path), place.shown), hint=BASELINE_HINT) from error
-    return remember(selected(experiment, policy), place.shown)
+    return to_baseline(selected(experiment, policy), place.shown)
 
 
 @contextmanager

@@ -46,27 +46,26 @@ def command(**options: Any) -> Outcome:
 
 
 def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
-    """The page, the verdict that it shows, and of how many steps it tells."""
+    """Return the page, the verdict that it shows, and the number of its steps."""
     from testbench.gate import read_baseline
     from testbench.gating.decision import reach_verdict
-    from testbench.report.embed import Packer
-    from testbench.report.render import page
-    from testbench.report.rows import Links, details
-    from testbench.report.view import Labels, build_view, read_verdict
+    from testbench.report.render import ReportBuilder
+    from testbench.report.report_rows import TraceLinks
+    from testbench.report.view import Labels, read_verdict
     from testbench.results.selection import is_selected, refuse_what_matches_nothing, regraded
     from testbench.schema.evaluated_file import EvaluatedFile, light
 
     policy = policy_of(options)
-    links = Links.to(options["trace_url"])
+    links = TraceLinks.from_template(options["trace_url"])
     labels = Labels(options["workflow_name"], options["execution_id"], options["execution_number"])
     baseline = read_baseline(options["baseline"], policy) if options["baseline"] else None
-    file, packer, everything, shown = EvaluatedFile(options["input"]), Packer(), [], []
+    builder = ReportBuilder(labels, baseline=baseline, links=links)
+    file, everything, shown = EvaluatedFile(options["input"]), [], []
     for scenario in file.scenarios():
         everything.append(light(scenario))
         if is_selected(scenario, policy.only):
             judged = regraded(scenario, policy.thresholds)
-            for detail in details(judged, baseline, links):
-                packer.add(detail)
+            builder.add(judged)
             shown.append(light(judged))
     refuse_what_matches_nothing(file.frame(tuple(everything)), policy)
     experiment = file.frame(tuple(shown))
@@ -76,8 +75,8 @@ def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
             raise InputError(f"{options['verdict']}: is about another run of this experiment", hint=VERDICT_HINT)
     else:
         verdict = reach_verdict(experiment, policy, baseline)
-    view = build_view(experiment, verdict, labels, baseline)
-    return page(view, packer), verdict, view.cards.steps
+    steps = sum(len(scenario.steps) for scenario in shown)
+    return builder.build(experiment, verdict), verdict, steps
 
 
 if __name__ == "__main__":

@@ -137,6 +137,6 @@ def test_the_report_is_not_written_over_what_it_is_made_of(evaluated: Path) -> N
 def test_without_chart_js_no_report_is_written(
     evaluated: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("testbench.report.embed.DISTRIBUTION", "not-installed-here")
+    monkeypatch.setattr("testbench.report.page.DISTRIBUTION", "not-installed-here")
     assert visualize(evaluated) == (3, "")
     assert "uv sync" in capsys.readouterr().err

@@ -18,7 +18,7 @@ from fractions import Fraction
 from testbench.errors import ExitCode
 from testbench.gating.reasons import reasons
 from testbench.results.checks import Check, checks
-from testbench.results.comparison import Baseline, part_of_a_run, remember
+from testbench.results.comparison import Baseline, part_of_a_run, to_baseline
 from testbench.results.intervals import Outcome, rate_interval
 from testbench.results.selection import selected
 from testbench.results.verdict import (
@@ -136,7 +136,7 @@ def _against(baseline: Baseline, experiment: EvaluatedExperiment, policy: Policy
     # imported here: SciPy takes a second to load, and only this needs it
     from testbench.gating.regression import compare_runs
 
-    return compare_runs(baseline, remember(experiment), policy)
+    return compare_runs(baseline, to_baseline(experiment), policy)
 
 
 def _with_baseline(word: VerdictWord, comparison: BaselineComparison | None) -> VerdictWord:

@@ -63,8 +63,8 @@ class Matrix:
     left_out: int = 0
 
 
-def matrix_of(experiment: EvaluatedExperiment) -> Matrix | None:
-    """The matrix, None where no conversation says which system it was with."""
+def build_matrix(experiment: EvaluatedExperiment) -> Matrix | None:
+    """Return the matrix; None where no conversation says which system it was with."""
     systems = list(dict.fromkeys(one.provider for one in experiment.scenarios if one.provider))
     if not systems:
         return None
@@ -87,7 +87,7 @@ def matrix_of(experiment: EvaluatedExperiment) -> Matrix | None:
 
 
 def conversation_verdict(scenario: EvaluatedScenario) -> CheckVerdict:
-    """The worst of all steps that count and of the conversation as a whole."""
+    """Return the worst verdict of all steps that count and of the conversation as a whole."""
     found = [step_verdict(step) for step in scenario.steps if not step.quarantine]
     return _worst(found if in_quarantine(scenario) else [*found, scenario_verdict(scenario)])
 

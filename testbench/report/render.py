@@ -1,60 +1,31 @@
-"""From the view model to one HTML file: Jinja2 with autoescape, style and scripts inside, and nothing from outside.
+"""From an evaluated experiment and its verdict to one HTML file that needs nothing but a browser.
 
-The page's content security policy forbids every request and allows exactly the scripts and the style that were put in
-here, by their hashes. Untrusted text meets the page in two places only: Jinja's autoescape, and `textContent` in
-`assets/dom.js`. Called by `visualize.py`.
+    scenarios --> opened rows, compressed while they come ----------------> page
+    experiment + verdict + labels (+ baseline) -> ReportView -> index ------^
+
+The data travels inside the page, compressed, as base64 in script elements that no browser executes. The index holds
+what the table needs of all rows, column by column; the opened rows follow in pieces of `PIECE_ROWS`, so that the page
+is usable before they are unpacked. `render_report` is for an experiment that is in memory (the arena's reducer);
+`ReportBuilder` for one that is read scenario by scenario (`visualize.py`).
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
-import re
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
-from importlib import resources
+import zlib
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from testbench.report.page import render_page
+from testbench.report.report_rows import ReportRow, TraceLinks, build_details, encode
+from testbench.report.view import Labels, ReportView, build_view
+from testbench.results.comparison import Baseline
+from testbench.results.verdict import Verdict
+from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario
 
-from testbench.report.embed import Packer, chart_js, packed_index, static_rows
-from testbench.report.rows import TITLE_LIMIT
-from testbench.report.view import ReportView
-
-HIDDEN = re.compile(
-    "["
-    "\x00-\x08\x0b-\x1f\x7f-\x9f"  # control characters but tab and newline
-    "\xad\u061c\u180e\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f"  # soft hyphen, zero width, direction
-    "\u2028\u2029\ufeff\ufff9-\ufffb"  # line and paragraph separator, byte order mark, annotation
-    "\ud800-\udfff\U000e0000-\U000e007f"  # halves of a broken character, invisible tags
-    "]"
-)
-
-
-def segments(text: str) -> Iterator[tuple[bool, str]]:
-    """`text` in pieces, each (is it the name of a hidden character?, what to show)."""
-    end = 0
-    text = text.replace("\r\n", "\n")
-    for match in HIDDEN.finditer(text):
-        if match.start() > end:
-            yield False, text[end : match.start()]
-        yield True, _name(match.group())
-        end = match.end()
-    if end < len(text):
-        yield False, text[end:]
-
-
-def plain(text: str) -> str:
-    """`text` for a place that takes no elements: a title or an attribute."""
-    return HIDDEN.sub(lambda match: f"[{_name(match.group())}]", text)
-
-
-def _name(character: str) -> str:
-    return f"U+{ord(character):04X}"
-
-
-SCRIPTS = (
+SCRIPTS: Final = (
     "inflate.js",
     "dom.js",
     "store.js",
@@ -67,144 +38,166 @@ SCRIPTS = (
     "charts.js",
     "page.js",
 )
-STYLES = ("base.css", "summary.css", "steps.css", "detail.css", "print.css")
+STYLES: Final = ("base.css", "summary.css", "steps.css", "detail.css", "print.css")
 
-DASH = "\N{EN DASH}"
-ICONS = {"pass": "✓", "fail": "✕", "error": "!", "skipped": DASH, "unjudged": DASH, "nothing": DASH}
-WORDS = {"pass": "Passed", "fail": "Failed", "error": "Error", "skipped": "Skipped", "unjudged": "Not judged"}
+PIECE_ROWS: Final = 200
+STATIC_ROWS: Final = 50
+"""Rows that the page shows where no script runs."""
+
+VERDICT_CODES: Final = {"pass": "p", "fail": "f", "error": "e", "unjudged": "u"}
+RESULT_CODES: Final = {"pass": "p", "fail": "f", "error": "e", "skipped": "s"}
+CHANGE_CODES: Final = {"better": "b", "worse": "w", "changed": "c", "same": "=", "new": "n"}
+NOT_ASKED: Final = "-"
 
 
-def page(view: ReportView, packer: Packer) -> bytes:
-    """The whole report; `packer` holds the opened rows in the order of `view.rows`.
+def render_report(
+    experiment: EvaluatedExperiment,
+    verdict: Verdict,
+    labels: Labels,
+    *,
+    baseline: Baseline | None = None,
+    links: TraceLinks | None = None,
+) -> bytes:
+    """Return the whole report on an experiment as one HTML file.
 
     Raises:
         StoreError: Chart.js is not installed.
     """
-    scripts = [inline(chart_js()), inline(bundle(SCRIPTS))]
-    style = inline(sheet(STYLES))
-    template = templates().get_template("report.html.j2")
-    html = template.render(
-        view=view,
-        scripts=scripts,
-        style=style,
-        policy=policy(scripts, style),
-        index=packed_index(view),
-        pieces=packer.pieces(),
-        first=list(static_rows(view, packer)),
-        more=max(0, len(view.rows) - len(packer.first)),
-    )
-    return html.encode("utf-8", errors="replace")
+    builder = ReportBuilder(labels, baseline=baseline, links=links)
+    for scenario in experiment.scenarios:
+        builder.add(scenario)
+    return builder.build(experiment, verdict)
 
 
-def bundle(names: Sequence[str]) -> str:
-    """Our scripts as one, in one scope of its own."""
-    return '"use strict";\n(() => {\n' + "\n".join(_asset(name) for name in names) + "\n})();\n"
+class ReportBuilder:
+    """Takes the scenarios one by one, so that none has to stay in memory with its texts, and then makes the page."""
+
+    def __init__(self, labels: Labels, *, baseline: Baseline | None = None, links: TraceLinks | None = None) -> None:
+        self._labels = labels
+        self._baseline = baseline
+        self._links = links or TraceLinks()
+        self._packer = Packer()
+
+    def add(self, scenario: EvaluatedScenario) -> None:
+        """Take the next scenario, in the order of the experiment."""
+        for detail in build_details(scenario, self._baseline, self._links):
+            self._packer.add(detail)
+
+    def build(self, experiment: EvaluatedExperiment, verdict: Verdict) -> bytes:
+        """Return the page; of the experiment's scenarios, those that were added, no texts are needed any more.
+
+        Raises:
+            StoreError: Chart.js is not installed.
+        """
+        view = build_view(experiment, verdict, self._labels, self._baseline)
+        values = {
+            "view": view,
+            "index": packed_index(view),
+            "pieces": self._packer.pieces(),
+            "first": list(zip(view.rows, self._packer.first, strict=False)),
+            "more": max(0, len(view.rows) - len(self._packer.first)),
+        }
+        return render_page("report.html.j2", SCRIPTS, STYLES, values)
 
 
-def sheet(names: Sequence[str]) -> str:
-    """Our styles as one."""
-    return "\n".join(_asset(name) for name in names)
+# --- the data inside the page ----------------------------------------------------------------------------------------
 
 
-def _asset(name: str) -> str:
-    return resources.files("testbench.report").joinpath("assets", name).read_text(encoding="utf-8")
+class Packer:
+    """Takes the opened rows one by one and keeps them compressed; of the first ones also the plain data.
+
+    A thread compresses, which leaves the interpreter to whoever reads the next rows.
+    """
+
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="compress")
+        self._pieces: list[Future[str]] = []
+        self._lines: list[bytes] = []
+        self.first: list[Mapping[str, Any]] = []
+        """What the page shows of its first rows where no script runs."""
+
+    def add(self, detail: Mapping[str, Any]) -> None:
+        """Take the next row, in the order of the table."""
+        if len(self.first) < STATIC_ROWS:
+            self.first.append(detail)
+        self._lines.append(encode(detail))
+        if len(self._lines) == PIECE_ROWS:
+            self._flush()
+
+    def pieces(self) -> tuple[str, ...]:
+        """Return all pieces: each is a JSON list of up to `PIECE_ROWS` rows, deflated, in base64."""
+        self._flush()
+        self._thread.shutdown()
+        return tuple(piece.result() for piece in self._pieces)
+
+    def _flush(self) -> None:
+        if self._lines:
+            self._pieces.append(self._thread.submit(_pack, b"[" + b",".join(self._lines) + b"]"))
+            self._lines.clear()
 
 
-def inline(source: str) -> Markup:
-    """Our own code for the inside of a script or style element, where nothing can be escaped."""
-    if any(mark in source.lower() for mark in ("</script", "</style", "<!--", "\r")):
-        raise ValueError("code that ends its own element")
-    return Markup(source)  # noqa: S704  # code of this package and of Chart.js, never data  # nosec B704
+def packed_index(view: ReportView) -> str:
+    """Return what the browser needs of all rows at once, packed like a piece."""
+    return _pack(encode(index_of(view)))
 
 
-def policy(scripts: Sequence[str], style: str) -> str:
-    """What a browser may do on a page of ours: run and show what was put in, and ask nobody."""
-    allowed = " ".join(_hash(script) for script in scripts)
-    return (
-        f"default-src 'none'; script-src {allowed}; style-src {_hash(style)}; img-src data:; "
-        "base-uri 'none'; form-action 'none'"
-    )
+def index_of(view: ReportView) -> dict[str, Any]:
+    """Return the table as columns; every column has one entry for each row."""
+    rows = view.rows
+    return {
+        "pieceRows": PIECE_ROWS,
+        "defaultThreshold": view.default_threshold,
+        "compared": view.comparison is not None,
+        "metrics": [_metric_entry(view, number) for number in range(len(view.metrics))],
+        "scenarios": view.scenarios,
+        "ids": [row.id for row in rows],
+        "scenario": [row.scenario for row in rows],
+        "position": [row.position for row in rows],
+        "title": [row.title for row in rows],
+        "verdict": "".join(VERDICT_CODES[row.verdict] for row in rows),
+        "latency": [None if row.latency_ms is None else round(row.latency_ms, 1) for row in rows],
+        "change": "".join(CHANGE_CODES[row.change.kind] if row.change else NOT_ASKED for row in rows),
+        "delta": [_rounded_delta(row) for row in rows],
+        "quarantine": "".join("q" if row.quarantine else NOT_ASKED for row in rows),
+        "repetition": [row.repetition for row in rows],
+        "label": [row.label for row in rows],
+    }
 
 
-def _hash(source: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
+def _metric_entry(view: ReportView, number: int) -> dict[str, Any]:
+    metric = view.metrics[number]
+    spread = metric.spread
+    return {
+        "name": metric.name,
+        "gating": metric.gating,
+        "thresholds": metric.thresholds,
+        "scored": metric.scored,
+        "total": metric.total,
+        "mean": spread and spread.mean,
+        "low": spread and spread.interval.low,
+        "high": spread and spread.interval.high,
+        "histogram": spread and spread.histogram,
+        **_metric_column(metric.name, view.rows),
+    }
 
 
-def templates() -> Environment:
-    """Our templates; everything that they are given is escaped."""
-    environment = Environment(
-        loader=PackageLoader("testbench.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        cut=cut,
-        count=count,
-        json_text=json_text,
-        money=money,
-        moment=moment,
-        percent=percent,
-        plain=plain,
-        score=score,
-        seconds=seconds,
-        segments=segments,
-    )
-    environment.globals.update(ICONS=ICONS, WORDS=WORDS)
-    return environment
+def _metric_column(name: str, rows: Sequence[ReportRow]) -> dict[str, Any]:
+    cells = [row.cells.get(name) for row in rows]
+    return {
+        "results": "".join(RESULT_CODES[cell.result] if cell else NOT_ASKED for cell in cells),
+        "scores": [cell.score if cell else None for cell in cells],
+    }
 
 
-# --- how values read -----------------------------------------------------------------------------------------------
+def _rounded_delta(row: ReportRow) -> float | None:
+    return None if row.change is None or row.change.delta is None else round(row.change.delta, 4)
 
 
-def score(value: float) -> str:
-    """Two digits; what is not quite 1 never reads as 1.00."""
-    shown = f"{value:.2f}"
-    return f"{value:.4f}"[:4] if shown == "1.00" and value < 1 else shown
+def _pack(content: bytes) -> str:
+    compressor = zlib.compressobj(6, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return base64.b64encode(compressor.compress(content) + compressor.flush()).decode("ascii")
 
 
-def percent(value: float) -> str:
-    """A proportion as a percentage, e.g. `97.5 %`; what is not quite all never reads as 100 %, nor what is as 0 %."""
-    shown = f"{value:.1%}"
-    shown = "99.9%" if shown == "100.0%" and value < 1 else "< 0.1%" if shown == "0.0%" and value > 0 else shown
-    return shown.replace(".0%", "%").replace("%", "\u202f%")
-
-
-def count(value: int) -> str:
-    """Digits in groups of three."""
-    return f"{value:,}"
-
-
-def money(value: float) -> str:
-    """US dollars; small amounts keep their first digits."""
-    return f"${value:,.2f}" if value >= 1 or value == 0 else f"${value:.4g}"
-
-
-def seconds(value: float) -> str:
-    """A duration, e.g. `0.84 s`, `12.3 s`, `4 min 05 s`, `2 h 10 min`."""
-    if value < 10:
-        return f"{value:.2f} s"
-    if value < 60:
-        return f"{value:.1f} s"
-    minutes, rest = divmod(round(value), 60)
-    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def moment(value: datetime) -> str:
-    """Date and time in UTC; a time without zone is taken for UTC."""
-    in_utc = value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-    return f"{in_utc:%d %b %Y, %H:%M} UTC"
-
-
-def cut(text: str, limit: int = TITLE_LIMIT) -> str:
-    """At most `limit` characters and how many more there are."""
-    return text if len(text) <= limit else f"{text[:limit]}… ({count(len(text) - limit)} more characters)"
-
-
-def json_text(text: str) -> str:
-    """JSON text, indented for reading; any other text as it is."""
-    try:
-        return json.dumps(json.loads(text), ensure_ascii=False, indent=2)
-    except (ValueError, RecursionError):
-        return text
+def unpack(packed: str) -> Any:
+    """Return the data of one packed piece, as a browser reads it."""
+    return json.loads(zlib.decompress(base64.b64decode(packed), -zlib.MAX_WBITS))

@@ -1,34 +1,36 @@
 """From an evaluated experiment and its verdict to everything that the report says, as plain data without any markup.
 
     EvaluatedExperiment + Verdict + Labels (+ Baseline)  ->  ReportView      header, verdict, cards, metrics, rows
-                                                          ->  details()       one dictionary per row, made while writing
 
-Called by `visualize.py`; `testbench.report.render` turns it into a page. The verdict is handed in: the report repeats
-the gate's words and never judges for itself.
+`testbench.report.render` makes a page of it, and of the opened rows, which are not part of it. The verdict is handed
+in: the report repeats the gate's words and never judges for itself.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from pydantic import ValidationError
 
 from testbench.errors import InputError, StoreError
-from testbench.report.matrix import Matrix, matrix_of
-from testbench.report.rows import Row, rows
-from testbench.report.scores import MetricView, metric_views
+from testbench.report.matrix import Matrix, build_matrix
+from testbench.report.report_rows import ReportRow, build_rows
 from testbench.results.checks import repetitions_of
-from testbench.results.comparison import Baseline, Comparison, compare, judge_of, remember
+from testbench.results.comparison import Baseline, Comparison, compare, judge_of, to_baseline
+from testbench.results.intervals import Interval, mean_interval
 from testbench.results.percentiles import percentile
-from testbench.results.summary import CheckVerdict, Summary, summarize
+from testbench.results.summary import CheckVerdict, MetricSummary, Summary, summarize
 from testbench.results.verdict import Verdict
 from testbench.schema.files import describe
-from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Usage
+from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Usage
+
+HISTOGRAM_BINS: Final = 10
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,41 @@ class Cards:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """Minimum, maximum, mean, median and deviation of at least one score; `deviation` needs two."""
+
+    minimum: float
+    maximum: float
+    mean: float
+    median: float
+    deviation: float | None
+    interval: Interval
+    histogram: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class MetricView:
+    """One metric over the whole run. `errors` includes evaluations that should be in the file and are not."""
+
+    name: str
+    gating: bool
+    thresholds: tuple[float, ...]
+    passed: int
+    failed: int
+    errors: int
+    skipped: int
+    spread: Spread | None
+
+    @property
+    def scored(self) -> int:
+        return self.passed + self.failed
+
+    @property
+    def total(self) -> int:
+        return self.scored + self.errors + self.skipped
+
+
+@dataclass(frozen=True)
 class ReportView:
     """Everything that the page shows, but the opened rows."""
 
@@ -95,7 +132,7 @@ class ReportView:
     cards: Cards
     metrics: tuple[MetricView, ...]
     scenarios: tuple[str, ...]
-    rows: tuple[Row, ...]
+    rows: tuple[ReportRow, ...]
     comparison: Comparison | None
     default_threshold: float
     matrix: Matrix | None = None
@@ -104,20 +141,20 @@ class ReportView:
 def build_view(
     experiment: EvaluatedExperiment, verdict: Verdict, labels: Labels, baseline: Baseline | None = None
 ) -> ReportView:
-    """Everything that the report says about `experiment`; raises nothing, whatever the experiment lacks."""
+    """Return everything that the report says about `experiment`; raises nothing, whatever the experiment lacks."""
     summary = summarize(experiment)
-    found = tuple(rows(experiment, baseline))
+    found = tuple(build_rows(experiment, baseline))
     return ReportView(
         labels=labels,
         origin=_origin(experiment),
         verdict=verdict,
         cards=_cards(experiment, summary, found),
-        metrics=metric_views(experiment, summary.metrics),
+        metrics=view_metrics(experiment, summary.metrics),
         scenarios=tuple(map(_shown_name, experiment.scenarios)),
         rows=found,
-        comparison=compare(baseline, remember(experiment)) if baseline else None,
+        comparison=compare(baseline, to_baseline(experiment)) if baseline else None,
         default_threshold=experiment.default_threshold,
-        matrix=matrix_of(experiment),
+        matrix=build_matrix(experiment),
     )
 
 
@@ -141,7 +178,7 @@ def _origin(experiment: EvaluatedExperiment) -> Origin:
     )
 
 
-def _cards(experiment: EvaluatedExperiment, summary: Summary, found: Sequence[Row]) -> Cards:
+def _cards(experiment: EvaluatedExperiment, summary: Summary, found: Sequence[ReportRow]) -> Cards:
     steps = [step for scenario in experiment.scenarios for step in scenario.steps]
     latencies = [step.latency_ms for step in steps if step.latency_ms is not None and step.status == "ok"]
     verdicts: Counter[CheckVerdict] = Counter(row.verdict for row in found if not row.quarantine)
@@ -167,8 +204,73 @@ def _scenario_count(experiment: EvaluatedExperiment) -> int:
     return len(with_system) + sum(scenario.provider is None for scenario in first)
 
 
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+
+def view_metrics(experiment: EvaluatedExperiment, summaries: Sequence[MetricSummary]) -> tuple[MetricView, ...]:
+    """Return one view for each metric.
+
+    A metric of which the file holds no evaluation at all comes last, all of it in error.
+    """
+    thresholds = _thresholds(experiment)
+    return tuple(_view(summary, thresholds.get(summary.name, ())) for summary in summaries)
+
+
+def measure_spread(scores: Sequence[float], clusters: Sequence[str] | None = None) -> Spread | None:
+    """Return how `scores`, each in 0..1, spread; None where there are none. Those of one cluster belong together."""
+    interval = mean_interval(scores, clusters)
+    if interval is None:
+        return None
+    return Spread(
+        minimum=min(scores),
+        maximum=max(scores),
+        mean=statistics.fmean(scores),
+        median=statistics.median(scores),
+        deviation=statistics.stdev(scores) if len(scores) > 1 else None,
+        interval=interval,
+        histogram=count_by_tenth(scores),
+    )
+
+
+def count_by_tenth(scores: Sequence[float]) -> tuple[int, ...]:
+    """Return how many scores fall into each tenth of 0..1; a bin holds its lower end, the last one also 1."""
+    found = Counter(min(HISTOGRAM_BINS - 1, int(round(score * HISTOGRAM_BINS, 9))) for score in scores)
+    return tuple(found[bin] for bin in range(HISTOGRAM_BINS))
+
+
+def _view(summary: MetricSummary, thresholds: tuple[float, ...]) -> MetricView:
+    return MetricView(
+        name=summary.name,
+        gating=summary.gating,
+        thresholds=thresholds,
+        passed=summary.counts.passed,
+        failed=summary.counts.failed,
+        errors=summary.counts.errors,
+        skipped=summary.counts.skipped,
+        spread=measure_spread(summary.scores, summary.clusters),
+    )
+
+
+def _owners(experiment: EvaluatedExperiment) -> Iterator[EvaluatedStep | EvaluatedScenario]:
+    for scenario in experiment.scenarios:
+        yield from scenario.steps
+        yield scenario
+
+
+def _thresholds(experiment: EvaluatedExperiment) -> dict[str, tuple[float, ...]]:
+    found: dict[str, set[float]] = {}
+    for owner in _owners(experiment):
+        for metric in (*owner.metrics, *(evaluation.metric for evaluation in owner.evaluations)):
+            threshold = experiment.default_threshold if metric.threshold is None else metric.threshold
+            found.setdefault(metric.shown_name, set()).add(threshold)
+    return {name: tuple(sorted(values)) for name, values in found.items()}
+
+
+# --- the verdict's file ----------------------------------------------------------------------------------------------
+
+
 def read_verdict(path: Path, experiment: EvaluatedExperiment) -> Verdict:
-    """The verdict that the gate wrote on this experiment.
+    """Return the verdict that the gate wrote on this experiment.
 
     Raises:
         InputError: it is missing, of another shape, or about another experiment.

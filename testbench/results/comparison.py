@@ -92,7 +92,7 @@ class Comparison:
     changes: tuple[str, ...] = field(default=())
 
 
-def remember(experiment: EvaluatedExperiment, source: str = "") -> Baseline:
+def to_baseline(experiment: EvaluatedExperiment, source: str = "") -> Baseline:
     """Keep of an evaluated experiment what it is compared by."""
     run, evaluation = experiment.run, experiment.evaluation
     gating = (item for item in evaluations(experiment) if item.evaluation.metric.gating and not item.quarantined)

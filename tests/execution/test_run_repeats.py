@@ -15,7 +15,7 @@ from testbench.evaluate import command as evaluate
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings
 from testbench.metrics.evaluation import evaluate as evaluate_experiment
 from testbench.metrics.resume import resuming
-from testbench.report.rows import rows
+from testbench.report.report_rows import build_rows
 from testbench.schema.models import EvaluatedExperiment
 from testbench.telemetry.points import samples
 from tests.support.run_phase import JOURNAL, OUTPUT, Desk
@@ -256,4 +256,4 @@ def test_every_repetition_is_evaluated_for_itself_and_has_a_name_of_its_own(desk
     hashes = [sample.hash for sample in samples(evaluated)]
     assert len(set(hashes)) == len(hashes) == 6
     assert hashes[2:4] == [f"{hashes[0]}-r2", f"{hashes[1]}-r2"]
-    assert [row.id for row in rows(evaluated, None)] == hashes, "what links of the report lead to"
+    assert [row.id for row in build_rows(evaluated, None)] == hashes, "what links of the report lead to"

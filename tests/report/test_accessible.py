@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 import pytest
 from playwright.sync_api import Browser, Page
 
-from testbench.results.comparison import remember
+from testbench.results.comparison import to_baseline
 from tests.support.report_factory import experiment
 from tests.support.report_files import report_file
 from tests.support.servers.chromium import OpenedReport
@@ -19,7 +19,7 @@ Scheme: TypeAlias = Literal["light", "dark"]
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    earlier = remember(experiment(60, seed=8))
+    earlier = to_baseline(experiment(60, seed=8))
     return report_file(tmp_path_factory.mktemp("report"), experiment(60), baseline=earlier)
 
 

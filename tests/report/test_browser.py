@@ -9,9 +9,9 @@ import pytest
 from playwright.sync_api import Browser, ViewportSize
 
 from testbench.gating.decision import reach_verdict
-from testbench.report.rows import rows
+from testbench.report.report_rows import build_rows
 from testbench.report.view import Labels, build_view
-from testbench.results.comparison import remember
+from testbench.results.comparison import to_baseline
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
 from tests.support.report_factory import experiment
@@ -19,7 +19,7 @@ from tests.support.report_files import report_file
 from tests.support.servers.chromium import OpenedReport
 
 SAMPLE = experiment(60)
-ROWS = list(rows(SAMPLE, None))
+ROWS = list(build_rows(SAMPLE, None))
 DESK: ViewportSize = {"width": 1280, "height": 900}
 
 Open = Callable[..., OpenedReport]
@@ -254,9 +254,9 @@ def test_a_browser_without_its_own_decompression_reads_the_same(opened: Open) ->
 
 def test_the_baseline_says_what_became_better_and_worse(opened: Open, tmp_path: Path) -> None:
     earlier = experiment(60, seed=8)
-    view = build_view(SAMPLE, reach_verdict(SAMPLE, Policy()), Labels("w", "e", 1), remember(earlier))
+    view = build_view(SAMPLE, reach_verdict(SAMPLE, Policy()), Labels("w", "e", 1), to_baseline(earlier))
     assert view.comparison is not None
-    report = opened(report_file(tmp_path, SAMPLE, baseline=remember(earlier)))
+    report = opened(report_file(tmp_path, SAMPLE, baseline=to_baseline(earlier)))
     page = report.open("#change=worse")
     report.found(view.comparison.counts["worse"])
     page.locator(".line__open").first.click()
@@ -276,7 +276,7 @@ def test_two_thousand_rows_are_a_few_elements(opened: Open, tmp_path: Path) -> N
     many = experiment(2000)
     report = opened(report_file(tmp_path, many))
     page = report.open()
-    count = sum(1 for _ in rows(many, None))
+    count = sum(1 for _ in build_rows(many, None))
     report.found(count)
     assert page.locator(".grid__body .line").count() < 60
     page.evaluate("scrollTo(0, document.body.scrollHeight)")

@@ -7,7 +7,7 @@ import pytest
 from testbench.gating.decision import reach_verdict
 from testbench.report.view import Labels, ReportView, build_view
 from testbench.results.checks import Attempt, Check
-from testbench.results.comparison import Comparison, change, remember
+from testbench.results.comparison import Comparison, change, to_baseline
 from testbench.results.summary import CheckVerdict
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario
@@ -21,7 +21,7 @@ def checked(verdict: CheckVerdict, scores: dict[str, float]) -> Check:
 
 
 def compared(now: EvaluatedExperiment, earlier: EvaluatedExperiment) -> tuple[ReportView, Comparison]:
-    view = build_view(now, reach_verdict(now, Policy()), LABELS, remember(earlier))
+    view = build_view(now, reach_verdict(now, Policy()), LABELS, to_baseline(earlier))
     assert view.comparison is not None
     return view, view.comparison
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from testbench.report.embed import index
+from testbench.report.render import index_of
 from testbench.report.view import Labels, ReportView, build_view
-from testbench.results.comparison import remember
+from testbench.results.comparison import to_baseline
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
 from tests.support.gate_samples import attempts, quarantined, recorded, run_of, verdict_against
@@ -25,7 +25,7 @@ def run(*results: str, day: int = 1) -> EvaluatedExperiment:
 
 def view_of(now: EvaluatedExperiment, before: EvaluatedExperiment) -> ReportView:
     verdict = verdict_against(before, now, **POLICY.model_dump())
-    return build_view(now, verdict, Labels("nightly", "exec", 1), remember(before))
+    return build_view(now, verdict, Labels("nightly", "exec", 1), to_baseline(before))
 
 
 def text_of(html: bytes) -> str:
@@ -35,7 +35,7 @@ def text_of(html: bytes) -> str:
 
 def test_rows_say_what_sets_them_apart() -> None:
     view = view_of(run("pass", "fail", "pass", day=2), run("pass", "pass", "pass"))
-    found = index(view)
+    found = index_of(view)
     assert found["quarantine"] == "---qqq"
     assert found["repetition"] == [1, 2, 3, 1, 2, 3]
     assert found["label"] == ["2/3"] * 3 + ["0/3"] * 3

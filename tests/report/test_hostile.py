@@ -9,8 +9,8 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Page
 
-from testbench.report.render import segments
-from testbench.results.comparison import remember
+from testbench.report.page import split_hidden_characters
+from testbench.results.comparison import to_baseline
 from tests.support.hostile_report import LONG, PAYLOADS, hostile_experiment
 from tests.support.report_files import report_file
 from tests.support.servers.chromium import OpenedReport
@@ -21,7 +21,7 @@ TOLD = "window.canary ?? null"
 @pytest.fixture(scope="module")
 def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = hostile_experiment()
-    return report_file(tmp_path_factory.mktemp("report"), made, workflow=PAYLOADS[1], baseline=remember(made))
+    return report_file(tmp_path_factory.mktemp("report"), made, workflow=PAYLOADS[1], baseline=to_baseline(made))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def table(window: OpenedReport, path: Path) -> Iterator[OpenedReport]:
 
 
 def as_shown(payload: str) -> str:
-    return " ".join("".join(shown for _, shown in segments(payload)).split())
+    return " ".join("".join(shown for _, shown in split_hidden_characters(payload)).split())
 
 
 def current_row(page: Page) -> int:

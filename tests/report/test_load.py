@@ -10,8 +10,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser
 
-from testbench.report.load import LoadNumbers, LoadView, load_page, milliseconds, rate
-from testbench.report.render import percent, segments
+from testbench.report.load_report import LoadNumbers, LoadView, format_milliseconds, format_rate, render_load_report
+from testbench.report.page import format_percent, split_hidden_characters
 from tests.support.hostile_report import PAYLOADS
 from tests.support.load_pages import load_view
 from tests.support.servers.chromium import OpenedReport
@@ -25,7 +25,7 @@ def shared(browser: Browser) -> OpenedReport:
 
 def written(folder: Path, view: LoadView) -> Path:
     path = folder / "load.html"
-    path.write_bytes(load_page(view))
+    path.write_bytes(render_load_report(view))
     return path
 
 
@@ -78,7 +78,7 @@ def test_hostile_text_is_shown_and_does_nothing(shared: OpenedReport, tmp_path: 
     report = shared.turn_to(written(tmp_path, load_view(payload, seconds=5)))
     page = report.open()
     shown = " ".join(page.locator("h1").inner_text().split())
-    expected = " ".join("".join(text for _, text in segments(f"checkout assistant {payload}")).split())
+    expected = " ".join("".join(text for _, text in split_hidden_characters(f"checkout assistant {payload}")).split())
     assert shown == expected
     assert page.evaluate("window.canary ?? null") is None
     assert report.alone_and_silent
@@ -87,14 +87,14 @@ def test_hostile_text_is_shown_and_does_nothing(shared: OpenedReport, tmp_path: 
 def test_a_test_without_any_turn_has_a_page(shared: OpenedReport, tmp_path: Path) -> None:
     view = load_view()
     nothing = LoadNumbers(0, 0, None, None, None, None, None, None, None, False, None, None, None, None)
-    empty = replace(view, verdict="error", numbers=nothing, times=(), by_contender=(), errors=(), levels=(), seconds=())
+    empty = replace(view, verdict="error", numbers=nothing, times=(), by_system=(), errors=(), levels=(), seconds=())
     report = shared.turn_to(written(tmp_path, empty))
     assert "Nothing was sent" in report.open().locator("body").inner_text()
     assert report.complaints == []
 
 
 def test_how_numbers_read() -> None:
-    assert [milliseconds(value) for value in (3.21, 840.4, 1520)] == ["3.2 ms", "840 ms", "1.52 s"]
-    assert [rate(value) for value in (500, 12.5, 1200)] == ["500", "12.5", "1,200"]
-    assert percent(1e-6) == "< 0.1\u202f%"
-    assert re.fullmatch(r"0\s%", percent(0))
+    assert [format_milliseconds(value) for value in (3.21, 840.4, 1520)] == ["3.2 ms", "840 ms", "1.52 s"]
+    assert [format_rate(value) for value in (500, 12.5, 1200)] == ["500", "12.5", "1,200"]
+    assert format_percent(1e-6) == "< 0.1\u202f%"
+    assert re.fullmatch(r"0\s%", format_percent(0))

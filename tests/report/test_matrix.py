@@ -6,10 +6,8 @@ import pytest
 
 from testbench.arena.plan.model import Item
 from testbench.gating.decision import reach_verdict
-from testbench.report.embed import Packer
-from testbench.report.matrix import MOST_ROWS, Matrix, MatrixCell, matrix_of
-from testbench.report.render import page
-from testbench.report.rows import Links, details
+from testbench.report.matrix import MOST_ROWS, Matrix, MatrixCell, build_matrix
+from testbench.report.render import render_report
 from testbench.report.view import Labels, build_view
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment, Evaluation, Metric, Result
@@ -29,7 +27,7 @@ def experiment(scores: dict[str, float | None]) -> EvaluatedExperiment:
 
 
 def matrix(scores: dict[str, float | None]) -> Matrix:
-    found = matrix_of(experiment(scores))
+    found = build_matrix(experiment(scores))
     assert found is not None
     return found
 
@@ -66,31 +64,26 @@ def test_what_is_in_quarantine_is_in_no_cell() -> None:
         )
         for one in of.scenarios
     )
-    found = matrix_of(of.model_copy(update={"scenarios": scenarios}))
+    found = build_matrix(of.model_copy(update={"scenarios": scenarios}))
     assert found is not None
     assert {cell for row in found.rows for cell in row.cells} == {MatrixCell("unjudged", 0, 2, None)}
 
 
 def test_a_run_with_one_nameless_system_has_no_matrix() -> None:
-    assert matrix_of(report_factory.experiment(6)) is None
+    assert build_matrix(report_factory.experiment(6)) is None
 
 
 def test_of_many_scenarios_those_that_did_not_pass_are_shown() -> None:
     plan = plan_of([scenario(f"s{number}") for number in range(MOST_ROWS + 5)], names=("gpt",))
     scenarios = tuple(evaluated(plan, item, 0.0 if item.position >= MOST_ROWS else 1.0) for item in plan.items)
-    found = matrix_of(EvaluatedExperiment(id="exp_1", scenarios=scenarios))
+    found = build_matrix(EvaluatedExperiment(id="exp_1", scenarios=scenarios))
     assert found is not None
     assert (len(found.rows), found.left_out) == (MOST_ROWS, 5)
     assert [row.scenario for row in found.rows[:5]] == [f"s{MOST_ROWS + number}" for number in range(5)]
 
 
 def html(of: EvaluatedExperiment) -> str:
-    packer = Packer()
-    for one in of.scenarios:
-        for detail in details(one, None, Links.to(None)):
-            packer.add(detail)
-    view = build_view(of, reach_verdict(of, Policy()), Labels("w", "e", 1))
-    return page(view, packer).decode()
+    return render_report(of, reach_verdict(of, Policy()), Labels("w", "e", 1)).decode()
 
 
 def test_the_page_shows_it_and_counts_each_scenario_once() -> None:

@@ -13,10 +13,20 @@ from pathlib import Path
 import pytest
 
 from testbench.gating.decision import reach_verdict
-from testbench.report import load as load_page
-from testbench.report.embed import chart_js
-from testbench.report.render import SCRIPTS, STYLES, cut, moment, money, percent, plain, score, seconds, segments
-from testbench.results.comparison import remember
+from testbench.report import load_report
+from testbench.report.page import (
+    chart_js,
+    cut_text,
+    format_moment,
+    format_money,
+    format_percent,
+    format_score,
+    format_seconds,
+    name_hidden_characters,
+    split_hidden_characters,
+)
+from testbench.report.render import SCRIPTS, STYLES
+from testbench.results.comparison import to_baseline
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
 from tests.support.hostile_report import BROKEN_CHARACTER, PAYLOADS, hostile_experiment
@@ -73,7 +83,7 @@ def sample() -> Page:
 
 @pytest.fixture(scope="module")
 def hostile() -> Page:
-    return Page(report(hostile_experiment(), workflow=PAYLOADS[1], baseline=remember(hostile_experiment())))
+    return Page(report(hostile_experiment(), workflow=PAYLOADS[1], baseline=to_baseline(hostile_experiment())))
 
 
 def digest(content: str) -> str:
@@ -197,28 +207,33 @@ def test_no_template_leaves_text_unescaped_and_no_script_makes_markup() -> None:
 
 
 def test_every_asset_is_in_a_page() -> None:
-    used = {*SCRIPTS, *STYLES, *load_page.SCRIPTS, *load_page.STYLES}
+    used = {*SCRIPTS, *STYLES, *load_report.SCRIPTS, *load_report.STYLES}
     assert {path.name for path in FOLDER.joinpath("assets").iterdir()} == used
 
 
 def test_values_read_as_people_write_them() -> None:
-    assert [score(value) for value in (1.0, 0.9999, 0.996, 0.5, 0.0)] == ["1.00", "0.99", "0.99", "0.50", "0.00"]
-    assert [percent(value) for value in (1.0, 0.99999, 0.975, 0.5)] == [
+    assert [format_score(value) for value in (1.0, 0.9999, 0.996, 0.5, 0.0)] == ["1.00", "0.99", "0.99", "0.50", "0.00"]
+    assert [format_percent(value) for value in (1.0, 0.99999, 0.975, 0.5)] == [
         "100\u202f%",
         "99.9\u202f%",
         "97.5\u202f%",
         "50\u202f%",
     ]
-    assert [seconds(value) for value in (0.84, 12.34, 245, 7800)] == ["0.84 s", "12.3 s", "4 min 05 s", "2 h 10 min"]
-    assert [money(value) for value in (0, 0.000412, 1234.5)] == ["$0.00", "$0.000412", "$1,234.50"]
-    assert cut("x" * 300, 240).endswith("(60 more characters)")
+    assert [format_seconds(value) for value in (0.84, 12.34, 245, 7800)] == [
+        "0.84 s",
+        "12.3 s",
+        "4 min 05 s",
+        "2 h 10 min",
+    ]
+    assert [format_money(value) for value in (0, 0.000412, 1234.5)] == ["$0.00", "$0.000412", "$1,234.50"]
+    assert cut_text("x" * 300, 240).endswith("(60 more characters)")
     berlin = timezone(timedelta(hours=1))
-    assert moment(datetime(2026, 11, 21, 0, 30, tzinfo=berlin)) == "20 Nov 2026, 23:30 UTC"
-    assert moment(datetime(2026, 11, 21, 0, 30, tzinfo=UTC).replace(tzinfo=None)) == "21 Nov 2026, 00:30 UTC"
+    assert format_moment(datetime(2026, 11, 21, 0, 30, tzinfo=berlin)) == "20 Nov 2026, 23:30 UTC"
+    assert format_moment(datetime(2026, 11, 21, 0, 30, tzinfo=UTC).replace(tzinfo=None)) == "21 Nov 2026, 00:30 UTC"
 
 
 def test_hidden_characters_are_named_and_nothing_is_lost() -> None:
     text = "a\u202eb\r\nc\td\ud800"
-    assert list(segments(text)) == [(False, "a"), (True, "U+202E"), (False, "b\nc\td"), (True, "U+D800")]
-    assert plain("a\u2028b") == "a[U+2028]b"
-    assert "".join(shown for _, shown in segments("👩\u200d🚀 naïve שלום")) == "👩\u200d🚀 naïve שלום"
+    assert list(split_hidden_characters(text)) == [(False, "a"), (True, "U+202E"), (False, "b\nc\td"), (True, "U+D800")]
+    assert name_hidden_characters("a\u2028b") == "a[U+2028]b"
+    assert "".join(shown for _, shown in split_hidden_characters("👩\u200d🚀 naïve שלום")) == "👩\u200d🚀 naïve שלום"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from testbench.errors import InputError
-from testbench.report.rows import NO_RESULT, Links, details, rows
+from testbench.report.report_rows import NO_RESULT, TraceLinks, build_details, build_rows
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedScenario,
@@ -36,7 +36,7 @@ def of(*scenarios: EvaluatedScenario) -> EvaluatedExperiment:
 def test_every_step_is_a_row_and_a_judged_conversation_too() -> None:
     step = EvaluatedStep(id="stp_1", input="When?", turns=(ANSWER,), metrics=(FAITHFUL,), evaluations=(PASSED,))
     found = list(
-        rows(of(scenario(step, evaluations=(PASSED,)), scenario(step.model_copy(update={"id": "stp_2"}))), None)
+        build_rows(of(scenario(step, evaluations=(PASSED,)), scenario(step.model_copy(update={"id": "stp_2"}))), None)
     )
     assert [(row.id, row.position, row.verdict) for row in found] == [
         ("stp_1", 0, "pass"),
@@ -48,7 +48,12 @@ def test_every_step_is_a_row_and_a_judged_conversation_too() -> None:
 def test_rows_of_a_file_without_ids_can_still_be_linked_to() -> None:
     step = EvaluatedStep(input="When?", turns=(ANSWER,))
     same = EvaluatedStep(id="stp_1", input="When?", turns=(ANSWER,))
-    assert [row.id for row in rows(of(scenario(step, step, same, same)), None)] == ["row-1", "row-2", "stp_1", "row-4"]
+    assert [row.id for row in build_rows(of(scenario(step, step, same, same)), None)] == [
+        "row-1",
+        "row-2",
+        "stp_1",
+        "row-4",
+    ]
 
 
 def test_a_step_that_the_agent_did_not_answer_has_errors_and_no_scores() -> None:
@@ -59,8 +64,8 @@ def test_a_step_that_the_agent_did_not_answer_has_errors_and_no_scores() -> None
         metrics=(FAITHFUL,),
         evaluations=(PASSED,),
     )
-    (row,) = rows(of(scenario(failed)), None)
-    (detail,) = details(scenario(failed), None, Links())
+    (row,) = build_rows(of(scenario(failed)), None)
+    (detail,) = build_details(scenario(failed), None, TraceLinks())
     assert (row.verdict, row.cells["ragas.Faithfulness"].result, row.cells["ragas.Faithfulness"].score) == (
         "error",
         "error",
@@ -72,35 +77,35 @@ def test_a_step_that_the_agent_did_not_answer_has_errors_and_no_scores() -> None
 
 def test_a_result_that_is_missing_is_shown_as_an_error() -> None:
     step = EvaluatedStep(input="When?", turns=(ANSWER,), metrics=(FAITHFUL,))
-    (detail,) = details(scenario(step), None, Links())
+    (detail,) = build_details(scenario(step), None, TraceLinks())
     assert [(shown["result"], shown["reason"]) for shown in detail["evaluations"]] == [("error", NO_RESULT)]
 
 
 def test_of_two_evaluations_by_one_metric_the_list_shows_the_worse() -> None:
     broken = Evaluation(metric=FAITHFUL, result=Result(result="error", error=Failure(kind="timeout", message="late")))
     step = EvaluatedStep(input="When?", turns=(ANSWER,), evaluations=(PASSED, broken, PASSED))
-    (row,) = rows(of(scenario(step)), None)
+    (row,) = build_rows(of(scenario(step)), None)
     assert row.cells["ragas.Faithfulness"].result == "error"
 
 
 def test_numbers_that_a_browser_would_round_stay_exact() -> None:
     call = ToolCall(name="book", args={"order": 12345678901234567890, "price": 1.10})
     step = EvaluatedStep(input="Book.", turns=(Turn(type="agent", tool_calls=(call,)), ANSWER))
-    (detail,) = details(scenario(step), None, Links())
+    (detail,) = build_details(scenario(step), None, TraceLinks())
     assert detail["turns"][0]["calls"] == [{"name": "book", "args": '{"order":12345678901234567890,"price":1.1}'}]
 
 
 def test_an_expected_empty_list_of_tool_calls_is_shown_as_such() -> None:
     asked = EvaluatedStep(input="Hi", turns=(ANSWER,), reference=Reference(tool_calls=()))
     silent = EvaluatedStep(input="Hi", turns=(ANSWER,), reference=Reference())
-    shown = [detail["reference"] for detail in details(scenario(asked, silent), None, Links())]
+    shown = [detail["reference"] for detail in build_details(scenario(asked, silent), None, TraceLinks())]
     assert shown == [{"calls": []}, {}]
 
 
 def test_long_questions_are_cut_in_the_list_and_whole_in_the_opened_row() -> None:
     step = EvaluatedStep(input="x" * 5000, turns=(ANSWER,))
-    (row,) = rows(of(scenario(step)), None)
-    (detail,) = details(scenario(step), None, Links())
+    (row,) = build_rows(of(scenario(step)), None)
+    (detail,) = build_details(scenario(step), None, TraceLinks())
     assert len(row.title) < 300
     assert len(detail["input"]) == 5000
 
@@ -108,13 +113,15 @@ def test_long_questions_are_cut_in_the_list_and_whole_in_the_opened_row() -> Non
 def test_trace_links_hold_the_ids_and_nothing_else_of_them() -> None:
     step = EvaluatedStep(input="Hi", turns=(ANSWER,), span_id="beef")
     hostile = scenario(step, trace_id="a/../b?x=1#y javascript:")
-    (detail,) = details(hostile, None, Links.to("https://t.example/trace/{trace_id}?span={span_id}"))
+    (detail,) = build_details(
+        hostile, None, TraceLinks.from_template("https://t.example/trace/{trace_id}?span={span_id}")
+    )
     assert detail["trace_url"] == "https://t.example/trace/a%2F..%2Fb%3Fx%3D1%23y%20javascript%3A?span=beef"
 
 
 def test_without_a_trace_there_is_no_link() -> None:
     step = EvaluatedStep(input="Hi", turns=(ANSWER,))
-    (detail,) = details(scenario(step), None, Links.to("https://t.example/{trace_id}"))
+    (detail,) = build_details(scenario(step), None, TraceLinks.from_template("https://t.example/{trace_id}"))
     assert "trace_url" not in detail
 
 
@@ -123,13 +130,13 @@ def test_without_a_trace_there_is_no_link() -> None:
 )
 def test_a_template_that_is_no_link_to_a_trace_is_refused(template: str) -> None:
     with pytest.raises(InputError, match="--trace-url"):
-        Links.to(template)
+        TraceLinks.from_template(template)
 
 
 def test_rows_and_details_go_together() -> None:
     made = experiment(40)
-    shown = [detail for scenario in made.scenarios for detail in details(scenario, None, Links())]
-    found = list(rows(made, None))
+    shown = [detail for scenario in made.scenarios for detail in build_details(scenario, None, TraceLinks())]
+    found = list(build_rows(made, None))
     assert len(shown) == len(found)
     assert all(
         row.position is None or detail["input"].startswith(row.title[:200])

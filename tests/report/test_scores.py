@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.report.scores import MetricView, histogram, metric_views
+from testbench.report.view import MetricView, count_by_tenth, view_metrics
 from testbench.results.summary import missing_metrics, summarize
 from testbench.schema.models import (
     EvaluatedExperiment,
@@ -43,7 +43,7 @@ def step(*results: Result, asked: int | None = None, status: str = "ok") -> Eval
 def only_metric(*steps: EvaluatedStep) -> MetricView:
     scenario = EvaluatedScenario(name="s", steps=steps)
     experiment = EvaluatedExperiment(scenarios=(scenario,))
-    (view,) = metric_views(experiment, summarize(experiment).metrics)
+    (view,) = view_metrics(experiment, summarize(experiment).metrics)
     return view
 
 
@@ -88,9 +88,9 @@ def test_a_metric_that_was_asked_for_twice_must_answer_twice() -> None:
     ("score", "bin_"), [(0.0, 0), (0.1, 1), (0.3, 3), (0.29999, 2), (0.7, 7), (0.999, 9), (1.0, 9)]
 )
 def test_a_bin_holds_its_lower_end(score: float, bin_: int) -> None:
-    assert histogram([score])[bin_] == 1
+    assert count_by_tenth([score])[bin_] == 1
 
 
 @given(st.lists(st.floats(0, 1)))
 def test_a_histogram_loses_no_score(found: list[float]) -> None:
-    assert sum(histogram(found)) == len(found)
+    assert sum(count_by_tenth(found)) == len(found)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from testbench.gating.decision import reach_verdict
-from testbench.report.embed import Packer, index, packed_index, unpack
-from testbench.report.rows import Links, details
+from testbench.report.render import Packer, index_of, packed_index, unpack
+from testbench.report.report_rows import TraceLinks, build_details
 from testbench.report.view import Labels, ReportView, build_view
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
@@ -53,7 +53,7 @@ def test_latencies_are_of_answered_steps_only() -> None:
 
 def test_the_index_has_one_entry_per_row_in_every_column() -> None:
     view = view_of(experiment(50))
-    found = index(view)
+    found = index_of(view)
     columns = [
         found[name] for name in ("ids", "scenario", "position", "title", "verdict", "latency", "change", "delta")
     ]
@@ -63,7 +63,7 @@ def test_the_index_has_one_entry_per_row_in_every_column() -> None:
 
 
 def test_no_score_is_null_in_the_index_and_never_zero() -> None:
-    for metric in index(view_of(experiment(200)))["metrics"]:
+    for metric in index_of(view_of(experiment(200)))["metrics"]:
         for result, score in zip(metric["results"], metric["scores"], strict=True):
             assert (score is None) == (result in "es-")
 
@@ -71,7 +71,7 @@ def test_no_score_is_null_in_the_index_and_never_zero() -> None:
 def test_packed_data_unpacks_to_the_same() -> None:
     made = experiment(450)
     view, packer = view_of(made), Packer()
-    added = [detail for scenario in made.scenarios for detail in details(scenario, None, Links())]
+    added = [detail for scenario in made.scenarios for detail in build_details(scenario, None, TraceLinks())]
     for detail in added:
         packer.add(detail)
     pieces = packer.pieces()

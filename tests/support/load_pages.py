@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, datetime
 
-from testbench.report.load import LevelRow, LimitRow, LoadNumbers, LoadView, SecondRow, TimesRow
+from testbench.report.load_report import LevelRow, LimitRow, LoadNumbers, LoadView, SecondRow, TimesRow
 
 
 def load_view(word: str = "", seconds: int = 120) -> LoadView:
@@ -18,7 +18,7 @@ def load_view(word: str = "", seconds: int = 120) -> LoadView:
         verdict="fail",
         reason="LimitMissed",
         message=f"latency_p99 12400 (< 2000 missed){word}",
-        contenders=(f"gpt-4o-mini{word}", f"local/qwen{word}"),
+        systems=(f"gpt-4o-mini{word}", f"local/qwen{word}"),
         workers=2,
         missing_workers=0,
         started_at=datetime(2026, 11, 21, 14, tzinfo=UTC),
@@ -48,7 +48,7 @@ def load_view(word: str = "", seconds: int = 120) -> LoadView:
             LimitRow("total_cost", f"< $5.00{word}", None, False),
         ),
         times=(times, TimesRow("Time to first token", 54_000, 140, 120, 200, 240, 900, 2_000)),
-        by_contender=(
+        by_system=(
             TimesRow(f"gpt-4o-mini{word}", 27_000, 300, 280, 400, 600, 900, 1_200),
             TimesRow(f"local/qwen{word}", 27_000, 520, 460, 800, 1_200, 13_000, 20_180),
         ),

@@ -5,15 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbench.gating.decision import reach_verdict
-from testbench.report.embed import Packer
-from testbench.report.render import page
-from testbench.report.rows import Links, details
-from testbench.report.view import Labels, build_view
+from testbench.report.render import render_report
+from testbench.report.report_rows import TraceLinks
+from testbench.report.view import Labels
 from testbench.results.comparison import Baseline
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
 
-TRACES = Links("https://traces.example/{trace_id}?span={span_id}")
+TRACES = TraceLinks("https://traces.example/{trace_id}?span={span_id}")
 
 
 def report(
@@ -24,12 +23,9 @@ def report(
     policy: Policy | None = None,
 ) -> bytes:
     """The page as `visualize.py` writes it."""
-    packer = Packer()
-    for scenario in experiment.scenarios:
-        for detail in details(scenario, baseline, TRACES):
-            packer.add(detail)
     verdict = reach_verdict(experiment, policy or Policy())
-    return page(build_view(experiment, verdict, Labels(workflow, f"exec-{workflow}", 42), baseline), packer)
+    labels = Labels(workflow, f"exec-{workflow}", 42)
+    return render_report(experiment, verdict, labels, baseline=baseline, links=TRACES)
 
 
 def report_file(folder: Path, experiment: EvaluatedExperiment, **more: object) -> Path:

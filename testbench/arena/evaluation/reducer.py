@@ -154,17 +154,13 @@ def _files(
 def report(context: JobContext, experiment: EvaluatedExperiment, verdict: Verdict) -> bytes:
     """The page that people read, with the matrix of systems under test and scenarios."""
     from testbench.gc_policy import no_cycle_collection
-    from testbench.report.embed import Packer
-    from testbench.report.render import page
-    from testbench.report.rows import Links, details
-    from testbench.report.view import Labels, build_view
+    from testbench.report.render import render_report
+    from testbench.report.report_rows import TraceLinks
+    from testbench.report.view import Labels
 
-    links, packer = Links.to(context.outputs.trace_url), Packer()
+    links = TraceLinks.from_template(context.outputs.trace_url)
     with no_cycle_collection():
-        for scenario in experiment.scenarios:
-            for detail in details(scenario, None, links):
-                packer.add(detail)
-        return page(build_view(experiment, verdict, Labels(context.plan.job, context.run_id, 1)), packer)
+        return render_report(experiment, verdict, Labels(context.plan.job, context.run_id, 1), links=links)
 
 
 async def _publish(context: JobContext, experiment: EvaluatedExperiment) -> None:

@@ -40,17 +40,17 @@ from testbench.arena.runs.context import SHARDS, SUMMARY_FILE, JobContext, shard
 from testbench.arena.runs.parts import checksum, is_done, parts_of
 from testbench.arena.stores import writer_of
 from testbench.errors import StoreError
-from testbench.report.load import (
+from testbench.report.load_report import (
     LevelRow,
     LimitRow,
     LoadNumbers,
     LoadView,
     SecondRow,
     TimesRow,
-    load_page,
-    milliseconds,
+    format_milliseconds,
+    render_load_report,
 )
-from testbench.report.render import money, percent
+from testbench.report.page import format_money, format_percent
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +73,7 @@ def load_report(
         verdict=_verdict(results.reason),
         reason=results.reason,
         message=results.message,
-        contenders=tuple(measures.by_contender),
+        systems=tuple(measures.by_contender),
         workers=results.workers,
         missing_workers=len(results.missing_workers),
         started_at=results.started_at,
@@ -87,7 +87,7 @@ def load_report(
             ("Time to first token", measures.ttft_ms),
             ("Slip of the generator", measures.slip_ms),
         ),
-        by_contender=_times(*measures.by_contender.items()),
+        by_system=_times(*measures.by_contender.items()),
         errors=tuple(sorted(measures.errors.items(), key=lambda entry: (-entry[1], entry[0]))),
         levels=tuple(
             LevelRow(level.name, None if level.rate is None else level.rate * mean_turns, level.judged, level.passed)
@@ -95,7 +95,7 @@ def load_report(
         ),
         seconds=_seconds(measures, arrivals, mean_turns),
     )
-    return load_page(view)
+    return render_load_report(view)
 
 
 def _verdict(reason: str) -> Literal["pass", "fail", "error"]:
@@ -130,10 +130,10 @@ def _limit(limit: LimitResult) -> LimitRow:
 
 def _shown(metric: str, value: float) -> str:
     if metric.startswith(TIMES):
-        return milliseconds(value)
+        return format_milliseconds(value)
     if metric in RATES:
-        return percent(value)
-    return money(value)
+        return format_percent(value)
+    return format_money(value)
 
 
 def _times(*found: tuple[str, Distribution | None]) -> tuple[TimesRow, ...]:

@@ -10,9 +10,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Literal
 
-from testbench.report.embed import chart_js
-from testbench.report.render import bundle, inline, policy, sheet, templates
-from testbench.report.rows import encode
+from testbench.report.page import render_page
+from testbench.report.report_rows import encode
 
 
 @dataclass(frozen=True)
@@ -94,7 +93,7 @@ class LoadView:
     verdict: Literal["pass", "fail", "error"]
     reason: str
     message: str
-    contenders: tuple[str, ...]
+    systems: tuple[str, ...]
     workers: int
     missing_workers: int
     started_at: datetime | None
@@ -104,7 +103,7 @@ class LoadView:
     numbers: LoadNumbers
     limits: tuple[LimitRow, ...]
     times: tuple[TimesRow, ...]
-    by_contender: tuple[TimesRow, ...]
+    by_system: tuple[TimesRow, ...]
     errors: tuple[tuple[str, int], ...]
     levels: tuple[LevelRow, ...]
     seconds: tuple[SecondRow, ...]
@@ -115,41 +114,31 @@ STYLES = ("base.css", "summary.css", "load.css", "print.css")
 HEADLINES = {"pass": "PASS: all limits were kept", "fail": "FAIL: a limit was missed", "error": "NO VERDICT"}
 
 
-def load_page(view: LoadView) -> bytes:
-    """The whole page.
+def render_load_report(view: LoadView) -> bytes:
+    """Return the whole page in UTF-8.
 
     Raises:
         StoreError: Chart.js is not installed.
     """
-    scripts = [inline(chart_js()), inline(bundle(SCRIPTS))]
-    style = inline(sheet(STYLES))
-    environment = templates()
-    environment.filters.update(milliseconds=milliseconds, rate=rate)
-    html = environment.get_template("load.html.j2").render(
-        view=view,
-        headline=HEADLINES[view.verdict],
-        scripts=scripts,
-        style=style,
-        policy=policy(scripts, style),
-        series=_packed(view),
-    )
-    return html.encode("utf-8", errors="replace")
+    values = {"view": view, "headline": HEADLINES[view.verdict], "series": _pack_seconds(view)}
+    filters = {"milliseconds": format_milliseconds, "rate": format_rate}
+    return render_page("load.html.j2", SCRIPTS, STYLES, values, filters)
 
 
-def _packed(view: LoadView) -> str:
-    """The seconds, column by column, as base64 of JSON: nothing in it can end its element."""
+def _pack_seconds(view: LoadView) -> str:
+    """Return the seconds, column by column, as base64 of JSON: nothing in it can end its element."""
     rows = [asdict(one) for one in view.seconds]
     names = ("second", "planned", "due", "errors", "p50_ms", "p95_ms")
     return base64.b64encode(encode({name: [row[name] for row in rows] for name in names})).decode()
 
 
-def milliseconds(value: float) -> str:
-    """A time that is given in milliseconds, e.g. `3.2 ms`, `840 ms`, `1.52 s`."""
+def format_milliseconds(value: float) -> str:
+    """Return a time that is given in milliseconds in words, e.g. `3.2 ms`, `840 ms`, `1.52 s`."""
     if value < 10:
         return f"{value:.1f} ms"
     return f"{value:.0f} ms" if value < 1000 else f"{value / 1000:.2f} s"
 
 
-def rate(value: float) -> str:
-    """Turns a second, e.g. `500`, `12.5`."""
+def format_rate(value: float) -> str:
+    """Return turns a second in digits, e.g. `500`, `12.5`."""
     return f"{value:,.1f}".removesuffix(".0")

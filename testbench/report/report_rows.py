@@ -1,7 +1,7 @@
 """The table of the report: one row per step, and one per conversation that is judged as a whole.
 
-`Row` is what the list shows of all of them at once; `detail` is what one of them shows when it is opened. Both are
-plain data: the page and the browser decide how it looks. Called by `testbench.report.view`.
+`ReportRow` is what the list shows of all of them at once; a detail is what one of them shows when it is opened. Both
+are plain data: the page and the browser decide how it looks. Called by `testbench.report.view`.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ from testbench.schema.models import (
 
 
 def encode(value: Any) -> bytes:
-    """Plain data without NaN and infinities as JSON in UTF-8."""
+    """Return plain data as JSON in UTF-8; NaN and infinities become null."""
     try:
         return to_json(value, inf_nan_mode="null", fallback=str)
     except ValueError:
         return json.dumps(value, default=str, allow_nan=False, separators=(",", ":")).encode("ascii")
 
 
-def text_of(value: Any) -> str:
-    """The same as text for people, in which NaN and infinities keep their names."""
+def show_value(value: Any) -> str:
+    """Return plain data as JSON text for people, in which NaN and infinities keep their names."""
     try:
         return to_json(value, inf_nan_mode="constants", fallback=str).decode()
     except ValueError:
@@ -73,7 +73,7 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Row:
+class ReportRow:
     """One line of the table. `position` is None for a whole conversation; `id` is unique within the report.
 
     `label` says how often the check passed, e.g. `3/5`, in a run with repetitions.
@@ -114,26 +114,26 @@ class Place:
         return scenario_verdict(self.scenario) if self.step is None else step_verdict(self.step)
 
 
-def places(experiment: EvaluatedExperiment) -> Iterator[Place]:
-    """Every row's place, in the order of the file."""
+def all_places(experiment: EvaluatedExperiment) -> Iterator[Place]:
+    """Yield the place of every row, in the order of the file."""
     for index, scenario in enumerate(experiment.scenarios):
-        yield from places_of(scenario, index)
+        yield from places_in(scenario, index)
 
 
-def places_of(scenario: EvaluatedScenario, index: int = 0) -> Iterator[Place]:
-    """The steps of a conversation, then the conversation itself where something judges it."""
+def places_in(scenario: EvaluatedScenario, index: int = 0) -> Iterator[Place]:
+    """Yield the steps of a conversation, then the conversation itself where something judges it."""
     for position in range(len(scenario.steps)):
         yield Place(scenario, index, position)
     if scenario.evaluations or scenario.metrics:
         yield Place(scenario, index, None)
 
 
-def rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> Iterator[Row]:
-    """The table's lines in the order of the file."""
+def build_rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> Iterator[ReportRow]:
+    """Yield the lines of the table in the order of the file."""
     seen: set[str] = set()
     repeated = repetitions_of(experiment) > 1
     known = {check.key: check for check in checks(experiment)} if repeated or baseline else {}
-    for number, place in enumerate(places(experiment), start=1):
+    for number, place in enumerate(all_places(experiment), start=1):
         key = check_key(place.scenario, place.position)
         repetition = place.scenario.repetition
         identity = f"{place.owner.id}-r{repetition}" if place.owner.id and repetition > 1 else place.owner.id
@@ -142,7 +142,7 @@ def rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> Iterator
         seen.add(identity)
         title = place.step.input if place.step else "Whole conversation"
         verdict = place.verdict
-        yield Row(
+        yield ReportRow(
             id=identity,
             key=key,
             scenario=place.index,
@@ -158,20 +158,20 @@ def rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> Iterator
         )
 
 
-SEVERITY: dict[ResultStatus, int] = {"pass": 0, "fail": 1, "skipped": 2, "error": 3}
+RESULT_SEVERITY: dict[ResultStatus, int] = {"pass": 0, "fail": 1, "skipped": 2, "error": 3}
 
 
 def _cells(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
     for metric, result in _judgements(owner):
         worst = cells.get(metric.shown_name)
-        if worst is None or SEVERITY[result.result] > SEVERITY[worst.result]:
+        if worst is None or RESULT_SEVERITY[result.result] > RESULT_SEVERITY[worst.result]:
             cells[metric.shown_name] = Cell(result.result, result.score)
     return cells
 
 
 def _judgements(owner: EvaluatedStep | EvaluatedScenario) -> Iterator[tuple[Metric, Result]]:
-    """Every metric with its result; one without result is in error, and so is each of a step that failed."""
+    """Yield every metric with its result; one without result is in error, and so is each of a step that failed."""
     failed = isinstance(owner, EvaluatedStep) and owner.status != "ok"
     for evaluation in owner.evaluations:
         result = evaluation.result
@@ -188,23 +188,24 @@ def _judgements(owner: EvaluatedStep | EvaluatedScenario) -> Iterator[tuple[Metr
 
 
 @dataclass(frozen=True)
-class Links:
+class TraceLinks:
     """A link to the trace from a template with `{trace_id}` and `{span_id}`; None where there is no trace."""
 
     trace_template: str | None = None
 
     @classmethod
-    def to(cls, template: str | None) -> Links:
-        """Links by a template that a user gave.
+    def from_template(cls, template: str | None) -> TraceLinks:
+        """Return links by a template that a user gave.
 
         Raises:
-            InputError: it is no http address, or has no place for the trace's id.
+            InputError: it is not an http address, or has no place for the trace's id.
         """
         if template is not None and not (template.startswith(("http://", "https://")) and "{trace_id}" in template):
-            raise InputError(f"--trace-url: {template!r} is no link to a trace", hint="https://…/{trace_id}")
+            raise InputError(f"--trace-url: {template!r} is not a link to a trace", hint="https://…/{trace_id}")
         return cls(template)
 
-    def trace(self, place: Place) -> str | None:
+    def link_of(self, place: Place) -> str | None:
+        """Return the address of the trace, with every part of it escaped."""
         if self.trace_template is None or not place.scenario.trace_id:
             return None
         span_id = place.step.span_id if place.step else None
@@ -212,21 +213,23 @@ class Links:
         return link.replace("{span_id}", quote(span_id or "", safe=""))
 
 
-def details(scenario: EvaluatedScenario, baseline: Baseline | None, links: Links) -> Iterator[dict[str, Any]]:
-    """What each row of a conversation shows when it is opened, in the order of `rows`; absent values are left out.
+def build_details(
+    scenario: EvaluatedScenario, baseline: Baseline | None, links: TraceLinks
+) -> Iterator[dict[str, Any]]:
+    """Yield what each row of a conversation shows when it is opened, in the order of `build_rows`.
 
-    A threshold that the metric does not name is left out too: it is the experiment's.
+    Absent values are left out. A threshold that the metric does not name is left out too: it is the experiment's.
     """
-    for place in places_of(scenario):
+    for place in places_in(scenario):
         yield _detail(place, baseline, links)
 
 
-def _detail(place: Place, baseline: Baseline | None, links: Links) -> dict[str, Any]:
+def _detail(place: Place, baseline: Baseline | None, links: TraceLinks) -> dict[str, Any]:
     before = baseline.checks.get(check_key(place.scenario, place.position)) if baseline else None
     about = {
         "scenario_id": place.scenario.id or None,
         "trace_id": place.scenario.trace_id,
-        "trace_url": links.trace(place),
+        "trace_url": links.link_of(place),
         "evaluations": [_evaluation(metric, result) for metric, result in _judgements(place.owner)],
         "before": _before(before) if before else None,
     }
@@ -242,7 +245,7 @@ def _step(step: EvaluatedStep) -> dict[str, Any]:
         "answer": step.answer,
         "reference": _reference(step.reference) if step.reference else None,
         "error": _failure(step.error) if step.error else None,
-        "custom": text_of(step.custom_values) if step.custom_values else None,
+        "custom": show_value(step.custom_values) if step.custom_values else None,
         "context_id": step.context_id,
         "task_id": step.task_id,
         "span_id": step.span_id,
@@ -259,13 +262,13 @@ def _turn(turn: Turn) -> dict[str, Any]:
             "type": turn.type,
             "content": turn.content or None,
             "calls": _calls(turn.tool_calls) if turn.tool_calls else None,
-            "extra": text_of(turn.model_extra) if turn.model_extra else None,
+            "extra": show_value(turn.model_extra) if turn.model_extra else None,
         }
     )
 
 
 def _calls(calls: Iterable[ToolCall]) -> list[dict[str, str]]:
-    return [{"name": call.name, "args": text_of(call.args)} for call in calls]
+    return [{"name": call.name, "args": show_value(call.args)} for call in calls]
 
 
 def _reference(reference: Reference) -> dict[str, Any]:
@@ -276,7 +279,7 @@ def _reference(reference: Reference) -> dict[str, Any]:
             "topics": reference.topics,
             "retrieved_contexts": reference.retrieved_contexts,
             "reference_contexts": reference.reference_contexts,
-            "extra": text_of(reference.model_extra) if reference.model_extra else None,
+            "extra": show_value(reference.model_extra) if reference.model_extra else None,
         }
     )
 
@@ -288,11 +291,11 @@ def _evaluation(metric: Metric, result: Result) -> dict[str, Any]:
             "threshold": metric.threshold,
             "gating": metric.gating,
             "kind": metric.metric_name if metric.label else None,
-            "parameters": text_of(metric.parameters) if metric.parameters else None,
+            "parameters": show_value(metric.parameters) if metric.parameters else None,
             "result": result.result,
             "score": result.score,
             "reason": result.reason,
-            "details": text_of(result.details) if result.details else None,
+            "details": show_value(result.details) if result.details else None,
             "error": _failure(result.error) if result.error else None,
             "judge": result.judge_model,
             "cached": result.cached or None,
