@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from testbench.errors import ExitCode
-from testbench.metrics.judge import cost as purse
+from testbench.metrics.judge.cost import OVER_BUDGET
 from testbench.results.summary import Summary, evaluations, summarize
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Evaluation
 
@@ -68,7 +68,7 @@ def has_errors(scenario: EvaluatedScenario) -> bool:
 
 def left_out_for_cost(scenario: EvaluatedScenario) -> int:
     """How many evaluations were not made because of --max-cost."""
-    return sum(one.result.details.get("skipped_by") == purse.KIND for one in evaluations_of(scenario))
+    return sum(one.result.details.get("skipped_by") == OVER_BUDGET for one in evaluations_of(scenario))
 
 
 def evaluations_of(scenario: EvaluatedScenario) -> list[Evaluation]:

@@ -13,14 +13,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from testbench.metrics.judge import cost as spending
+from testbench.metrics.judge.cost import track_usage
 from testbench.metrics.judge.injection import judging
 from testbench.metrics.judge.judge import Judge
-from testbench.metrics.judge.time_limit import limited
 from testbench.metrics.protocol import MetricResult, MetricSpec, Sample
 from testbench.metrics.registry import GenericMetricsRegistry, ReadyMetric
 from testbench.metrics.returned import failed, sound, writable
 from testbench.metrics.sample_fields import missing_fields
+from testbench.net.time_limit import limit_time
 from testbench.schema.models import (
     EvaluatedScenario,
     EvaluatedStep,
@@ -164,7 +164,7 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         name = ready.spec.full_name
         about = {"gen_ai.evaluation.name": name}
         with self._tracer.resume(work.trace_id, work.span_id, f"evaluate {name}", about) as span:
-            with spending.track() as spent, judging(sample):
+            with track_usage() as used, judging(sample):
                 outcome = await self._outcome(ready, sample)
             result = self._with_verdict(work.metric, outcome)
             span.set({"gen_ai.evaluation.score.label": result.result})
@@ -172,13 +172,13 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
                 span.set({"gen_ai.evaluation.score.value": result.score})
             if result.error is not None:
                 span.fail(result.error.kind, result.error.message)
-        asked = {"judge_model": self._asked_of(ready.spec), "usage": spent.usage, "cached": spent.all_cached}
+        asked = {"judge_model": self._asked_of(ready.spec), "usage": used.total, "cached": used.all_cached}
         return result.model_copy(update=asked)
 
     async def _outcome(self, ready: ReadyMetric, sample: Sample) -> MetricResult:
         patience = self._limits.timeout_s * (ready.spec.samples or self._limits.samples)
         try:
-            async with limited(patience):
+            async with limit_time(patience):
                 return sound(await ready.call(sample))
         except TimeoutError:
             message = f"not judged within {patience:g} s"

@@ -14,7 +14,7 @@ from numbers import Real
 from pydantic_core import PydanticSerializationError
 
 from testbench.errors import JudgeError
-from testbench.metrics.judge import cost as purse
+from testbench.metrics.judge.cost import OVER_BUDGET
 from testbench.metrics.protocol import MetricResult, TooLongError
 from testbench.schema.models import Failure, Result
 
@@ -52,8 +52,8 @@ def failed(metric: str, error: BaseException) -> MetricResult:
     """The outcome of a metric that raised something."""
     error = _cause(error)
     if isinstance(error, JudgeError):
-        if error.kind == purse.KIND:
-            return MetricResult(skipped=error.message, details={"skipped_by": purse.KIND})
+        if error.kind == OVER_BUDGET:
+            return MetricResult(skipped=error.message, details={"skipped_by": OVER_BUDGET})
         return MetricResult(error=failure_of(error))
     if isinstance(error, TooLongError):
         return MetricResult(error=Failure(kind="too_long", message=str(error)))

@@ -10,9 +10,9 @@ from testbench import defaults
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
 from testbench.metrics.judge.client import OpenAIJudge
 from testbench.metrics.judge.judge import Judge, JudgeSettings
-from testbench.metrics.judge.time_limit import limited, not_counted
 from testbench.net.clock import Clock, FakeClock
 from testbench.net.pacing import Pacer
+from testbench.net.time_limit import limit_time, not_counted
 from testbench.results.summary import evaluations
 from testbench.schema.tracing import Tracing
 from tests.metrics.builtin.test_judge import code_in
@@ -27,7 +27,7 @@ async def turns_of_the_loop(number: int = 10) -> None:
 
 async def test_a_block_that_takes_too_long_is_stopped() -> None:
     with pytest.raises(TimeoutError):
-        async with limited(0):
+        async with limit_time(0):
             await turns_of_the_loop()
 
 
@@ -35,7 +35,7 @@ async def test_a_wait_is_not_counted_and_what_follows_is() -> None:
     waited = []
 
     async def work() -> None:
-        async with limited(0):
+        async with limit_time(0):
             with not_counted():
                 await turns_of_the_loop()
                 with not_counted():
@@ -61,7 +61,7 @@ async def test_what_goes_on_after_the_end_harms_nobody() -> None:
         with not_counted():
             await done.wait()
 
-    async with limited(60):
+    async with limit_time(60):
         task = asyncio.create_task(left_behind())
         await asyncio.sleep(0)
     done.set()

@@ -54,7 +54,7 @@ from testbench.arena.plan.model import PlanModel
 from testbench.arena.runs.context import SUMMARY_FILE, JobContext
 from testbench.arena.stores import write_once
 from testbench.errors import InputError, JudgeError, StoreError
-from testbench.metrics.judge.cost import track
+from testbench.metrics.judge.cost import track_usage
 from testbench.schema.models import Usage
 from testbench.schema.progress import Progress
 
@@ -228,7 +228,7 @@ class _Worker:
     async def _ask(self, request: BatchRequest) -> AnsweredRequest | FailedRequest:
         writer, seed = self._writers[request.provider], self._generation.seeds[request.seed]
         prompt = prompt_of(request, seed, self._known[request.seed][-AVOIDED:])
-        with track() as spending:
+        with track_usage() as used:
             try:
                 batch = await writer.write(prompt)
             except JudgeError as error:
@@ -237,13 +237,13 @@ class _Worker:
                     provider=request.provider,
                     kind=error.kind,
                     message=error.message,
-                    usage=spending.usage,
+                    usage=used.total,
                 )
         return AnsweredRequest(
             plan_digest=self._generation.digest,
             request=request,
             items=items_of(request, seed, batch, writer.model),
-            usage=spending.usage,
+            usage=used.total,
         )
 
     def _remember(self, answered: AnsweredRequest) -> None:

@@ -23,7 +23,7 @@ from testbench.metrics.judge.answer import schema_text
 from testbench.metrics.judge.cost import record_cached
 from testbench.metrics.judge.judge import AnswerT, Judge, Question
 from testbench.metrics.judge.sampling import current_draw
-from testbench.metrics.judge.time_limit import not_counted
+from testbench.net.time_limit import not_counted
 
 logger = logging.getLogger(__name__)
 

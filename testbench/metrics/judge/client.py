@@ -1,6 +1,6 @@
 """The judge behind an OpenAI-compatible gateway: patient with what passes, quick to give up on what does not.
 
-    question -> messages -> request (pace, purse, retries, deadline) -> reply -> answer, repaired once if unfit
+    question -> messages -> request (pace, budget, retries, deadline) -> reply -> answer, repaired once if unfit
 
 Built by `testbench.metrics.evaluation`. A judge that is down is found out once, not by every evaluation again: when a
 question has used up all its patience and nobody else was answered meanwhile, every later question fails at once.
@@ -21,15 +21,15 @@ from pydantic import BaseModel
 
 from testbench.errors import JudgeError
 from testbench.metrics.judge.answer import Message, UnfitAnswerError, messages_of, read_answer
-from testbench.metrics.judge.cost import Payment, Purse, most_tokens, record_paid
+from testbench.metrics.judge.cost import CostBudget, Reservation, most_tokens, record_paid
 from testbench.metrics.judge.failures import Failed, complaint_of, explain, is_free_of_charge, is_pushback, is_timeout
 from testbench.metrics.judge.gateway import FAULTS, SAID_LIMIT, Chat, Gateway, Instrument, RefusedError, Tokens, Vectors
 from testbench.metrics.judge.judge import AnswerT, JudgeSettings, Question
 from testbench.metrics.judge.options import RequestOptions, format_text
-from testbench.metrics.judge.time_limit import not_counted
 from testbench.net.clock import Clock, SystemClock
 from testbench.net.pacing import Pacer, Turn, automatic, fixed
 from testbench.net.retry import wait_before
+from testbench.net.time_limit import not_counted
 from testbench.safe_text import printable
 from testbench.schema.models import Usage
 
@@ -62,7 +62,7 @@ class OpenAIJudge:
         self._answered = 0
         self._down: JudgeError | None = None
         self._options = RequestOptions(settings.max_tokens, settings.temperature)
-        self._purse = None if settings.max_cost is None else Purse(settings.max_cost)
+        self._budget = None if settings.max_cost is None else CostBudget(settings.max_cost)
         self._gateway = Gateway(settings, instrument)
         self._pacer = Pacer(automatic(settings.concurrency) if settings.adaptive else fixed(settings.concurrency))
 
@@ -183,41 +183,41 @@ class OpenAIJudge:
         return self._settings.retries
 
     async def _try(self, request: Request[T], most: float, *, again: bool) -> T | Failed:
-        async with self._turn(most, again) as (turn, payment):
+        async with self._turn(most, again) as (turn, reservation):
             begun = self._clock.monotonic()
             try:
                 async with asyncio.timeout(self._settings.timeout_s):
                     reply, usage = await request()
             except FAULTS as error:
                 if is_free_of_charge(error):
-                    payment.settle(0.0)
+                    reservation.charge(0.0)
                 if is_pushback(error) or is_timeout(error):
                     turn.outcome = "pushback"
                 failed = explain(error, self._settings, self._clock.now())
                 return replace(failed, seconds=self._clock.monotonic() - begun)
-            payment.settle(usage.cost_usd)
+            reservation.charge(usage.cost_usd)
             turn.outcome = "done"
         self._answered += 1
         return reply
 
     @asynccontextmanager
-    async def _turn(self, most: float, again: bool) -> AsyncIterator[tuple[Turn, Payment]]:
+    async def _turn(self, most: float, again: bool) -> AsyncIterator[tuple[Turn, Reservation]]:
         """The right to one request: a place under the pace, before those who are new, and the money for it."""
         async with AsyncExitStack() as stack:
             with not_counted():
                 turn = await stack.enter_async_context(self._pacer.turn(ahead=again))
-                payment = await stack.enter_async_context(self._paying(most))
-            yield turn, payment
+                reservation = await stack.enter_async_context(self._reserve(most))
+            yield turn, reservation
 
-    def _paying(self, most: float) -> AbstractAsyncContextManager[Payment]:
-        return nullcontext(Payment(0.0)) if self._purse is None else self._purse.paying(most)
+    def _reserve(self, most: float) -> AbstractAsyncContextManager[Reservation]:
+        return nullcontext(Reservation(0.0)) if self._budget is None else self._budget.reserve(most)
 
     def _record(self, model: str | None, tokens: Tokens | None, headers: Mapping[str, str]) -> Usage:
         """Count what a reply cost: as the gateway says, else by the price list."""
         tokens = tokens or Tokens()
         cost = _cost(headers.get(COST_HEADER))
         reported = Usage(input_tokens=tokens.prompt_tokens, output_tokens=tokens.completion_tokens, cost_usd=cost)
-        usage = self._settings.prices.priced(reported, model)
+        usage = self._settings.prices.add_cost(reported, model)
         record_paid(usage)
         return usage
 

@@ -12,8 +12,8 @@ import pytest
 from pydantic import BaseModel
 
 from testbench.errors import JudgeError
-from testbench.metrics.judge import cost as spending
 from testbench.metrics.judge.cache import CachedJudge, DiskStore, MemoryStore
+from testbench.metrics.judge.cost import JudgeUsage, track_usage
 from testbench.metrics.judge.judge import AnswerT, FakeJudge, JudgeSettings, Question
 
 
@@ -37,12 +37,12 @@ async def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
     for run in range(2):
         inner = answering()
         judge = CachedJudge(inner, DiskStore(tmp_path), identity="a")
-        with spending.track() as spent:
+        with track_usage() as spent:
             assert await judge.ask(QUESTION) == Verdict(verdict=1)
             assert len(await judge.embed(["x", "y"])) == 2
         assert len(inner.asked) + len(inner.embedded) == (3 if run == 0 else 0)
         assert spent.all_cached == (run == 1)
-        assert (spent.usage is None) == (run == 1)
+        assert (spent.total is None) == (run == 1)
 
 
 async def test_everything_that_decides_is_in_the_key() -> None:
@@ -84,8 +84,8 @@ async def test_equal_questions_in_flight_are_asked_once() -> None:
     inner = _Unhurried(lambda prompt, wanted: {"verdict": 1})
     judge = CachedJudge(inner, MemoryStore(), identity="a")
 
-    async def evaluate() -> spending.Spending:
-        with spending.track() as spent:
+    async def evaluate() -> JudgeUsage:
+        with track_usage() as spent:
             await judge.ask(QUESTION)
         return spent
 
@@ -177,9 +177,9 @@ async def test_a_kept_answer_that_does_not_pass_the_check_is_asked_for_again() -
 async def test_an_evaluation_of_which_a_part_was_paid_for_is_not_from_the_cache() -> None:
     judge = CachedJudge(answering(), MemoryStore(), identity="a")
     await judge.ask(QUESTION)
-    with spending.track() as spent:
+    with track_usage() as spent:
         await judge.ask(QUESTION)
         before = spent.all_cached
         await judge.ask(Question("And now?", Verdict))
     assert (before, spent.all_cached) == (True, False)
-    assert spent.usage is not None
+    assert spent.total is not None

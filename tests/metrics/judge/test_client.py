@@ -11,9 +11,8 @@ import pytest
 from pydantic import BaseModel
 
 from testbench.errors import InputError, JudgeError
-from testbench.metrics.judge import cost as spending
 from testbench.metrics.judge.client import OpenAIJudge
-from testbench.metrics.judge.cost import Price, PriceList
+from testbench.metrics.judge.cost import Price, PriceList, track_usage
 from testbench.metrics.judge.judge import JudgeSettings, Question, gateway_of
 from testbench.net.clock import FakeClock
 from testbench.schema.models import Usage
@@ -74,10 +73,10 @@ async def test_usage_and_cost_belong_to_the_evaluation_that_spent_them(judge: Sc
     judge.cost(0.25)
 
     async def evaluate(prompt: str) -> tuple[str, Usage | None]:
-        with spending.track() as spent:
+        with track_usage() as spent:
             await client.ask(Question(prompt, Verdict))
             await client.ask(Question(prompt * 2, Verdict))
-        return prompt, spent.usage
+        return prompt, spent.total
 
     for prompt, usage in await asyncio.gather(*(evaluate(letter * 100) for letter in "abc")):
         bodies = [r.json() for r in judge.chats if r.json()["messages"][-1]["content"] in (prompt, prompt * 2)]
@@ -89,10 +88,10 @@ async def test_usage_and_cost_belong_to_the_evaluation_that_spent_them(judge: Sc
 async def test_a_cost_that_is_none_is_absent(judge: ScriptedJudge, connect: Connect) -> None:
     for cost in (None, float("nan"), -1.0):
         judge.cost(cost)
-        with spending.track() as spent:
+        with track_usage() as spent:
             await connect().ask(QUESTION)
-        assert spent.usage is not None
-        assert spent.usage.cost_usd is None
+        assert spent.total is not None
+        assert spent.total.cost_usd is None
 
 
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 408])
@@ -240,7 +239,7 @@ async def test_a_rate_limit_is_waited_out_beyond_the_retries(judge: ScriptedJudg
 
 async def test_a_malformed_answer_is_repaired_once(judge: ScriptedJudge, connect: Connect) -> None:
     judge.malformed_next(1)
-    with spending.track() as spent:
+    with track_usage() as spent:
         assert await connect().ask(QUESTION) == Verdict(**GOOD)
     repair = judge.chats[1].json()["messages"]
     assert [message["role"] for message in repair[-3:]] == ["user", "assistant", "user"]
@@ -306,9 +305,9 @@ async def test_a_usage_that_makes_no_sense_is_absent_and_the_answer_counts(
     judge: ScriptedJudge, connect: Connect, usage: Any
 ) -> None:
     judge.garbage_next(1, body=said_by({"content": json.dumps(GOOD)}, usage=usage))
-    with spending.track() as spent:
+    with track_usage() as spent:
         assert await connect().ask(QUESTION) == Verdict(**GOOD)
-    assert spent.usage == Usage()
+    assert spent.total == Usage()
 
 
 @pytest.mark.parametrize("vector", [[], [float("nan")], ["a"]])
@@ -391,7 +390,7 @@ async def test_a_422_about_the_form_is_understood_too(judge: ScriptedJudge, conn
 async def test_embeddings(judge: ScriptedJudge, connect: Connect) -> None:
     judge.embedding("a", [1.0, 0.0])
     judge.embedding("b", [0.0, 1.0])
-    with spending.track() as spent:
+    with track_usage() as spent:
         assert await connect(embedding_model="e").embed(["b", "a"]) == [[0.0, 1.0], [1.0, 0.0]]
     assert judge.requests[-1].json()["model"] == "e"
     [usage] = spent.paid

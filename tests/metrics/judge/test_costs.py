@@ -12,7 +12,7 @@ import pytest
 from testbench.cli.command import main
 from testbench.errors import InputError, JudgeError
 from testbench.evaluate import command
-from testbench.metrics.judge.cost import Price, PriceList, Purse, most_tokens
+from testbench.metrics.judge.cost import CostBudget, Price, PriceList, most_tokens
 from testbench.results.summary import evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Usage
 from tests.metrics.builtin.test_judge import code_in
@@ -64,13 +64,13 @@ def prices(text: str = "m: {input: 1000, output: 1000}") -> str:
 )
 def test_a_cost_is_as_reported_else_by_the_list_else_unknown(usage: Usage, cost: float | None) -> None:
     listed = PriceList({"m": Price(input=2.5, output=10)})
-    assert listed.priced(usage, "m").cost_usd == cost
-    assert listed.priced(Usage(input_tokens=1, output_tokens=1), "other").cost_usd is None
+    assert listed.add_cost(usage, "m").cost_usd == cost
+    assert listed.add_cost(Usage(input_tokens=1, output_tokens=1), "other").cost_usd is None
 
 
 def test_an_embedding_has_no_output_to_pay_for() -> None:
     listed = PriceList({"e": Price(input=1.0)})
-    assert listed.priced(Usage(input_tokens=1_000_000), "e").cost_usd == 1.0
+    assert listed.add_cost(Usage(input_tokens=1_000_000), "e").cost_usd == 1.0
 
 
 @pytest.mark.parametrize(
@@ -91,47 +91,47 @@ def test_no_text_has_more_tokens_than_bytes(text: str) -> None:
     assert most_tokens([text]) >= len(text.encode())
 
 
-async def test_a_purse_refuses_what_could_exceed_it_and_everything_after() -> None:
-    purse = Purse(1.0)
-    async with purse.paying(0.9) as payment:
-        payment.settle(0.5)
+async def test_a_budget_refuses_what_could_exceed_it_and_everything_after() -> None:
+    budget = CostBudget(1.0)
+    async with budget.reserve(0.9) as reservation:
+        reservation.charge(0.5)
     with pytest.raises(JudgeError) as caught:
-        async with purse.paying(0.6):
+        async with budget.reserve(0.6):
             pass
     assert caught.value.kind == "max_cost"
     with pytest.raises(JudgeError):
-        async with purse.paying(0.1):
+        async with budget.reserve(0.1):
             pass
-    assert purse.spent == 0.5
+    assert budget.spent == 0.5
 
 
-async def test_a_purse_waits_where_others_may_leave_enough() -> None:
-    purse = Purse(1.0)
+async def test_a_budget_waits_where_others_may_leave_enough() -> None:
+    budget = CostBudget(1.0)
     begun: list[int] = []
     go_on = asyncio.Event()
 
     async def ask(number: int) -> None:
-        async with purse.paying(0.6) as payment:
+        async with budget.reserve(0.6) as reservation:
             begun.append(number)
             await go_on.wait()
-            payment.settle(0.1)
+            reservation.charge(0.1)
 
     asking = [asyncio.create_task(ask(number)) for number in range(4)]
     await asyncio.sleep(0)
     assert begun == [0]
     go_on.set()
     await asyncio.gather(*asking)
-    assert purse.spent == pytest.approx(0.4)
+    assert budget.spent == pytest.approx(0.4)
 
 
 async def test_what_nobody_can_say_counts_as_the_most() -> None:
-    purse = Purse(1.0)
+    budget = CostBudget(1.0)
     with pytest.raises(ValueError, match="x"):
-        async with purse.paying(0.4):
+        async with budget.reserve(0.4):
             raise ValueError("x")
-    async with purse.paying(0.3) as payment:
-        payment.settle(None)
-    assert purse.spent == pytest.approx(0.7)
+    async with budget.reserve(0.3) as reservation:
+        reservation.charge(None)
+    assert budget.spent == pytest.approx(0.7)
 
 
 def test_prices_give_each_evaluation_its_cost(polite: ScriptedJudge, capsys: pytest.CaptureFixture[str]) -> None:
