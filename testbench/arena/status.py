@@ -28,7 +28,7 @@ ENDED: Final[frozenset[JobPhase]] = frozenset({"Succeeded", "Failed", "Cancelled
 
 
 @dataclass(frozen=True)
-class Standing:
+class JobState:
     """Where a job stands.
 
     `refusal` says why its configuration cannot be used (reason, message); `waiting` why it has not begun, or does not
@@ -46,25 +46,25 @@ class Standing:
     last_schedule_time: datetime | None = None
 
 
-def status_of(standing: Standing, before: JobStatus, now: datetime) -> JobStatus:
+def build_status(state: JobState, before: JobStatus, now: datetime) -> JobStatus:
     """The status to write. Once a job has ended it stays as it ended."""
     if before.phase in ENDED:
         return before
-    phase = _phase(standing)
+    phase = _phase(state)
     ended = phase in ENDED
-    started = before.start_time or (now if standing.created or ended else None)
-    end = standing.conclusion
+    started = before.start_time or (now if state.created or ended else None)
+    end = state.conclusion
     return JobStatus(
         phase=phase,
-        observed_generation=standing.generation,
-        progress=progress_of(end.counts) if end else standing.progress,
+        observed_generation=state.generation,
+        progress=progress_of(end.counts) if end else state.progress,
         result=JobResult(url=end.url, summary=end.summary) if end else before.result,
-        conditions=_conditions(_wanted(standing, phase), before.conditions, standing.generation, now),
-        active_workers=0 if ended else standing.active_workers,
+        conditions=_conditions(_wanted(state, phase), before.conditions, state.generation, now),
+        active_workers=0 if ended else state.active_workers,
         start_time=started,
         completion_time=now if ended else None,
-        last_schedule_time=standing.last_schedule_time or before.last_schedule_time,
-        next_schedule_time=standing.next_schedule_time,
+        last_schedule_time=state.last_schedule_time or before.last_schedule_time,
+        next_schedule_time=state.next_schedule_time,
     )
 
 
@@ -74,37 +74,37 @@ def progress_of(counts: Counts) -> Progress:
     return Progress(total=counts.total, completed=completed, failed=counts.total - completed, pending=0)
 
 
-def _phase(standing: Standing) -> JobPhase:
-    if standing.conclusion is not None:
-        return standing.conclusion.phase
-    if standing.refusal is not None:
+def _phase(state: JobState) -> JobPhase:
+    if state.conclusion is not None:
+        return state.conclusion.phase
+    if state.refusal is not None:
         return "Failed"
-    return "Running" if standing.created else "Pending"
+    return "Running" if state.created else "Pending"
 
 
-def _wanted(standing: Standing, phase: JobPhase) -> list[tuple[ConditionType, ConditionStatus, str, str]]:
-    end = standing.conclusion
-    if standing.refusal is not None:
-        reason, message = standing.refusal
+def _wanted(state: JobState, phase: JobPhase) -> list[tuple[ConditionType, ConditionStatus, str, str]]:
+    end = state.conclusion
+    if state.refusal is not None:
+        reason, message = state.refusal
         return [
             ("ConfigValid", "False", reason, message),
             ("JobCreated", "False", reason, "Nothing is started with this configuration."),
             ("Progressing", "False", reason, message),
             ("Ready", "False", reason, message),
         ]
-    waiting = standing.waiting
+    waiting = state.waiting
     config: tuple[ConditionType, ConditionStatus, str, str] = ("ConfigValid", "True", "Valid", "")
-    if waiting is not None and not standing.created and end is None:
+    if waiting is not None and not state.created and end is None:
         config = ("ConfigValid", "Unknown", *waiting)
-    created: ConditionStatus = "True" if standing.created else "False"
+    created: ConditionStatus = "True" if state.created else "False"
     reason, message = waiting or ("Pending", "")
     if end is not None:
         reason, message = end.reason, end.message
-    elif standing.created and waiting is None:
-        reason, message = "Working", f"{standing.active_workers} workers"
+    elif state.created and waiting is None:
+        reason, message = "Working", f"{state.active_workers} workers"
     return [
         config,
-        ("JobCreated", created, "Created" if standing.created else reason, ""),
+        ("JobCreated", created, "Created" if state.created else reason, ""),
         ("Progressing", "True" if phase == "Running" else "False", reason, message),
         ("Ready", "True" if phase == "Succeeded" else "False", reason, message),
     ]

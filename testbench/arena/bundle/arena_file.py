@@ -13,8 +13,7 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from testbench.arena.bundle.bundle import Bundle, named, resolve
-from testbench.arena.bundle.path_patterns import has_wildcard, matches_whole
+from testbench.arena.bundle.bundle import Bundle, has_wildcard, matches_whole, named, resolve
 from testbench.arena.bundle.resource_files import read_provider, read_tool
 from testbench.arena.manifest.job import ARENA_FILE, JUDGE_GROUP, SELFPLAY_GROUP, ArenaJob
 from testbench.arena.manifest.resources import Provider

@@ -10,8 +10,9 @@ trusted, so nothing in it can name a place outside: links, `..`, absolute paths 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from typing import Final
 from unicodedata import normalize
@@ -147,3 +148,35 @@ def named(paths: Iterable[str], limit: int = 10) -> str:
     shown = [printable(path, 120) for path in paths]
     more = len(shown) - limit
     return ", ".join(shown[:limit]) + (f" and {more} more" if more > 0 else "")
+
+
+def matches(path: str, pattern: str) -> bool:
+    """Whether the pattern means the path, which is one of a bundle."""
+    pattern = normalize("NFC", pattern).removeprefix("./")
+    if "/" not in pattern:
+        return fnmatchcase(path.rpartition("/")[2], pattern)
+    return matches_whole(path, pattern.strip("/"))
+
+
+def matches_whole(path: str, pattern: str) -> bool:
+    """Whether the pattern means the path from its first folder on, without `/` too: a file of the uppermost folder."""
+    return _match(path.split("/"), pattern.split("/"))
+
+
+def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
+    """By rows of a table and not by recursion: a pattern of many `**` must not take long."""
+    reached = [True] + [False] * len(parts)
+    for pattern in patterns:
+        if pattern == "**":
+            for position in range(len(parts)):
+                reached[position + 1] = reached[position + 1] or reached[position]
+        else:
+            reached = [False] + [
+                reached[position] and fnmatchcase(part, pattern) for position, part in enumerate(parts)
+            ]
+    return reached[-1]
+
+
+def has_wildcard(pattern: str) -> bool:
+    """Whether it can mean more than one path."""
+    return any(character in pattern for character in "*?[")

@@ -15,8 +15,7 @@ from typing import Any, Final
 from testbench import defaults
 from testbench.arena.bundle.arena_file import ArenaFile
 from testbench.arena.bundle.assertions import NotSupportedError
-from testbench.arena.bundle.bundle import Bundle, named
-from testbench.arena.bundle.path_patterns import matches
+from testbench.arena.bundle.bundle import Bundle, matches, named
 from testbench.arena.bundle.promptarena import ArenaScenario, read_scenario
 from testbench.arena.manifest.job import ScenarioFilter
 from testbench.arena.manifest.strict_yaml import SUFFIXES, read_documents

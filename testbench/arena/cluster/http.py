@@ -14,8 +14,7 @@ from typing import Any, Final, Self
 import httpx
 
 from testbench.arena.cluster.access import Access
-from testbench.arena.cluster.api import Change, ClusterError, Conflict, Denied, HistoryGone, Listed
-from testbench.arena.cluster.kinds import Json, Kind
+from testbench.arena.cluster.api import Change, ClusterError, Conflict, Denied, HistoryGone, Json, Kind, Listed
 from testbench.errors import InputError
 from testbench.safe_text import printable
 

@@ -15,8 +15,7 @@ from itertools import zip_longest
 from typing import Final, NamedTuple
 
 from testbench.arena.bundle.arena_file import ArenaFile, Prompt
-from testbench.arena.bundle.bundle import Bundle
-from testbench.arena.bundle.path_patterns import matches
+from testbench.arena.bundle.bundle import Bundle, matches
 from testbench.arena.bundle.promptarena import substituted
 from testbench.arena.datagen.items import Seed
 from testbench.errors import InputError

@@ -8,7 +8,6 @@ are a rhythm: it goes on through an hour that is repeated, and has no part in on
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Final, Literal
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 MISSED_AT_MOST: Final = 100
 """Ticks that are counted after a long stop; the latest one runs, and only that one."""
 FIELDS: Final = 5
-NAME_LENGTH: Final = 52
-"""Characters of a job's name that leave room for what Kubernetes appends to its pods' names."""
 
 
 @dataclass(frozen=True)
@@ -75,16 +72,6 @@ def decide(policy: ConcurrencyPolicy, running: int) -> Start:
     if running == 0 or policy == "Allow":
         return "start"
     return "replace" if policy == "Replace" else "wait"
-
-
-def child_name(job: str, tick: datetime) -> str:
-    """The name of the run of a tick: the same however often it is made, and short enough for the names of its pods."""
-    minutes = str(int(tick.timestamp()) // 60)
-    room = NAME_LENGTH - len(minutes) - 1
-    if len(job) > room:
-        mark = hashlib.sha256(job.encode()).hexdigest()[:8]
-        job = f"{job[: room - 9].rstrip('-.')}-{mark}"
-    return f"{job}-{minutes}"
 
 
 def removal_time(finished_at: datetime, ttl_seconds: int | None) -> datetime | None:

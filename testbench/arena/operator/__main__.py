@@ -17,10 +17,9 @@ from typing import Any
 import click
 
 from testbench.arena.cluster.access import find_access
+from testbench.arena.cluster.api import Json
 from testbench.arena.cluster.http import HttpCluster
-from testbench.arena.cluster.kinds import Json
-from testbench.arena.operator.health import served
-from testbench.arena.operator.loop import Shell
+from testbench.arena.operator.loop import OperatorLoop, serve_probes
 from testbench.arena.operator.settings import DEFAULT_IMAGE, Settings
 from testbench.errors import InputError, TestbenchError
 from testbench.safe_text import printable
@@ -59,8 +58,8 @@ async def _run(options: dict[str, Any]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with HttpCluster(access) as cluster:
-        shell = Shell(cluster, settings, options["namespaces"])
-        async with served(options["health_port"], lambda: shell.alive, lambda: shell.ready):
+        shell = OperatorLoop(cluster, settings, options["namespaces"])
+        async with serve_probes(options["health_port"], lambda: shell.alive, lambda: shell.ready):
             await shell.run(stop)
 
 

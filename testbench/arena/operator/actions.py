@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
-from testbench.arena.cluster.kinds import ARENA_JOB, EVENT, Json, Kind
+from testbench.arena.cluster.api import ARENA_JOB, EVENT, Json, Kind
 from testbench.arena.manifest.job_status import Condition, JobStatus
-from testbench.arena.operator.observed import Seen, stamp
-from testbench.arena.status import Standing, status_of
+from testbench.arena.operator.metadata import format_time
+from testbench.arena.operator.observed import Observed
+from testbench.arena.status import JobState, build_status
 from testbench.safe_text import printable
 
 
@@ -89,9 +90,9 @@ AFFECTED: Final = ("Ready", "Progressing")
 """Conditions that say why a job does not get on."""
 
 
-def events_of(before: JobStatus, after: JobStatus) -> Iterator[EmitEvent]:
+def derive_events(before: JobStatus, after: JobStatus) -> Iterator[EmitEvent]:
     """What a change of the status is worth telling: a new phase, or another reason to wait or not to get on."""
-    ready, earlier = _condition(after, "Ready"), _condition(before, "Ready")
+    ready, earlier = _find_condition(after, "Ready"), _find_condition(before, "Ready")
     if after.phase not in (before.phase, "Pending", None):
         said = f"{ready.reason}: {ready.message}" if ready else ""
         yield EmitEvent("Warning" if after.phase == "Failed" else "Normal", after.phase, said)
@@ -99,41 +100,41 @@ def events_of(before: JobStatus, after: JobStatus) -> Iterator[EmitEvent]:
         yield EmitEvent("Warning", ready.reason, ready.message)
 
 
-def decided(
-    seen: Seen, before: JobStatus, standing: Standing, actions: tuple[Action, ...], now: datetime,
+def make_decision(
+    observed: Observed, before: JobStatus, state: JobState, actions: tuple[Action, ...], now: datetime,
     requeue_after_s: float | None = None,
 ) -> Decision:  # fmt: skip
     """The actions, the status that goes with them where it changes anything, and the events of that change."""
-    status = status_of(replace(standing, generation=seen.generation), before, now)
-    if status == seen.status:
+    status = build_status(replace(state, generation=observed.generation), before, now)
+    if status == observed.status:
         return Decision(actions, None, requeue_after_s)
-    return Decision((*actions, *events_of(before, status)), status, requeue_after_s)
+    return Decision((*actions, *derive_events(before, status)), status, requeue_after_s)
 
 
-def denied_status(before: JobStatus, reason: str, message: str, now: datetime) -> JobStatus:
+def build_denied_status(before: JobStatus, reason: str, message: str, now: datetime) -> JobStatus:
     """The status of a job whose next step is refused: everything as it was, and why it does not get on."""
     if not before.conditions:
-        return status_of(Standing(waiting=(reason, message)), before, now)
+        return build_status(JobState(waiting=(reason, message)), before, now)
     said = {"reason": reason, "message": message}
     conditions = (each.model_copy(update=said if each.type in AFFECTED else {}) for each in before.conditions)
     return before.model_copy(update={"conditions": tuple(conditions)})
 
 
-def event_body(event: EmitEvent, seen: Seen, now: datetime) -> Json:
+def build_event(event: EmitEvent, observed: Observed, now: datetime) -> Json:
     """The Event as an object. Its name is made of what it says, so that saying it twice makes one."""
     message = printable(event.message, MESSAGE_LENGTH)
-    mark = hashlib.sha256(f"{seen.uid} {event.reason} {message}".encode()).hexdigest()[:16]
+    mark = hashlib.sha256(f"{observed.uid} {event.reason} {message}".encode()).hexdigest()[:16]
     return {
         "apiVersion": EVENT.api_version,
         "kind": EVENT.name,
-        "metadata": {"name": f"{seen.name[:200].rstrip('-.')}.{mark}", "namespace": seen.namespace},
+        "metadata": {"name": f"{observed.name[:200].rstrip('-.')}.{mark}", "namespace": observed.namespace},
         "involvedObject": {
             "apiVersion": ARENA_JOB.api_version,
             "kind": ARENA_JOB.name,
-            "name": seen.name,
-            "namespace": seen.namespace,
-            "uid": seen.uid,
-            "resourceVersion": seen.resource_version,
+            "name": observed.name,
+            "namespace": observed.namespace,
+            "uid": observed.uid,
+            "resourceVersion": observed.resource_version,
         },
         "type": event.type,
         "reason": event.reason,
@@ -141,11 +142,11 @@ def event_body(event: EmitEvent, seen: Seen, now: datetime) -> Json:
         "source": {"component": REPORTER},
         "reportingComponent": REPORTER,
         "reportingInstance": REPORTER,
-        "firstTimestamp": stamp(now),
-        "lastTimestamp": stamp(now),
+        "firstTimestamp": format_time(now),
+        "lastTimestamp": format_time(now),
         "count": 1,
     }
 
 
-def _condition(status: JobStatus, kind: str) -> Condition | None:
+def _find_condition(status: JobStatus, kind: str) -> Condition | None:
     return next((condition for condition in status.conditions if condition.type == kind), None)

@@ -9,18 +9,30 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from testbench.arena.cluster.kinds import CONFIG_MAP, JOB, SECRET, Json
+from testbench.arena.cluster.api import CONFIG_MAP, JOB, SECRET, Json, Kind
 from testbench.arena.load.arrivals import workers_needed
-from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.manifest.job import ArenaJob
-from testbench.arena.operator import names
-from testbench.arena.operator.observed import Run, stamp
-from testbench.arena.operator.pods import INDEX, START, Task, labels, pod_template
-from testbench.arena.operator.references import Resolved, SecretOf, Setup
+from testbench.arena.manifest.job_status import Progress
+from testbench.arena.operator.metadata import (
+    ITEMS_ANNOTATION,
+    build_labels,
+    build_owner_reference,
+    format_time,
+    name_copied_secret,
+    name_plan_job,
+    name_reduce_job,
+    name_run_config,
+    name_start_config,
+    name_whole_job,
+    name_work_job,
+)
+from testbench.arena.operator.observed import KubeJob, Run
+from testbench.arena.operator.pods import INDEX, START, Task, build_pod_template
+from testbench.arena.operator.references import PodSetup, Resolved, SecretCopy
 from testbench.arena.operator.settings import Settings
 
 MANIFEST_KEY: Final = "manifest.json"
@@ -49,36 +61,36 @@ class Size(NamedTuple):
     shards: int
 
 
-def plan_job(run: Run, settings: Settings) -> Json:
+def build_plan_job(run: Run, settings: Settings) -> Json:
     """One pod that makes the plan, or says why there is none."""
-    return _one_pod(run, Task("plan-run"), names.plan_job(run.manifest.metadata.name), settings)
+    return _build_one_pod_job(run, Task("plan-run"), name_plan_job(run.manifest.metadata.name), settings)
 
 
-def whole_job(run: Run, settings: Settings) -> Json:
+def build_whole_job(run: Run, settings: Settings) -> Json:
     """One pod that does everything. Without a store nothing is left of a failed one, so it is not tried again."""
     job = run.manifest
     retries = settings.retries if job.spec.output is not None else 0
-    return _one_pod(run, Task("run-all"), names.whole_job(job.metadata.name), settings, retries)
+    return _build_one_pod_job(run, Task("run-all"), name_whole_job(job.metadata.name), settings, retries)
 
 
-def reduce_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
+def build_reduce_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
     """One pod that makes the result of the parts of all shards."""
-    task = Task("reduce", ("--count", str(size.shards), *_round(run, round_)), items=size.items)
-    return _one_pod(run, task, names.reduce_job(run.manifest.metadata.name, round_), settings)
+    task = Task("reduce", ("--count", str(size.shards), *_build_round_arguments(run, round_)), items=size.items)
+    return _build_one_pod_job(run, task, name_reduce_job(run.manifest.metadata.name, round_), settings)
 
 
-def work_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
+def build_work_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
     """One pod for each shard, begun with the fewest workers; a load test begins with all, and has one attempt."""
     job, shards = run.manifest, size.shards
-    gang = is_gang(job)
-    arguments = ["--index", INDEX, "--count", str(shards), *_round(run, round_)]
+    gang = needs_common_start(job)
+    arguments = ["--index", INDEX, "--count", str(shards), *_build_round_arguments(run, round_)]
     if gang:
         arguments += ["--start-file", START]
     task = Task("work", tuple(arguments), waits_for_start=gang)
     rules = [
-        _on_exit("FailIndex", (CONFIGURATION,)),
-        *([_on_exit("FailJob", (NOT_GANGED,))] if gang else []),
-        _on_exit("Ignore", STOPPED),
+        _build_exit_rule("FailIndex", (CONFIGURATION,)),
+        *([_build_exit_rule("FailJob", (NOT_GANGED,))] if gang else []),
+        _build_exit_rule("Ignore", STOPPED),
         _DISRUPTED,
     ]
     spec = {
@@ -89,19 +101,19 @@ def work_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
         "maxFailedIndexes": shards if gang else math.ceil(shards / FAILED_PART),
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": rules},
-        "template": pod_template(job, run, task, settings),
+        "template": build_pod_template(job, run, task, settings),
     }
-    body = _owned(job, JOB.api_version, JOB.name, names.work_job(job.metadata.name, round_), "work") | {"spec": spec}
-    body["metadata"]["annotations"] = {names.ITEMS_ANNOTATION: str(size.items)}
+    body = _build_owned(job, JOB, name_work_job(job.metadata.name, round_), "work") | {"spec": spec}
+    body["metadata"]["annotations"] = {ITEMS_ANNOTATION: str(size.items)}
     return body
 
 
-def is_gang(job: ArenaJob) -> bool:
+def needs_common_start(job: ArenaJob) -> bool:
     """Whether all workers have to begin together."""
     return job.spec.type == "loadtest"
 
 
-def shards_of(job: ArenaJob, items: int, settings: Settings) -> int:
+def count_shards(job: ArenaJob, items: int, settings: Settings) -> int:
     """Into how many shards the work is cut: one for each worker that there will ever be.
 
     More shards than workers cost more pod starts than their evenness gains (`benchmarks/shards.py`): the items are
@@ -109,7 +121,7 @@ def shards_of(job: ArenaJob, items: int, settings: Settings) -> int:
     within what the manifest allows.
     """
     workers, load = job.spec.workers, job.spec.load_test
-    if is_gang(job):
+    if needs_common_start(job):
         rate = load.target_rps if load is not None else None
         needed = workers_needed(rate, settings.requests_per_worker, workers.fewest, workers.most)
         return min(needed, MAX_SHARDS)
@@ -119,18 +131,18 @@ def shards_of(job: ArenaJob, items: int, settings: Settings) -> int:
 # --- what they read -------------------------------------------------------------------------------------------------
 
 
-def run_config(job: ArenaJob, resolved: Resolved) -> Json:
+def build_run_config(job: ArenaJob, resolved: Resolved) -> Json:
     """The job as it is now, what it refers to and how its pods are set up: kept for the whole run, without secrets."""
     manifest = job.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"status"})
     manifest["metadata"] = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
     listed = {"apiVersion": "v1", "kind": "List", "items": [manifest, *resolved.documents]}
-    body = _owned(job, CONFIG_MAP.api_version, CONFIG_MAP.name, names.run_config(job.metadata.name), "run")
+    body = _build_owned(job, CONFIG_MAP, name_run_config(job.metadata.name), "run")
     data = {MANIFEST_KEY: json.dumps(listed), SETUP_KEY: resolved.setup.model_dump_json(exclude_none=True)}
     return body | {"immutable": True, "data": data}
 
 
 def read_run(content: Json, run_id: str) -> Run:
-    """What `run_config` kept.
+    """What `build_run_config` kept.
 
     Raises:
         ValueError: somebody has changed it.
@@ -139,49 +151,39 @@ def read_run(content: Json, run_id: str) -> Run:
     try:
         listed = json.loads(data[MANIFEST_KEY])
         manifest = ArenaJob.model_validate(listed["items"][0], by_alias=True, by_name=False)
-        return Run(run_id, manifest, Setup.model_validate_json(data[SETUP_KEY]))
+        return Run(run_id, manifest, PodSetup.model_validate_json(data[SETUP_KEY]))
     except (LookupError, TypeError) as error:
         raise ValueError(f"{MANIFEST_KEY} or {SETUP_KEY} is missing") from error
 
 
-def start_config(job: ArenaJob, start: datetime) -> Json:
+def build_start_config(job: ArenaJob, start: datetime) -> Json:
     """Tells all workers of a load test the same moment to begin."""
-    body = _owned(job, CONFIG_MAP.api_version, CONFIG_MAP.name, names.start_config(job.metadata.name), "start")
-    return body | {"immutable": True, "data": {START_KEY: json.dumps({"t0": stamp(start)})}}
+    body = _build_owned(job, CONFIG_MAP, name_start_config(job.metadata.name), "start")
+    return body | {"immutable": True, "data": {START_KEY: json.dumps({"t0": format_time(start)})}}
 
 
-def secret_copy(job: ArenaJob, copy: SecretOf) -> Json:
+def build_secret_copy(job: ArenaJob, copy: SecretCopy) -> Json:
     """The Secret that will hold a copy, without its data."""
-    name = names.copied_secret(job.metadata.name, copy.folder)
-    return _owned(job, SECRET.api_version, SECRET.name, name, "credentials") | {"type": "Opaque"}
-
-
-def owner_reference(name: str, uid: str) -> Json:
-    """What makes Kubernetes remove an object with its ArenaJob, and never keep the ArenaJob for it."""
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "ArenaJob",
-        "name": name,
-        "uid": uid,
-        "controller": True,
-        "blockOwnerDeletion": False,
-    }
+    name = name_copied_secret(job.metadata.name, copy.folder)
+    return _build_owned(job, SECRET, name, "credentials") | {"type": "Opaque"}
 
 
 # --- the parts ------------------------------------------------------------------------------------------------------
 
 
-def _one_pod(run: Run, task: Task, name: str, settings: Settings, retries: int | None = None) -> Json:
+def _build_one_pod_job(run: Run, task: Task, name: str, settings: Settings, retries: int | None = None) -> Json:
     job = run.manifest
     spec = {
         "completions": 1,
         "parallelism": 1,
         "backoffLimit": settings.retries if retries is None else retries,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": [_on_exit("FailJob", DECIDED), _on_exit("Ignore", STOPPED), _DISRUPTED]},
-        "template": pod_template(job, run, task, settings),
+        "podFailurePolicy": {
+            "rules": [_build_exit_rule("FailJob", DECIDED), _build_exit_rule("Ignore", STOPPED), _DISRUPTED]
+        },
+        "template": build_pod_template(job, run, task, settings),
     }
-    return _owned(job, JOB.api_version, JOB.name, name, task.phase) | {"spec": spec}
+    return _build_owned(job, JOB, name, task.phase) | {"spec": spec}
 
 
 _DISRUPTED: Final[Json] = {
@@ -190,23 +192,67 @@ _DISRUPTED: Final[Json] = {
 }
 
 
-def _on_exit(action: str, codes: Sequence[int]) -> Json:
+def _build_exit_rule(action: str, codes: Sequence[int]) -> Json:
     return {"action": action, "onExitCodes": {"operator": "In", "values": sorted(codes)}}
 
 
-def _round(run: Run, round_: int) -> tuple[str, ...]:
+def _build_round_arguments(run: Run, round_: int) -> tuple[str, ...]:
     return ("--round", str(round_)) if run.manifest.spec.type == "datagen" else ()
 
 
-def _owned(job: ArenaJob, version: str, kind: str, name: str, phase: str) -> Json:
+def _build_owned(job: ArenaJob, kind: Kind, name: str, phase: str) -> Json:
+    """Return an object without content that belongs to the job."""
     metadata = job.metadata
     return {
-        "apiVersion": version,
-        "kind": kind,
+        "apiVersion": kind.api_version,
+        "kind": kind.name,
         "metadata": {
             "name": name,
             "namespace": metadata.namespace,
-            "labels": labels(job, phase),
-            "ownerReferences": [owner_reference(metadata.name, metadata.uid or "")],
+            "labels": build_labels(job, phase),
+            "ownerReferences": [build_owner_reference(metadata.name, metadata.uid or "")],
         },
     }
+
+
+def parse_indexes(ranges: str) -> Iterator[range]:
+    """The ranges of a text such as `1,3-5`. What is no range is left out: it is only ever counted."""
+    for part in ranges.split(","):
+        first, _, last = part.partition("-")
+        if first.isdigit() and (last or first).isdigit():
+            yield range(int(first), int(last or first) + 1)
+
+
+def count_indexes(ranges: str) -> int:
+    """How many indexes a text such as `1,3-5` names."""
+    return sum(map(len, parse_indexes(ranges)))
+
+
+def count_remaining(job: KubeJob) -> int:
+    """How many of its indexes have not ended."""
+    return job.completions - count_indexes(job.completed_indexes) - count_indexes(job.failed_indexes)
+
+
+def choose_parallelism(job: KubeJob, most: int) -> int:
+    """What the Job's parallelism should be now; never less than it is."""
+    settled = job.active == job.ready == job.parallelism
+    wanted = min(job.parallelism * 2, most, count_remaining(job)) if settled else job.parallelism
+    return max(job.parallelism, wanted)
+
+
+def count_items(ranges: str, items: int, shards: int) -> int:
+    """How many of `items`, dealt one by one to `shards`, are in the shards that the text names."""
+    each, more = divmod(items, shards)
+    return sum(
+        each * len(part) + max(0, min(part.stop, more) - part.start)
+        for part in (range(part.start, min(part.stop, shards)) for part in parse_indexes(ranges))
+    )
+
+
+def compute_progress(items: int, job: KubeJob | None) -> Progress:
+    """Items of finished and of failed shards; what is in flight is pending until its shard is finished."""
+    if job is None:
+        return Progress(total=items, pending=items)
+    completed = count_items(job.completed_indexes, items, job.completions)
+    failed = count_items(job.failed_indexes, items, job.completions)
+    return Progress(total=items, completed=completed, failed=failed, pending=max(0, items - completed - failed))

@@ -1,6 +1,6 @@
 """What the operator sees of one ArenaJob at one moment: plain values, read from the API server's objects.
 
-Made by `testbench.arena.operator.observe`, decided upon by `testbench.arena.operator.reconcile`. What is not as it
+Made by `testbench.arena.operator.observer`, decided upon by `testbench.arena.operator.reconcile`. What is not as it
 should be is a value too: an unreadable manifest is seen, and answered in the status.
 """
 
@@ -8,22 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from testbench.arena.cluster.kinds import Json
+from testbench.arena.cluster.api import Json
 from testbench.arena.manifest.documents import validated
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.job_status import JobStatus
-from testbench.arena.operator.names import ITEMS_ANNOTATION, TICK_ANNOTATION
-from testbench.arena.operator.pod_messages import Word
-from testbench.arena.operator.references import Resolution, Setup
+from testbench.arena.operator.metadata import ITEMS_ANNOTATION, TICK_ANNOTATION, parse_time
+from testbench.arena.operator.pod_messages import PodMessage
+from testbench.arena.operator.references import PodSetup, Resolution
 from testbench.arena.status import ENDED
 from testbench.schema.files import describe
 
-JobState = Literal["running", "complete", "failed"]
+KubeJobState = Literal["running", "complete", "failed"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class KubeJob:
     uid: str
     resource_version: str
     created_at: datetime
-    state: JobState = "running"
+    state: KubeJobState = "running"
     why: str = ""
     completions: int = 1
     parallelism: int = 1
@@ -60,11 +60,11 @@ class Run:
 
     id: str
     manifest: ArenaJob
-    setup: Setup
+    setup: PodSetup
 
 
 @dataclass(frozen=True)
-class Child:
+class ScheduledRun:
     """A run of a schedule."""
 
     name: str
@@ -82,11 +82,11 @@ class Child:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Observed:
     """One ArenaJob with everything that is its own.
 
     `manifest` is None and `fault` says why where it cannot be read. `run` is None until its references were resolved
-    once; until then `resolution` is how they stand. `jobs` and `words` are by the Kubernetes Job's name.
+    once; until then `resolution` is how they stand. `jobs` and `messages` are by the Kubernetes Job's name.
     """
 
     name: str
@@ -102,9 +102,9 @@ class Seen:
     resolution: Resolution | None = None
     run: Run | None = None
     jobs: Mapping[str, KubeJob] = field(default_factory=dict)
-    words: Mapping[str, Word] = field(default_factory=dict)
+    messages: Mapping[str, PodMessage] = field(default_factory=dict)
     start_told: bool = False
-    children: tuple[Child, ...] = ()
+    scheduled_runs: tuple[ScheduledRun, ...] = ()
     tick_recorded: bool = True
     """Of a run of a schedule that has ended: whether the schedule's status shows that it ran, and how it ended."""
 
@@ -113,7 +113,7 @@ class Seen:
         return self.status.phase in ENDED
 
 
-def read_job(content: Json) -> Seen:
+def read_job(content: Json) -> Observed:
     """An ArenaJob as it is in the API server, without what belongs to it."""
     metadata = content["metadata"]
     manifest, fault = None, ""
@@ -121,11 +121,11 @@ def read_job(content: Json) -> Seen:
         manifest = validated(ArenaJob, {key: value for key, value in content.items() if key != "status"})
     except ValidationError as error:
         fault = describe(error)
-    return Seen(
+    return Observed(
         name=metadata["name"],
         namespace=metadata["namespace"],
         uid=metadata["uid"],
-        created_at=moment(metadata.get("creationTimestamp")),
+        created_at=parse_time(metadata.get("creationTimestamp")),
         generation=metadata.get("generation"),
         resource_version=metadata.get("resourceVersion", ""),
         manifest=manifest,
@@ -143,15 +143,15 @@ def read_status(content: Json) -> JobStatus:
         return JobStatus()
 
 
-def read_child(content: Json) -> Child:
+def read_scheduled_run(content: Json) -> ScheduledRun:
     """A run of a schedule."""
     metadata = content["metadata"]
     tick = (metadata.get("annotations") or {}).get(TICK_ANNOTATION)
-    return Child(
+    return ScheduledRun(
         name=metadata["name"],
         uid=metadata["uid"],
         resource_version=metadata.get("resourceVersion", ""),
-        tick=moment(tick) if tick else None,
+        tick=parse_time(tick) if tick else None,
         status=read_status(content),
         cancelled=bool((content.get("spec") or {}).get("cancelled")),
         deleting="deletionTimestamp" in metadata,
@@ -161,47 +161,27 @@ def read_child(content: Json) -> Child:
 def read_kube_job(content: Json) -> KubeJob:
     """A Kubernetes Job."""
     metadata, spec, status = content["metadata"], content.get("spec") or {}, content.get("status") or {}
-    state, why = _state(status)
+    state, why = _read_state(status)
     return KubeJob(
         name=metadata["name"],
         uid=metadata["uid"],
         resource_version=metadata.get("resourceVersion", ""),
-        created_at=moment(metadata.get("creationTimestamp")),
+        created_at=parse_time(metadata.get("creationTimestamp")),
         state=state,
         why=why,
         completions=spec.get("completions") or 1,
-        parallelism=_number(spec.get("parallelism"), 1),
-        active=_number(status.get("active")),
-        ready=_number(status.get("ready")),
-        failed=_number(status.get("failed")),
+        parallelism=_read_number(spec.get("parallelism"), 1),
+        active=_read_number(status.get("active")),
+        ready=_read_number(status.get("ready")),
+        failed=_read_number(status.get("failed")),
         completed_indexes=status.get("completedIndexes") or "",
         failed_indexes=status.get("failedIndexes") or "",
         deleting="deletionTimestamp" in metadata,
-        items=_amount((metadata.get("annotations") or {}).get(ITEMS_ANNOTATION)),
+        items=_parse_count((metadata.get("annotations") or {}).get(ITEMS_ANNOTATION)),
     )
 
 
-def owned_by(content: Json, uid: str) -> bool:
-    """Whether the object's controller is the one with this uid."""
-    owners = content["metadata"].get("ownerReferences") or ()
-    return any(owner.get("uid") == uid for owner in owners)
-
-
-def moment(text: str | None) -> datetime:
-    """A time of an object; the epoch where there is none, or one that nobody can read."""
-    try:
-        found = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
-    except ValueError:
-        return datetime.fromtimestamp(0, UTC)
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
-
-
-def stamp(time: datetime) -> str:
-    """A time as objects carry it, whole seconds in UTC."""
-    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _state(status: Json) -> tuple[JobState, str]:
+def _read_state(status: Json) -> tuple[KubeJobState, str]:
     """Only Complete and Failed are the end: SuccessCriteriaMet and FailureTarget come while pods still terminate."""
     for condition in status.get("conditions") or ():
         if condition.get("status") == "True" and condition.get("type") in ("Complete", "Failed"):
@@ -210,9 +190,9 @@ def _state(status: Json) -> tuple[JobState, str]:
     return "running", ""
 
 
-def _amount(text: str | None) -> int | None:
+def _parse_count(text: str | None) -> int | None:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
-def _number(value: Any, otherwise: int = 0) -> int:
+def _read_number(value: Any, otherwise: int = 0) -> int:
     return value if isinstance(value, int) else otherwise

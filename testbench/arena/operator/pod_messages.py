@@ -17,23 +17,23 @@ from typing import Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from testbench.arena.cluster.kinds import Json
+from testbench.arena.cluster.api import Json
 from testbench.arena.conclusion import MESSAGE_LENGTH, SUCCEEDED, TERMINATION_BYTES, Conclusion
 from testbench.arena.manifest.fields import INT32_MAX
 from testbench.arena.manifest.job_status import JobStatus
-from testbench.arena.status import Standing, status_of
+from testbench.arena.status import JobState, build_status
 from testbench.safe_text import printable
 
 REASON_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9]{0,63}$"
 
 
-class Message(BaseModel):
+class _MessageModel(BaseModel):
     """Immutable; what a newer pod says beside is left out."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class Planned(Message):
+class PlanMade(_MessageModel):
     """The plan is made and lies in the store."""
 
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
@@ -42,58 +42,58 @@ class Planned(Message):
     contenders: int = Field(default=0, ge=0)
 
 
-class Refusal(Message):
+class RunRefusal(_MessageModel):
     """This job cannot be run as it is: the reason is one word, the message for people."""
 
     reason: str = Field(pattern=REASON_PATTERN)
     message: str
 
 
-class Again(Message):
+class AnotherRound(_MessageModel):
     """Another round is needed."""
 
     next: Literal["again"]
     message: str = ""
 
 
-Word: TypeAlias = Planned | Refusal | Conclusion | Again
+PodMessage: TypeAlias = PlanMade | RunRefusal | Conclusion | AnotherRound
 
 
-def parse(text: str | None) -> Word | None:
+def parse_message(text: str | None) -> PodMessage | None:
     """What a pod said; None where it said nothing, or nothing that can be relied on."""
     if not text or len(text.encode()) > TERMINATION_BYTES:
         return None
-    for model in (Conclusion, Planned, Again, Refusal):
+    for model in (Conclusion, PlanMade, AnotherRound, RunRefusal):
         try:
-            word = _plain(model.model_validate_json(text))
+            message = _without_control_characters(model.model_validate_json(text))
         except ValidationError:
             continue
-        return word if _can_be_shown(word) else None
+        return message if _can_be_shown(message) else None
     return None
 
 
-def _plain(word: Word) -> Word:
+def _without_control_characters(message: PodMessage) -> PodMessage:
     """Without control characters: it is shown on terminals."""
-    if isinstance(word, Planned):
-        return word
-    plain = word.model_copy(update={"message": printable(word.message, MESSAGE_LENGTH)})
+    if isinstance(message, PlanMade):
+        return message
+    plain = message.model_copy(update={"message": printable(message.message, MESSAGE_LENGTH)})
     if not isinstance(plain, Conclusion):
         return plain
     summary = {printable(key): printable(value) for key, value in plain.summary.items()}
     return plain.model_copy(update={"summary": summary, "url": None if plain.url is None else printable(plain.url)})
 
 
-def _can_be_shown(word: Word) -> bool:
+def _can_be_shown(message: PodMessage) -> bool:
     """Whether a status can hold it. A success over nothing, or with the name of a failure, contradicts itself."""
-    if not isinstance(word, Conclusion):
+    if not isinstance(message, Conclusion):
         return True
-    succeeded = word.phase == "Succeeded"
-    if not re.fullmatch(REASON_PATTERN, word.reason) or succeeded != (word.reason == SUCCEEDED):
+    succeeded = message.phase == "Succeeded"
+    if not re.fullmatch(REASON_PATTERN, message.reason) or succeeded != (message.reason == SUCCEEDED):
         return False
-    if succeeded and word.counts.total == 0:
+    if succeeded and message.counts.total == 0:
         return False
     try:
-        status_of(Standing(conclusion=word), JobStatus(), datetime.fromtimestamp(0, UTC))
+        build_status(JobState(conclusion=message), JobStatus(), datetime.fromtimestamp(0, UTC))
     except ValidationError:
         return False
     return True
@@ -108,29 +108,29 @@ Trouble = tuple[str, str]
 """A reason in one word and a message."""
 
 
-def of_pods(pods: Sequence[Json]) -> Trouble | None:
+def find_pod_trouble(pods: Sequence[Json]) -> Trouble | None:
     """What keeps the first pod that cannot start: its image, its configuration, or that no node takes it."""
     ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
-    return next((trouble for pod in ordered for trouble in _of_pod(pod)), None)
+    return next((trouble for pod in ordered for trouble in _list_pod_troubles(pod)), None)
 
 
-def of_events(events: Sequence[Json]) -> Trouble | None:
+def find_event_trouble(events: Sequence[Json]) -> Trouble | None:
     """What was said last about pods that could not be created."""
     last = max(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None)
-    return None if last is None else _trouble(FAILED_CREATE, last.get("message"))
+    return None if last is None else _build_trouble(FAILED_CREATE, last.get("message"))
 
 
-def _of_pod(pod: Json) -> Iterator[Trouble]:
+def _list_pod_troubles(pod: Json) -> Iterator[Trouble]:
     status, name = pod.get("status") or {}, pod["metadata"]["name"]
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") and waiting["reason"] not in ON_THE_WAY:
-            yield _trouble(waiting["reason"], f"Pod {name}: {waiting.get('message') or ''}")
+            yield _build_trouble(waiting["reason"], f"Pod {name}: {waiting.get('message') or ''}")
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
-            yield _trouble(condition.get("reason"), f"Pod {name}: {condition.get('message') or ''}")
+            yield _build_trouble(condition.get("reason"), f"Pod {name}: {condition.get('message') or ''}")
 
 
-def _trouble(reason: object, message: object) -> Trouble:
+def _build_trouble(reason: object, message: object) -> Trouble:
     word = reason if isinstance(reason, str) and re.fullmatch(REASON_PATTERN, reason) else "NotStarted"
     return word, printable(str(message or ""), TROUBLE_LENGTH).removesuffix(":")

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from testbench.arena.cluster.kinds import Json
+from testbench.arena.cluster.api import Json
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.pod_overrides import PodOverrides
-from testbench.arena.operator import names
 from testbench.arena.operator.fetch import SUFFIXES
+from testbench.arena.operator.metadata import build_labels, name_copied_secret, name_run_config, name_start_config
 from testbench.arena.operator.observed import Run
-from testbench.arena.operator.references import Mounted, Source
+from testbench.arena.operator.references import BundleSource, MountedSecret
 from testbench.arena.operator.settings import WORKER_ENVIRONMENT, Settings
 from testbench.arena.stores import run_folder
 
@@ -62,17 +62,17 @@ class Task:
     items: int = 0
 
 
-def pod_template(job: ArenaJob, run: Run, task: Task, settings: Settings) -> Json:
+def build_pod_template(job: ArenaJob, run: Run, task: Task, settings: Settings) -> Json:
     """The template of a phase's pods."""
     setup = run.setup
-    volumes, mounts = _volumes(job, run, task)
-    fetch = [_fetching(setup.source, settings)] if setup.source.url else []
+    volumes, mounts = _build_volumes(job, run, task)
+    fetch = [_build_fetch_container(setup.source, settings)] if setup.source.url else []
     overrides = job.spec.workers.pod_overrides or PodOverrides()
     annotations = {"annotations": dict(overrides.annotations)} if overrides.annotations else {}
     return {
-        "metadata": {"labels": {**overrides.labels, **labels(job, task.phase)}, **annotations},
+        "metadata": {"labels": {**overrides.labels, **build_labels(job, task.phase)}, **annotations},
         "spec": {
-            **_placed(overrides),
+            **_build_placement(overrides),
             "restartPolicy": "Never",
             "serviceAccountName": settings.service_account,
             "automountServiceAccountToken": False,
@@ -88,7 +88,7 @@ def pod_template(job: ArenaJob, run: Run, task: Task, settings: Settings) -> Jso
             },
             **({"initContainers": fetch} if fetch else {}),
             "containers": [
-                _overridden(_container(task, _command(job, run, task), mounts, settings), task, overrides)
+                _override(_build_container(task, _build_command(job, run, task), mounts, settings), task, overrides)
                 | {
                     "envFrom": [
                         {"configMapRef": {"name": WORKER_ENVIRONMENT, "optional": True}},
@@ -101,19 +101,7 @@ def pod_template(job: ArenaJob, run: Run, task: Task, settings: Settings) -> Jso
     }
 
 
-def labels(job: ArenaJob, phase: str) -> dict[str, str]:
-    """What everything of a run carries."""
-    return {
-        "app.kubernetes.io/name": "testbench-arena",
-        "app.kubernetes.io/component": phase,
-        "app.kubernetes.io/managed-by": "testbench-arena-operator",
-        names.NAME_LABEL: names.label_value(job.metadata.name),
-        names.OWNER_LABEL: job.metadata.uid or "",
-        names.PHASE_LABEL: phase,
-    }
-
-
-def output_folder(job: ArenaJob) -> str | None:
+def find_output_folder(job: ArenaJob) -> str | None:
     """Where pods write results, if it is a folder: below the claim's subPath, or in a volume of the pod's own."""
     output = job.spec.output
     if output is None:
@@ -123,7 +111,7 @@ def output_folder(job: ArenaJob) -> str | None:
     return "/".join([OUTPUT, *(part for part in output.pvc.sub_path.split("/") if part)])
 
 
-def shown_result(run: Run, url: str | None) -> str | None:
+def build_result_url(run: Run, url: str | None) -> str | None:
     """The address of the results for people. What is in a claim has no address outside: `pvc://claim/path` names it."""
     job, output = run.manifest, run.manifest.spec.output
     if url is None or output is None:
@@ -135,9 +123,9 @@ def shown_result(run: Run, url: str | None) -> str | None:
     return "/".join([f"pvc://{output.pvc.claim_name}", *below, folder])
 
 
-def _command(job: ArenaJob, run: Run, task: Task) -> list[str]:
-    source = _fetched(run.setup.source) if run.setup.source.url else SOURCE
-    folder = output_folder(job)
+def _build_command(job: ArenaJob, run: Run, task: Task) -> list[str]:
+    source = _name_archive(run.setup.source) if run.setup.source.url else SOURCE
+    folder = find_output_folder(job)
     return [
         "python3", "-m", "testbench.arena.cli", task.phase, MANIFEST,
         "--run-id", run.id,
@@ -149,7 +137,7 @@ def _command(job: ArenaJob, run: Run, task: Task) -> list[str]:
     ]  # fmt: skip
 
 
-def _container(task: Task, command: Sequence[str], mounts: Sequence[Json], settings: Settings) -> Json:
+def _build_container(task: Task, command: Sequence[str], mounts: Sequence[Json], settings: Settings) -> Json:
     return {
         "name": task.phase,
         "image": settings.image,
@@ -168,7 +156,7 @@ def _container(task: Task, command: Sequence[str], mounts: Sequence[Json], setti
     }
 
 
-def _placed(overrides: PodOverrides) -> Json:
+def _build_placement(overrides: PodOverrides) -> Json:
     """Where the pods of a job may run, how urgent they are, and by which Secrets their image is pulled."""
     content = overrides.model_dump(
         mode="json",
@@ -179,7 +167,7 @@ def _placed(overrides: PodOverrides) -> Json:
     return {name: value for name, value in content.items() if value}
 
 
-def _overridden(container: Json, task: Task, overrides: PodOverrides) -> Json:
+def _override(container: Json, task: Task, overrides: PodOverrides) -> Json:
     """The container with the job's variables, which come before the operator's of the same name, and its resources."""
     variables = {variable["name"]: variable for variable in container["env"]}
     variables |= {variable.name: {"name": variable.name, "value": variable.value} for variable in overrides.extra_env}
@@ -189,19 +177,19 @@ def _overridden(container: Json, task: Task, overrides: PodOverrides) -> Json:
     return changed
 
 
-def _fetching(source: Source, settings: Settings) -> Json:
+def _build_fetch_container(source: BundleSource, settings: Settings) -> Json:
     command = ["python3", "-m", "testbench.arena.operator.fetch", str(source.url), str(source.checksum)]
     mounts = [{"name": "tmp", "mountPath": TMP}, {"name": "source", "mountPath": FETCHED}]
-    return _container(Task("fetch"), [*command, _fetched(source), TERMINATION], mounts, settings)
+    return _build_container(Task("fetch"), [*command, _name_archive(source), TERMINATION], mounts, settings)
 
 
-def _fetched(source: Source) -> str:
+def _name_archive(source: BundleSource) -> str:
     """The archive's file; by its name it is known what it is."""
     path = urlsplit(source.url or "").path.lower()
     return f"{FETCHED}/bundle{next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])}"
 
 
-def _volumes(job: ArenaJob, run: Run, task: Task) -> tuple[list[Json], list[Json]]:
+def _build_volumes(job: ArenaJob, run: Run, task: Task) -> tuple[list[Json], list[Json]]:
     """Volumes and their mounts. Everything that is not a result is read-only."""
     volumes: list[Json] = [{"name": "tmp", "emptyDir": {}}]
     mounts: list[Json] = [{"name": "tmp", "mountPath": TMP}]
@@ -211,9 +199,7 @@ def _volumes(job: ArenaJob, run: Run, task: Task) -> tuple[list[Json], list[Json
         mounts.append({"name": name, "mountPath": path} | ({} if writable else {"readOnly": True}))
 
     items = [{"key": "manifest.json", "path": "manifest.json"}]
-    add(
-        "run", MANIFEST.rpartition("/")[0], {"configMap": {"name": names.run_config(job.metadata.name), "items": items}}
-    )
+    add("run", MANIFEST.rpartition("/")[0], {"configMap": {"name": name_run_config(job.metadata.name), "items": items}})
     source = run.setup.source
     if source.url:
         add("source", FETCHED, {"emptyDir": {}})
@@ -221,20 +207,20 @@ def _volumes(job: ArenaJob, run: Run, task: Task) -> tuple[list[Json], list[Json
         files = [{"key": file.key, "path": file.path} for file in source.files]
         add("source", SOURCE, {"configMap": {"name": source.config_map, "items": files, "optional": True}})
     if run.setup.credentials:
-        secrets = [_secret(job, mounted) for mounted in run.setup.credentials]
+        secrets = [_build_secret_source(job, mounted) for mounted in run.setup.credentials]
         add("credentials", CREDENTIALS, {"projected": {"sources": secrets, "defaultMode": 0o440}})
     if task.waits_for_start:
-        start = {"name": names.start_config(job.metadata.name), "optional": True}
+        start = {"name": name_start_config(job.metadata.name), "optional": True}
         add("start", START.rpartition("/")[0], {"configMap": start})
-    if output_folder(job):
+    if find_output_folder(job):
         claim = job.spec.output.pvc if job.spec.output else None
         kept = {"persistentVolumeClaim": {"claimName": claim.claim_name}} if claim else {"emptyDir": {}}
         add("output", OUTPUT, kept, writable=True)
     return volumes, mounts
 
 
-def _secret(job: ArenaJob, mounted: Mounted) -> Json:
+def _build_secret_source(job: ArenaJob, mounted: MountedSecret) -> Json:
     """Keys of a Secret as files of their folder."""
-    name = mounted.secret or names.copied_secret(job.metadata.name, mounted.folder)
+    name = mounted.secret or name_copied_secret(job.metadata.name, mounted.folder)
     items = [{"key": key, "path": f"{mounted.folder}/{key}"} for key in mounted.keys]
     return {"secret": {"name": name, "optional": True, "items": items}}

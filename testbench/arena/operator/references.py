@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 from pydantic import ValidationError
 
 from testbench.arena.bundle.bundle import is_hidden, safe_path
-from testbench.arena.cluster import kinds
-from testbench.arena.cluster.kinds import Json, Kind
+from testbench.arena.cluster import api
+from testbench.arena.cluster.api import Json, Kind
 from testbench.arena.manifest.documents import validated
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.resources import AgentRuntime, ArenaSource, Provider, Resource, ToolRegistry
@@ -35,7 +35,7 @@ PROVIDER_KEYS: Final = ("api-key", "apiKey", "api_key", "API_KEY", "OPENAI_API_K
 ResourceT = TypeVar("ResourceT", bound=Resource)
 
 
-class Reference(NamedTuple):
+class ObjectReference(NamedTuple):
     """An object by its kind, namespace and name."""
 
     kind: Kind
@@ -43,27 +43,27 @@ class Reference(NamedTuple):
     name: str
 
 
-Objects: TypeAlias = Mapping[Reference, Json | None]
+FoundObjects: TypeAlias = Mapping[ObjectReference, Json | None]
 """What was read; None: it does not exist."""
 
 
-class File(PlanModel):
+class SourceFile(PlanModel):
     """A key of a ConfigMap and the path that it has in the bundle."""
 
     key: str
     path: str
 
 
-class Source(PlanModel):
+class BundleSource(PlanModel):
     """Where the pods get the bundle: a mounted ConfigMap, or an archive that they fetch."""
 
     config_map: str | None = None
-    files: tuple[File, ...] = ()
+    files: tuple[SourceFile, ...] = ()
     url: str | None = None
     checksum: str | None = None
 
 
-class Mounted(PlanModel):
+class MountedSecret(PlanModel):
     """Keys of a Secret that pods see as files in a folder of the credentials, those of them that there are.
 
     A Secret without a name is the job's copy of another namespace's.
@@ -74,16 +74,16 @@ class Mounted(PlanModel):
     keys: tuple[str, ...]
 
 
-class Setup(PlanModel):
+class PodSetup(PlanModel):
     """What the pods of a run are made of, beside the manifest; kept for the whole run."""
 
-    source: Source
-    credentials: tuple[Mounted, ...] = ()
+    source: BundleSource
+    credentials: tuple[MountedSecret, ...] = ()
     one_pod: bool = False
     why_one_pod: str = ""
 
 
-class SecretOf(NamedTuple):
+class SecretCopy(NamedTuple):
     """A Secret of another namespace that one folder of the credentials needs a copy of."""
 
     folder: str
@@ -92,10 +92,10 @@ class SecretOf(NamedTuple):
 
 
 @dataclass(frozen=True)
-class More:
+class NeedsObjects:
     """These objects have to be read before anything can be said."""
 
-    references: tuple[Reference, ...]
+    references: tuple[ObjectReference, ...]
 
 
 @dataclass(frozen=True)
@@ -118,51 +118,51 @@ class Refused:
 class Resolved:
     """Everything is there. `documents` are for the pods, without secrets; `copies` are made before they start."""
 
-    setup: Setup
+    setup: PodSetup
     documents: tuple[Json, ...]
-    copies: tuple[SecretOf, ...] = ()
+    copies: tuple[SecretCopy, ...] = ()
 
 
-Resolution: TypeAlias = More | Waiting | Refused | Resolved
+Resolution: TypeAlias = NeedsObjects | Waiting | Refused | Resolved
 
 
-class _Stop(Exception):
+class _Unresolved(Exception):
     """Carries an answer out of the middle of looking."""
 
-    def __init__(self, answer: More | Waiting | Refused) -> None:
+    def __init__(self, answer: NeedsObjects | Waiting | Refused) -> None:
         self.answer = answer
 
 
-def resolve(job: ArenaJob, objects: Objects, *, cross_namespace: bool = False) -> Resolution:
+def resolve(job: ArenaJob, objects: FoundObjects, *, cross_namespace: bool = False) -> Resolution:
     """How the job's references stand, as far as `objects` tell."""
     wanted = tuple(_references(job))
     if more := tuple(reference for reference in wanted if reference not in objects):
-        return More(more)
+        return NeedsObjects(more)
     try:
-        return _Look(job, objects, cross_namespace).resolved()
-    except _Stop as stop:
+        return _Resolver(job, objects, cross_namespace).resolved()
+    except _Unresolved as stop:
         return stop.answer
 
 
-def _references(job: ArenaJob) -> Iterator[Reference]:
+def _references(job: ArenaJob) -> Iterator[ObjectReference]:
     here, spec = job.metadata.namespace, job.spec
-    yield Reference(kinds.ARENA_SOURCE, here, spec.source_ref.name)
+    yield ObjectReference(api.ARENA_SOURCE, here, spec.source_ref.name)
     for entries in (spec.providers or {}).values():
         for entry in entries:
             if entry.provider_ref is not None:
-                yield Reference(kinds.PROVIDER, entry.provider_ref.namespace or here, entry.provider_ref.name)
+                yield ObjectReference(api.PROVIDER, entry.provider_ref.namespace or here, entry.provider_ref.name)
             elif entry.agent_ref is not None:
-                yield Reference(kinds.AGENT_RUNTIME, here, entry.agent_ref.name)
+                yield ObjectReference(api.AGENT_RUNTIME, here, entry.agent_ref.name)
     for registry in spec.tool_registries:
-        yield Reference(kinds.TOOL_REGISTRY, here, registry.name)
+        yield ObjectReference(api.TOOL_REGISTRY, here, registry.name)
     if spec.output is not None and spec.output.pvc is not None:
-        yield Reference(kinds.CLAIM, here, spec.output.pvc.claim_name)
+        yield ObjectReference(api.CLAIM, here, spec.output.pvc.claim_name)
 
 
-class _Look:
+class _Resolver:
     """One look at the references of one job."""
 
-    def __init__(self, job: ArenaJob, objects: Objects, cross_namespace: bool) -> None:
+    def __init__(self, job: ArenaJob, objects: FoundObjects, cross_namespace: bool) -> None:
         self.job = job
         self.objects = objects
         self.cross_namespace = cross_namespace
@@ -170,49 +170,49 @@ class _Look:
 
     def resolved(self) -> Resolved:
         references = tuple(dict.fromkeys(_references(self.job)))
-        source = self.parsed(Reference(kinds.ARENA_SOURCE, self.home, self.job.spec.source_ref.name), ArenaSource)
-        providers = [self.provider(one) for one in references if one.kind == kinds.PROVIDER]
-        agents = [self.agent(one) for one in references if one.kind == kinds.AGENT_RUNTIME]
-        registries = [self.parsed(one, ToolRegistry) for one in references if one.kind == kinds.TOOL_REGISTRY]
+        source = self.parsed(ObjectReference(api.ARENA_SOURCE, self.home, self.job.spec.source_ref.name), ArenaSource)
+        providers = [self.provider(one) for one in references if one.kind == api.PROVIDER]
+        agents = [self.agent(one) for one in references if one.kind == api.AGENT_RUNTIME]
+        registries = [self.parsed(one, ToolRegistry) for one in references if one.kind == api.TOOL_REGISTRY]
         one_pod, why = self.one_pod()
         credentials, copies = self.credentials(providers)
-        setup = Setup(source=self.source(source), credentials=credentials, one_pod=one_pod, why_one_pod=why)
+        setup = PodSetup(source=self.source(source), credentials=credentials, one_pod=one_pod, why_one_pod=why)
         documents = (
-            _document(kinds.ARENA_SOURCE, source),
-            *(_document(kinds.PROVIDER, provider) for provider in providers),
-            *(_document(kinds.AGENT_RUNTIME, agent) for agent in agents),
-            *(_document(kinds.TOOL_REGISTRY, registry) for registry in registries),
+            _to_document(api.ARENA_SOURCE, source),
+            *(_to_document(api.PROVIDER, provider) for provider in providers),
+            *(_to_document(api.AGENT_RUNTIME, agent) for agent in agents),
+            *(_to_document(api.TOOL_REGISTRY, registry) for registry in registries),
         )
         return Resolved(setup, documents, copies)
 
-    def existing(self, reference: Reference) -> Json:
+    def existing(self, reference: ObjectReference) -> Json:
         if reference not in self.objects:
-            raise _Stop(More((reference,)))
+            raise _Unresolved(NeedsObjects((reference,)))
         found = self.objects[reference]
         if found is None:
-            raise _Stop(Waiting(f"{reference.kind.name}Missing", f"{_named(reference)} does not exist."))
+            raise _Unresolved(Waiting(f"{reference.kind.name}Missing", f"{_show(reference)} does not exist."))
         return found
 
-    def parsed(self, reference: Reference, model: type[ResourceT]) -> ResourceT:
+    def parsed(self, reference: ObjectReference, model: type[ResourceT]) -> ResourceT:
         content = self.existing(reference)
         kept = {key: content[key] for key in ("metadata", "spec", "status") if key in content}
         kept["metadata"] = {"name": reference.name, "namespace": reference.namespace}
         try:
             return validated(model, kept)
         except ValidationError as error:
-            message = f"{_named(reference)}: {describe(error)}"
-            raise _Stop(Waiting(f"{reference.kind.name}Invalid", printable(message, 1000))) from error
+            message = f"{_show(reference)}: {describe(error)}"
+            raise _Unresolved(Waiting(f"{reference.kind.name}Invalid", printable(message, 1000))) from error
 
-    def provider(self, reference: Reference) -> Provider:
+    def provider(self, reference: ObjectReference) -> Provider:
         if reference.namespace != self.home and not self.cross_namespace:
-            message = f"{_named(reference)}: this operator does not let a job use another namespace's Provider."
-            raise _Stop(Refused("CrossNamespace", message))
+            message = f"{_show(reference)}: this operator does not let a job use another namespace's Provider."
+            raise _Unresolved(Refused("CrossNamespace", message))
         return self.parsed(reference, Provider)
 
-    def agent(self, reference: Reference) -> AgentRuntime:
+    def agent(self, reference: ObjectReference) -> AgentRuntime:
         agent = self.parsed(reference, AgentRuntime)
         if agent.endpoint() is None:
-            raise _Stop(Waiting("AgentNotReady", f"{_named(reference)} has no address in its status."))
+            raise _Unresolved(Waiting("AgentNotReady", f"{_show(reference)} has no address in its status."))
         return agent
 
     def one_pod(self) -> tuple[bool, str]:
@@ -223,36 +223,36 @@ class _Look:
             return True, "Several workers need an output that all of them can write: one works." if several else ""
         if spec.output.pvc is None:
             return not several, ""
-        claim = self.existing(Reference(kinds.CLAIM, self.home, spec.output.pvc.claim_name))
+        claim = self.existing(ObjectReference(api.CLAIM, self.home, spec.output.pvc.claim_name))
         modes = (claim.get("spec") or {}).get("accessModes") or ()
         if "ReadWriteMany" in modes or not several:
             return not several, ""
         name = spec.output.pvc.claim_name
         return True, f"The claim {name} is not ReadWriteMany, so several nodes could not write to it: one pod works."
 
-    def source(self, source: ArenaSource) -> Source:
+    def source(self, source: ArenaSource) -> BundleSource:
         if source.spec.config_map is not None:
             name = source.spec.config_map.name
-            content = self.existing(Reference(kinds.CONFIG_MAP, self.home, name))
+            content = self.existing(ObjectReference(api.CONFIG_MAP, self.home, name))
             keys = sorted({**(content.get("data") or {}), **(content.get("binaryData") or {})})
             if not keys:
-                raise _Stop(Waiting("SourceNotReady", f"ConfigMap {name} is empty."))
-            return Source(config_map=name, files=tuple(_file(key, name) for key in keys))
+                raise _Unresolved(Waiting("SourceNotReady", f"ConfigMap {name} is empty."))
+            return BundleSource(config_map=name, files=tuple(_read_source_file(key, name) for key in keys))
         artifact = source.status.artifact if source.status is not None else None
         name = source.metadata.name
         if artifact is None or not artifact.url:
             kind = source.spec.type or "unknown"
             message = f"ArenaSource {name} ({kind}) has no status.artifact.url: nobody has delivered its bundle yet."
-            raise _Stop(Waiting("SourceNotReady", message))
-        if not _is_http(artifact.url):
+            raise _Unresolved(Waiting("SourceNotReady", message))
+        if not _is_http_address(artifact.url):
             message = f"ArenaSource {name}: {shown_url(artifact.url)} is no http(s) address."
-            raise _Stop(Refused("SourceNotSupported", printable(message, 1000)))
+            raise _Unresolved(Refused("SourceNotSupported", printable(message, 1000)))
         if not artifact.checksum:
             message = f"ArenaSource {name}: its artifact has no checksum, so nobody can tell whether it is whole."
-            raise _Stop(Refused("SourceNotSupported", message))
-        return Source(url=artifact.url, checksum=artifact.checksum)
+            raise _Unresolved(Refused("SourceNotSupported", message))
+        return BundleSource(url=artifact.url, checksum=artifact.checksum)
 
-    def credentials(self, providers: list[Provider]) -> tuple[tuple[Mounted, ...], tuple[SecretOf, ...]]:
+    def credentials(self, providers: list[Provider]) -> tuple[tuple[MountedSecret, ...], tuple[SecretCopy, ...]]:
         """The Secrets of the providers and of the output; whether they exist is for the pods to find out."""
         mounted, copies = [], []
         for provider in providers:
@@ -264,17 +264,17 @@ class _Look:
             folder = f"{namespace}_{provider.metadata.name}"
             secret = reference.name
             if namespace != self.home:
-                copies.append(SecretOf(folder, namespace, secret))
+                copies.append(SecretCopy(folder, namespace, secret))
                 secret = ""
             keys = (reference.key,) if reference.key else PROVIDER_KEYS
-            mounted.append(Mounted(folder=folder, secret=secret, keys=keys))
+            mounted.append(MountedSecret(folder=folder, secret=secret, keys=keys))
         output = self.job.spec.output
         if output is not None and output.s3 is not None and output.s3.secret_ref is not None:
-            mounted.append(Mounted(folder=OUTPUT_FOLDER, secret=output.s3.secret_ref.name, keys=OUTPUT_KEYS))
+            mounted.append(MountedSecret(folder=OUTPUT_FOLDER, secret=output.s3.secret_ref.name, keys=OUTPUT_KEYS))
         return tuple(mounted), tuple(copies)
 
 
-def _is_http(url: str) -> bool:
+def _is_http_address(url: str) -> bool:
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -282,21 +282,21 @@ def _is_http(url: str) -> bool:
     return parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
-def _file(key: str, config_map: str) -> File:
+def _read_source_file(key: str, config_map: str) -> SourceFile:
     """`__` in a key stands for `/`, which a key cannot have."""
     path = key.replace("__", "/")
     try:
         safe_path(path, f"ConfigMap {config_map}")
     except InputError as error:
-        raise _Stop(Refused("SourceInvalid", printable(error.message, 1000))) from error
-    return File(key=key, path=key if is_hidden(path) else path)
+        raise _Unresolved(Refused("SourceInvalid", printable(error.message, 1000))) from error
+    return SourceFile(key=key, path=key if is_hidden(path) else path)
 
 
-def _document(kind: Kind, resource: Resource) -> Json:
+def _to_document(kind: Kind, resource: Resource) -> Json:
     content: dict[str, Any] = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
     content["metadata"] = {"name": resource.metadata.name, "namespace": resource.metadata.namespace}
     return {"apiVersion": kind.api_version, "kind": kind.name, **content}
 
 
-def _named(reference: Reference) -> str:
+def _show(reference: ObjectReference) -> str:
     return f"{reference.kind.name} {reference.namespace}/{reference.name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from testbench.arena.cluster.kinds import Json
+from testbench.arena.cluster.api import Json
 from testbench.arena.load.arrivals import PER_WORKER_RPS
 
 DEFAULT_IMAGE: Final = "ghcr.io/agentic-layer/testbench/testworkflows:latest"

@@ -13,13 +13,13 @@ from typing import Any, Final
 
 import yaml
 
-from testbench.arena.cluster import kinds
-from testbench.arena.cluster.kinds import Json, Kind
+from testbench.arena.cluster import api
+from testbench.arena.cluster.api import Json, Kind
 from testbench.arena.manifest.documents import Documents, Found
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.operator import jobs
 from testbench.arena.operator.observed import Run
-from testbench.arena.operator.references import More, Reference, Resolved, resolve
+from testbench.arena.operator.references import NeedsObjects, ObjectReference, Resolved, resolve
 from testbench.arena.operator.settings import Settings
 from testbench.arena.runs.opening import OpenedRun
 from testbench.errors import InputError
@@ -47,46 +47,46 @@ def rendered(run: OpenedRun, settings: Settings | None = None) -> str:
 
 def _objects(run: OpenedRun, resolved: Resolved, settings: Settings) -> Iterator[Json]:
     made = Run(run.run_id, run.job, resolved.setup)
-    yield jobs.run_config(run.job, resolved)
+    yield jobs.build_run_config(run.job, resolved)
     if resolved.setup.one_pod:
-        yield jobs.whole_job(made, settings)
+        yield jobs.build_whole_job(made, settings)
         return
     spec = run.job.spec
     items = spec.data_gen.count if spec.type == "datagen" and spec.data_gen is not None else len(run.plan.items)
-    shards = jobs.shards_of(run.job, items, settings)
-    yield jobs.plan_job(made, settings)
-    yield jobs.work_job(made, jobs.Size(items, shards), 1, settings)
-    yield jobs.reduce_job(made, jobs.Size(items, shards), 1, settings)
+    shards = jobs.count_shards(run.job, items, settings)
+    yield jobs.build_plan_job(made, settings)
+    yield jobs.build_work_job(made, jobs.Size(items, shards), 1, settings)
+    yield jobs.build_reduce_job(made, jobs.Size(items, shards), 1, settings)
 
 
 def _resolved(job: ArenaJob, documents: Documents, settings: Settings) -> Resolved:
-    objects: dict[Reference, Json | None] = {}
+    objects: dict[ObjectReference, Json | None] = {}
     while True:
         resolution = resolve(job, objects, cross_namespace=settings.cross_namespace)
         if isinstance(resolution, Resolved):
             return resolution
-        if not isinstance(resolution, More):
+        if not isinstance(resolution, NeedsObjects):
             hint = "The operator would say the same; put what is missing into the manifest."
             raise InputError(f"{resolution.reason}: {resolution.message}", hint=hint)
         objects |= {reference: _object(reference, documents) for reference in resolution.references}
 
 
-def _object(reference: Reference, documents: Documents) -> Json | None:
+def _object(reference: ObjectReference, documents: Documents) -> Json | None:
     """A document as the API server would show it; a Secret without its values."""
-    if reference.kind == kinds.CLAIM:
+    if reference.kind == api.CLAIM:
         return SHARED_CLAIM
     found: dict[Kind, Found[Any]] = {
-        kinds.ARENA_SOURCE: documents.sources,
-        kinds.PROVIDER: documents.providers,
-        kinds.AGENT_RUNTIME: documents.agents,
-        kinds.TOOL_REGISTRY: documents.registries,
-        kinds.SECRET: documents.secrets,
-        kinds.CONFIG_MAP: documents.config_maps,
+        api.ARENA_SOURCE: documents.sources,
+        api.PROVIDER: documents.providers,
+        api.AGENT_RUNTIME: documents.agents,
+        api.TOOL_REGISTRY: documents.registries,
+        api.SECRET: documents.secrets,
+        api.CONFIG_MAP: documents.config_maps,
     }
     resource = found[reference.kind].named(reference.name, reference.namespace)
     if resource is None:
         return None
     content: Json = resource.model_dump(mode="json", by_alias=True, exclude_none=True)
-    if reference.kind == kinds.SECRET:
+    if reference.kind == api.SECRET:
         content["data"] = dict.fromkeys(resource.keys, "")
     return content

@@ -17,8 +17,7 @@ from hypothesis import strategies as st
 
 from testbench.arena.bundle import archive as bundle_archive
 from testbench.arena.bundle import bundle as limits
-from testbench.arena.bundle.bundle import Bundle, resolve, safe_path
-from testbench.arena.bundle.path_patterns import matches
+from testbench.arena.bundle.bundle import Bundle, matches, resolve, safe_path
 from testbench.arena.bundle.reader import bundle_of_config_map, load_bundle
 from testbench.arena.manifest.resources import ConfigMap
 from testbench.errors import InputError, StoreError

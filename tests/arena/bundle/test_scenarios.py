@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 
 from testbench.arena.bundle.arena_file import ArenaFile, read_arena_file
 from testbench.arena.bundle.assertions import SUPPORTED, NotSupportedError, expectation_of
-from testbench.arena.bundle.bundle import Bundle
-from testbench.arena.bundle.path_patterns import matches
+from testbench.arena.bundle.bundle import Bundle, matches
 from testbench.arena.bundle.promptarena import read_scenario, together
 from testbench.arena.bundle.scenarios import FoundScenario, selected_scenarios
 from testbench.arena.manifest.job import ScenarioFilter

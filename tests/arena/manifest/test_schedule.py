@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.arena.manifest.job import Schedule
-from testbench.arena.manifest.schedule import MISSED_AT_MOST, check, child_name, decide, due, removal_time
+from testbench.arena.manifest.schedule import MISSED_AT_MOST, check, decide, due, removal_time
 from testbench.errors import InputError
 
 NEW_YORK = "America/New_York"
@@ -132,15 +132,6 @@ def test_an_unknown_zone_is_refused(zone: str) -> None:
 def test_the_policy_decides_over_runs_that_overlap(policy: str, running: int, start: str) -> None:
     schedule = Schedule.model_validate({"cron": "0 2 * * *", "concurrencyPolicy": policy})
     assert decide(schedule.concurrency_policy, running) == start
-
-
-@given(st.from_regex(r"[a-z][-a-z0-9.]{0,200}[a-z0-9]", fullmatch=True), moments)
-def test_a_runs_name_is_stable_and_leaves_room_for_its_pods(job: str, tick: datetime) -> None:
-    name = child_name(job, tick)
-    assert name == child_name(job, tick.replace(second=0, microsecond=0))
-    assert len(name) <= 52
-    assert name != child_name(job, tick + timedelta(minutes=1))
-    assert name != child_name(f"{job}x", tick)
 
 
 def test_a_finished_job_is_removed_after_its_time() -> None:

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbench.arena.cluster import kinds
-from testbench.arena.cluster.api import ClusterError, Conflict, MemoryCluster
-from testbench.arena.cluster.kinds import Json, Kind
-from tests.support.operator_world import NAMESPACE, S3, START, World, arena_job, conclusion, references
+from testbench.arena.cluster import api
+from testbench.arena.cluster.api import ClusterError, Conflict, Json, Kind, MemoryCluster
+from tests.support.operator_fixture import NAMESPACE, S3, START, OperatorFixture, arena_job, conclusion, references
 
 
 class Killed(Exception):
@@ -49,7 +48,7 @@ class MortalCluster(MemoryCluster):
         return done
 
 
-def play(cluster: World) -> list[str]:
+def play(cluster: OperatorFixture) -> list[str]:
     """A whole run, whoever dies meanwhile; the writes that were made."""
 
     def settle() -> None:
@@ -78,18 +77,18 @@ def play(cluster: World) -> list[str]:
     return cluster.cluster.calls
 
 
-def normal(cluster: World) -> list[tuple[str, str, Any]]:
+def normal(cluster: OperatorFixture) -> list[tuple[str, str, Any]]:
     """Everything that is there, without what differs from run to run."""
     return sorted(
         (kind.name, name, body.get("spec"))
         for (kind, _, name), body in cluster.cluster.objects.items()
-        if kind != kinds.EVENT
+        if kind != api.EVENT
     )
 
 
-def mortal(dies_at: int, before: bool) -> World:
+def mortal(dies_at: int, before: bool) -> OperatorFixture:
     cluster = MortalCluster(now=START)
-    made = World(cluster=cluster)
+    made = OperatorFixture(cluster=cluster)
     made.apply(*references(), arena_job(workers={"minReplicas": 2, "maxReplicas": 4}, output=S3))
     cluster.left, cluster.before = dies_at, before
     return made
@@ -104,8 +103,8 @@ def test_an_operator_that_dies_between_any_two_writes_comes_to_the_same_end(dies
     calls = play(hurt)
     assert [kind for kind, _, _ in normal(hurt)] == [kind for kind, _, _ in normal(whole)]
     assert hurt.status().phase == whole.status().phase == "Succeeded"
-    assert hurt.get(kinds.JOB, "evals-work")["spec"]["parallelism"] == 4
-    said = [event["message"] for (kind, _, _), event in hurt.cluster.objects.items() if kind == kinds.EVENT]
+    assert hurt.get(api.JOB, "evals-work")["spec"]["parallelism"] == 4
+    said = [event["message"] for (kind, _, _), event in hurt.cluster.objects.items() if kind == api.EVENT]
     assert len(said) == len(set(said))
     assert {"Running", "Succeeded"} <= set(hurt.events())
     for name in ("evals-plan", "evals-work", "evals-reduce"):
@@ -131,12 +130,12 @@ class Contended(MemoryCluster):
             await super().patch(kind, NAMESPACE, name, {"metadata": {"annotations": {"seen": "no"}}})
 
 
-@pytest.mark.parametrize("contended", [(kinds.ARENA_JOB, "evals"), (kinds.JOB, "evals-work")], ids=str)
+@pytest.mark.parametrize("contended", [(api.ARENA_JOB, "evals"), (api.JOB, "evals-work")], ids=str)
 def test_what_somebody_has_changed_meanwhile_is_looked_at_again_before_it_is_written(
     contended: tuple[Kind, str],
 ) -> None:
     cluster = Contended(now=START)
-    made = World(cluster=cluster)
+    made = OperatorFixture(cluster=cluster)
     made.apply(*references(), arena_job(workers={"minReplicas": 2, "maxReplicas": 4}, output=S3))
     made.plan()
     made.set_job("evals-work", active=2, ready=2)
@@ -144,11 +143,11 @@ def test_what_somebody_has_changed_meanwhile_is_looked_at_again_before_it_is_wri
     with pytest.raises(Conflict):
         made.look()
     made.settle()
-    assert made.get(kinds.JOB, "evals-work")["spec"]["parallelism"] == 4
+    assert made.get(api.JOB, "evals-work")["spec"]["parallelism"] == 4
 
 
 def test_a_job_of_the_same_name_that_belongs_to_an_earlier_one_is_waited_for_and_not_taken() -> None:
-    cluster = World()
+    cluster = OperatorFixture()
     cluster.apply(*references(), arena_job())
     stranger = {
         "apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "evals-all", "namespace": NAMESPACE}, "spec": {},
@@ -157,6 +156,6 @@ def test_a_job_of_the_same_name_that_belongs_to_an_earlier_one_is_waited_for_and
     cluster.look()
     with pytest.raises(ClusterError, match="somebody else"):
         cluster.look()
-    del cluster.cluster.objects[kinds.JOB, NAMESPACE, "evals-all"]
+    del cluster.cluster.objects[api.JOB, NAMESPACE, "evals-all"]
     cluster.settle()
     assert cluster.status().phase == "Running"

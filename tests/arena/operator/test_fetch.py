@@ -13,7 +13,7 @@ import pytest
 
 from testbench.arena.bundle.reader import load_bundle
 from testbench.arena.operator import fetch
-from testbench.arena.operator.pod_messages import Refusal, parse
+from testbench.arena.operator.pod_messages import RunRefusal, parse_message
 from testbench.errors import ExitCode
 from tests.support.servers.loopback import nobody_listens
 from tests.support.servers.static_files import StaticFiles
@@ -56,8 +56,8 @@ def test_another_checksum_is_a_refusal_that_is_told_and_leaves_nothing(
 ) -> None:
     code, said = called(tmp_path, files.add("b.zip", archive()), wanted)
     assert code == ExitCode.BAD_INPUT
-    word = parse(said)
-    assert isinstance(word, Refusal)
+    word = parse_message(said)
+    assert isinstance(word, RunRefusal)
     assert word.reason == "SourceInvalid"
     assert [path.name for path in tmp_path.iterdir()] == ["message"]
 

@@ -10,16 +10,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.arena.cluster import kinds
-from testbench.arena.cluster.kinds import Json
-from testbench.arena.operator import jobs, names
+from testbench.arena.cluster import api
+from testbench.arena.cluster.api import Json
+from testbench.arena.operator import jobs
+from testbench.arena.operator.metadata import (
+    name_copied_secret,
+    name_plan_job,
+    name_reduce_job,
+    name_run_config,
+    name_start_config,
+    name_whole_job,
+    name_work_job,
+    shorten_name,
+)
 from testbench.arena.operator.observed import Run
-from testbench.arena.operator.pods import shown_result
-from testbench.arena.operator.references import PROVIDER_KEYS, Resolved, SecretOf, Setup, resolve
+from testbench.arena.operator.pods import build_result_url
+from testbench.arena.operator.references import PROVIDER_KEYS, PodSetup, Resolved, SecretCopy, resolve
 from testbench.arena.operator.settings import Settings
 from testbench.arena.runs.credentials import COMMON_KEYS
 from tests.support.manifest_files import assert_restricted
-from tests.support.operator_world import NAMESPACE, S3, START, arena_job, manifest, objects, references
+from tests.support.operator_fixture import NAMESPACE, S3, START, arena_job, manifest, objects, references
 
 KUBERNETES = "1.32"
 PVC = {"type": "pvc", "pvc": {"claimName": "kept", "subPath": "batch-001/"}}
@@ -37,8 +47,8 @@ def made(*extra: Json, **spec: Any) -> Run:
 def all_jobs(run: Run) -> list[Json]:
     settings = Settings()
     return [
-        jobs.plan_job(run, settings), jobs.work_job(run, jobs.Size(10, 4), 1, settings),
-        jobs.reduce_job(run, jobs.Size(10, 4), 1, settings), jobs.whole_job(run, settings),
+        jobs.build_plan_job(run, settings), jobs.build_work_job(run, jobs.Size(10, 4), 1, settings),
+        jobs.build_reduce_job(run, jobs.Size(10, 4), 1, settings), jobs.build_whole_job(run, settings),
     ]  # fmt: skip
 
 
@@ -94,7 +104,7 @@ def test_every_mount_has_its_volume_and_every_path_of_the_command_its_mount(run:
 
 
 def test_an_indexed_job_has_the_measured_rules() -> None:
-    spec = jobs.work_job(RUNS["s3"], jobs.Size(10, 4), 1, Settings())["spec"]
+    spec = jobs.build_work_job(RUNS["s3"], jobs.Size(10, 4), 1, Settings())["spec"]
     assert (spec["completionMode"], spec["podReplacementPolicy"]) == ("Indexed", "Failed")
     assert (spec["completions"], spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (4, 3, 1)
     rules = [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in spec["podFailurePolicy"]["rules"]]
@@ -105,7 +115,7 @@ def test_an_indexed_job_has_the_measured_rules() -> None:
 
 
 def test_a_job_of_one_pod_is_not_tried_again_once_it_has_said_its_word() -> None:
-    spec = jobs.whole_job(RUNS["s3"], Settings())["spec"]
+    spec = jobs.build_whole_job(RUNS["s3"], Settings())["spec"]
     assert spec["podReplacementPolicy"] == "Failed"
     rules = [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in spec["podFailurePolicy"]["rules"]]
     assert rules == [("FailJob", [1, 2, 4, 78]), ("Ignore", [75, 143]), ("Ignore", None)]
@@ -120,19 +130,19 @@ def test_everything_goes_with_its_job_and_never_keeps_it(run: Run) -> None:
 
 
 def test_a_load_test_is_a_gang_that_is_not_tried_again() -> None:
-    spec = jobs.work_job(RUNS["load test"], jobs.Size(10, 4), 1, Settings())["spec"]
+    spec = jobs.build_work_job(RUNS["load test"], jobs.Size(10, 4), 1, Settings())["spec"]
     assert (spec["completions"], spec["parallelism"], spec["backoffLimitPerIndex"]) == (4, 4, 0)
     volumes = {volume["name"]: volume for volume in spec["template"]["spec"]["volumes"]}
     assert volumes["start"]["configMap"] == {"name": "evals-start", "optional": True}
 
 
 def test_one_pod_without_a_store_is_not_tried_again_because_nothing_of_it_is_left() -> None:
-    assert jobs.whole_job(RUNS["no output"], Settings())["spec"]["backoffLimit"] == 0
-    assert jobs.whole_job(RUNS["s3"], Settings())["spec"]["backoffLimit"] == 3
+    assert jobs.build_whole_job(RUNS["no output"], Settings())["spec"]["backoffLimit"] == 0
+    assert jobs.build_whole_job(RUNS["s3"], Settings())["spec"]["backoffLimit"] == 3
 
 
 def test_a_providers_key_is_a_file_of_its_own_folder() -> None:
-    pod = jobs.plan_job(RUNS["s3"], Settings())["spec"]["template"]["spec"]
+    pod = jobs.build_plan_job(RUNS["s3"], Settings())["spec"]["template"]["spec"]
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "credentials")
     found = {part["secret"]["name"]: part["secret"] for part in volume["projected"]["sources"]}
     assert {item["path"] for item in found["keys"]["items"]} == {f"arena_gpt/{key}" for key in PROVIDER_KEYS}
@@ -145,13 +155,13 @@ def test_pods_get_every_key_that_workers_look_for() -> None:
 
 
 def test_files_of_a_config_map_lie_in_folders() -> None:
-    pod = jobs.plan_job(RUNS["s3"], Settings())["spec"]["template"]["spec"]
+    pod = jobs.build_plan_job(RUNS["s3"], Settings())["spec"]["template"]["spec"]
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "source")
     assert {item["path"] for item in volume["configMap"]["items"]} == {"config.arena.yaml", "scenarios/a.yaml"}
 
 
 def test_an_archive_is_fetched_before_the_worker_starts() -> None:
-    pod = jobs.plan_job(RUNS["an archive"], Settings())["spec"]["template"]["spec"]
+    pod = jobs.build_plan_job(RUNS["an archive"], Settings())["spec"]["template"]["spec"]
     command = pod["initContainers"][0]["command"]
     assert command[3:] == [
         URL["status"]["artifact"]["url"], URL["status"]["artifact"]["checksum"], "/var/arena/source/bundle.zip",
@@ -163,18 +173,18 @@ def test_an_archive_is_fetched_before_the_worker_starts() -> None:
 
 def test_results_in_a_claim_are_below_its_sub_path_and_shown_as_people_find_them() -> None:
     run = RUNS["pvc"]
-    command = jobs.plan_job(run, Settings())["spec"]["template"]["spec"]["containers"][0]["command"]
+    command = jobs.build_plan_job(run, Settings())["spec"]["template"]["spec"]["containers"][0]["command"]
     assert command[command.index("--output") + 1] == "/var/arena/output/batch-001"
-    assert shown_result(run, "file:///var/arena/output/x") == f"pvc://kept/batch-001/arena/evals/{run.id}"
-    assert shown_result(RUNS["s3"], "s3://results/evals/x") == "s3://results/evals/x"
-    assert shown_result(RUNS["no output"], "/var/arena/output/x") is None
+    assert build_result_url(run, "file:///var/arena/output/x") == f"pvc://kept/batch-001/arena/evals/{run.id}"
+    assert build_result_url(RUNS["s3"], "s3://results/evals/x") == "s3://results/evals/x"
+    assert build_result_url(RUNS["no output"], "/var/arena/output/x") is None
 
 
 def test_the_configuration_of_a_run_is_read_back_as_it_was_and_holds_no_secret() -> None:
     content = manifest(arena_job(output=S3))
     found = resolve(content, objects(*references()))
     assert isinstance(found, Resolved)
-    body = jobs.run_config(content, found)
+    body = jobs.build_run_config(content, found)
     kubernetes_validate.validate(body, KUBERNETES, strict=True)
     run = jobs.read_run(body, "r")
     assert (run.manifest.spec, run.setup) == (content.spec, found.setup)
@@ -183,10 +193,10 @@ def test_the_configuration_of_a_run_is_read_back_as_it_was_and_holds_no_secret()
 
 
 def test_a_copied_secret_belongs_to_the_job() -> None:
-    body = jobs.secret_copy(manifest(arena_job()), SecretOf("shared_gpt", "shared", "keys"))
+    body = jobs.build_secret_copy(manifest(arena_job()), SecretCopy("shared_gpt", "shared", "keys"))
     kubernetes_validate.validate(body, KUBERNETES, strict=True)
-    assert body["metadata"]["ownerReferences"][0]["kind"] == kinds.ARENA_JOB.name
-    kubernetes_validate.validate(jobs.start_config(manifest(arena_job()), START), KUBERNETES, strict=True)
+    assert body["metadata"]["ownerReferences"][0]["kind"] == api.ARENA_JOB.name
+    kubernetes_validate.validate(jobs.build_start_config(manifest(arena_job()), START), KUBERNETES, strict=True)
 
 
 def test_what_a_job_says_of_its_pods_is_added_to_all_of_them() -> None:
@@ -212,9 +222,11 @@ def test_a_run_keeps_its_overrides_and_a_pod_without_any_has_no_empty_ones() -> 
     content = manifest(arena_job(output=S3, workers={"podOverrides": OVERRIDES}))
     found = resolve(content, objects(*references()))
     assert isinstance(found, Resolved)
-    assert jobs.read_run(jobs.run_config(content, found), "r").manifest.spec == content.spec
-    template = jobs.plan_job(made(output=S3, workers={"podOverrides": {"labels": {}}}), Settings())["spec"]["template"]
-    assert template == jobs.plan_job(RUNS["s3"], Settings())["spec"]["template"]
+    assert jobs.read_run(jobs.build_run_config(content, found), "r").manifest.spec == content.spec
+    template = jobs.build_plan_job(made(output=S3, workers={"podOverrides": {"labels": {}}}), Settings())["spec"][
+        "template"
+    ]
+    assert template == jobs.build_plan_job(RUNS["s3"], Settings())["spec"]["template"]
     assert not {"nodeSelector", "tolerations", "affinity", "priorityClassName"} & set(template["spec"])
     assert "annotations" not in template["metadata"]
 
@@ -222,8 +234,8 @@ def test_a_run_keeps_its_overrides_and_a_pod_without_any_has_no_empty_ones() -> 
 @given(st.from_regex(r"\A[a-z0-9]([-a-z0-9.]{0,250}[a-z0-9])?\Z"))
 def test_every_name_is_a_dns_label_with_room_for_an_index(job: str) -> None:
     made_names = [
-        names.plan_job(job), names.whole_job(job), names.work_job(job), names.reduce_job(job, 10),
-        names.run_config(job), names.start_config(job), names.copied_secret(job, "a_b"),
+        name_plan_job(job), name_whole_job(job), name_work_job(job), name_reduce_job(job, 10),
+        name_run_config(job), name_start_config(job), name_copied_secret(job, "a_b"),
     ]  # fmt: skip
     for name in made_names:
         assert len(f"{name}-9999") <= 63
@@ -233,7 +245,7 @@ def test_every_name_is_a_dns_label_with_room_for_an_index(job: str) -> None:
 
 def test_no_two_jobs_share_names() -> None:
     long = "a" * 60
-    assert len({names.stem(job) for job in ("a.b", "a-b", long, f"{long}b")}) == 4
+    assert len({shorten_name(job) for job in ("a.b", "a-b", long, f"{long}b")}) == 4
 
 
 @pytest.mark.parametrize(
@@ -248,7 +260,7 @@ def test_no_two_jobs_share_names() -> None:
 )
 def test_a_load_test_takes_as_many_workers_as_its_rate_needs(workers: Json, load: Json, shards: int) -> None:
     job = manifest(arena_job(type="loadtest", workers=workers, loadTest=load, output=S3))
-    assert jobs.shards_of(job, 1, Settings()) == shards
+    assert jobs.count_shards(job, 1, Settings()) == shards
 
 
 def test_a_setup_of_a_newer_operator_is_refused_and_not_half_understood() -> None:
@@ -258,12 +270,12 @@ def test_a_setup_of_a_newer_operator_is_refused_and_not_half_understood() -> Non
     with pytest.raises(ValueError, match="missing"):
         jobs.read_run(body, "r")
     with pytest.raises(ValueError, match="new"):
-        Setup.model_validate_json(body["data"][jobs.SETUP_KEY])
+        PodSetup.model_validate_json(body["data"][jobs.SETUP_KEY])
 
 
 def test_the_reducer_gets_memory_for_all_items_unless_somebody_decided() -> None:
     def limit(items: int, settings: Settings) -> object:
-        job = jobs.reduce_job(RUNS["s3"], jobs.Size(items, 4), 1, settings)
+        job = jobs.build_reduce_job(RUNS["s3"], jobs.Size(items, 4), 1, settings)
         return job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
 
     assert (limit(10, Settings()), limit(100_000, Settings())) == ("2048Mi", "4930Mi")

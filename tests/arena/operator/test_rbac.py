@@ -15,8 +15,8 @@ from tests.arena.operator.test_pods import RUNS
 from tests.deploy.test_manifests import KUBERNETES, rendered
 from tests.support.cluster.api_server import ApiServer
 from tests.support.manifest_files import DEPLOY, assert_restricted
-from tests.support.operator_hands import Hands, Operator, api_server, hands_of, run_through
-from tests.support.operator_world import NAMESPACE, S3, arena_job, references
+from tests.support.operator_actions import ManualActions, OperatorThread, api_server, manual_actions, run_through
+from tests.support.operator_fixture import NAMESPACE, S3, arena_job, references
 
 
 @pytest.fixture
@@ -26,8 +26,8 @@ def server() -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def hands(server: ApiServer) -> Iterator[Hands]:
-    with hands_of(server) as part:
+def actions(server: ApiServer) -> Iterator[ManualActions]:
+    with manual_actions(server) as part:
         yield part
 
 
@@ -78,20 +78,20 @@ def test_nothing_is_allowed_of_everything() -> None:
                 assert "*" not in yaml.safe_dump(document)
 
 
-def test_what_the_operator_does_is_what_it_may_do(server: ApiServer, hands: Hands) -> None:
+def test_what_the_operator_does_is_what_it_may_do(server: ApiServer, actions: ManualActions) -> None:
     """A run with growing workers, its removal, a schedule that replaces its run, and a cancelled job."""
     server.calls.clear()
-    with Operator(server.origin):
+    with OperatorThread(server.origin):
         growing: dict[str, Any] = {
             "workers": {"minReplicas": 1, "maxReplicas": 4},
             "output": S3,
             "ttlSecondsAfterFinished": 0,
         }
-        hands.apply(*references(), arena_job(**growing), arena_job("other"))
-        hands.until(lambda: hands.get("jobs", "other-all"))
-        hands.client.patch(hands.resource("arenajobs"), "other", {"spec": {"cancelled": True}}, namespace=NAMESPACE)
-        hands.until(lambda: hands.phase("other") == "Cancelled")
-        run_through(hands, ended=lambda: hands.get("arenajobs", "evals") is None, grow=True)
+        actions.apply(*references(), arena_job(**growing), arena_job("other"))
+        actions.until(lambda: actions.get("jobs", "other-all"))
+        actions.client.patch(actions.resource("arenajobs"), "other", {"spec": {"cancelled": True}}, namespace=NAMESPACE)
+        actions.until(lambda: actions.phase("other") == "Cancelled")
+        run_through(actions, ended=lambda: actions.get("arenajobs", "evals") is None, grow=True)
     done = {
         (call.resource + (f"/{call.subresource}" if call.subresource else ""), call.verb)
         for call in server.calls
@@ -129,7 +129,10 @@ def test_workers_are_reached_by_nobody_and_do_not_reach_the_clouds_credentials()
     blocks = [to["ipBlock"] for rule in workers["egress"] for to in rule.get("to", ())]
     assert [block["except"] for block in blocks] == [["169.254.0.0/16"]]
     wanted = workers["podSelector"]["matchLabels"].items()
-    for job in (jobs.plan_job(RUNS["s3"], Settings()), jobs.work_job(RUNS["s3"], jobs.Size(10, 2), 1, Settings())):
+    for job in (
+        jobs.build_plan_job(RUNS["s3"], Settings()),
+        jobs.build_work_job(RUNS["s3"], jobs.Size(10, 2), 1, Settings()),
+    ):
         assert wanted <= job["spec"]["template"]["metadata"]["labels"].items()
 
 

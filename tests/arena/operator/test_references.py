@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from testbench.arena.cluster import kinds
-from testbench.arena.cluster.kinds import Json
-from testbench.arena.operator.references import More, Reference, Refused, Resolved, Waiting, resolve
-from tests.support.operator_world import NAMESPACE, S3, World, arena_job, manifest, objects, references
+from testbench.arena.cluster import api
+from testbench.arena.cluster.api import Json
+from testbench.arena.operator.references import NeedsObjects, ObjectReference, Refused, Resolved, Waiting, resolve
+from tests.support.operator_fixture import NAMESPACE, S3, OperatorFixture, arena_job, manifest, objects, references
 
 SHARED = {
     "apiVersion": "omnia.altairalabs.ai/v1alpha1", "kind": "Provider",
@@ -31,10 +31,12 @@ def source(**content: Any) -> Json:
 
 def test_what_is_asked_for_is_read_step_by_step() -> None:
     first = resolve(manifest(arena_job()), {})
-    assert isinstance(first, More)
+    assert isinstance(first, NeedsObjects)
     assert {reference.kind.name for reference in first.references} == {"ArenaSource", "Provider"}
     known = {one: objects(*references())[one] for one in first.references}
-    assert resolve(manifest(arena_job()), known) == More((Reference(kinds.CONFIG_MAP, NAMESPACE, "bundle"),))
+    assert resolve(manifest(arena_job()), known) == NeedsObjects(
+        (ObjectReference(api.CONFIG_MAP, NAMESPACE, "bundle"),)
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +139,7 @@ def test_an_s3_output_of_one_worker_is_one_pod() -> None:
 
 
 def test_a_waiting_job_says_what_for_and_begins_when_it_comes() -> None:
-    cluster = World()
+    cluster = OperatorFixture()
     cluster.apply(*references()[:2], arena_job())
     cluster.settle()
     assert cluster.status().phase == "Pending"
@@ -151,7 +153,7 @@ def test_a_waiting_job_says_what_for_and_begins_when_it_comes() -> None:
 def test_a_secret_of_another_namespace_is_copied_for_the_job_and_nowhere_else() -> None:
     from testbench.arena.operator.settings import Settings
 
-    cluster = World(settings=Settings(cross_namespace=True))
+    cluster = OperatorFixture(settings=Settings(cross_namespace=True))
     entry = {"providerRef": {"name": "gpt", "namespace": "shared"}}
     secret = {
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "shared"},
@@ -160,8 +162,8 @@ def test_a_secret_of_another_namespace_is_copied_for_the_job_and_nowhere_else() 
     cluster.apply(*references(), SHARED, secret, arena_job(providers={"default": [entry]}))
     cluster.settle()
     (copy,) = (
-        body for (kind, where, _), body in cluster.cluster.objects.items() if (kind, where) == (kinds.SECRET, NAMESPACE)
+        body for (kind, where, _), body in cluster.cluster.objects.items() if (kind, where) == (api.SECRET, NAMESPACE)
     )
     assert copy["data"] == secret["data"]
-    rest = [body for (kind, _, _), body in cluster.cluster.objects.items() if kind != kinds.SECRET]
+    rest = [body for (kind, _, _), body in cluster.cluster.objects.items() if kind != api.SECRET]
     assert "aHVudGVyMg" not in repr(rest)

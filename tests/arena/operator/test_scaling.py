@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.arena.operator import scaling
+from testbench.arena.operator import jobs
 from testbench.arena.operator.observed import KubeJob
-from tests.support.operator_world import START
+from tests.support.operator_fixture import START
 
 numbers = st.integers(0, 40)
 
@@ -20,7 +20,7 @@ def test_parallelism_never_shrinks_and_keeps_its_bounds(
     text = ",".join(str(index) for index in sorted(done) if index < completions)
     job = KubeJob("w", "u", "1", START, completions=completions, parallelism=parallelism, active=active, ready=ready,
                   completed_indexes=text)  # fmt: skip
-    wanted = scaling.next_parallelism(job, most)
+    wanted = jobs.choose_parallelism(job, most)
     assert wanted >= parallelism
     assert wanted in (parallelism, wanted if wanted <= min(most, completions) else None)
 
@@ -32,6 +32,6 @@ def test_progress_sums_up_to_the_total(items: int, shards: int, data: st.DataObj
     failed = data.draw(st.sets(st.sampled_from(indexes))) - completed
     job = KubeJob("w", "u", "1", START, completions=shards, completed_indexes=",".join(map(str, sorted(completed))),
                   failed_indexes=",".join(map(str, sorted(failed))))  # fmt: skip
-    found = scaling.progress(items, job)
+    found = jobs.compute_progress(items, job)
     assert found.completed == sum(len(range(items)[index::shards]) for index in completed)
     assert found.completed + found.failed + found.pending == found.total == items

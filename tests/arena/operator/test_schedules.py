@@ -10,41 +10,42 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbench.arena.cluster import kinds
-from testbench.arena.operator.observed import moment
-from tests.support.operator_world import NAMESPACE, START, World, arena_job, conclusion, references, run
+from testbench.arena.cluster import api
+from testbench.arena.operator.metadata import name_scheduled_run, parse_time
+from tests.support.operator_fixture import NAMESPACE, START, OperatorFixture, arena_job, conclusion, references, run
 
 HOURLY = {"cron": "0 * * * *"}
+ticks = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001
 TICK = "omnia.altairalabs.ai/scheduled-for"
 
 
-def world(start: datetime = START, **schedule: Any) -> World:
-    made = World(now=start + timedelta(minutes=1))
+def world(start: datetime = START, **schedule: Any) -> OperatorFixture:
+    made = OperatorFixture(now=start + timedelta(minutes=1))
     made.cluster.now = made.now
     made.apply(*references(), arena_job("nightly", schedule=schedule or HOURLY))
     made.settle("nightly")
     return made
 
 
-def pass_to(cluster: World, moment: datetime) -> None:
+def pass_to(cluster: OperatorFixture, moment: datetime) -> None:
     cluster.pass_time((moment - cluster.now).total_seconds())
     cluster.settle("nightly")
 
 
-def runs(cluster: World) -> list[str]:
-    return [name for name in cluster.names(kinds.ARENA_JOB) if name != "nightly"]
+def runs(cluster: OperatorFixture) -> list[str]:
+    return [name for name in cluster.names(api.ARENA_JOB) if name != "nightly"]
 
 
-def live(cluster: World) -> list[str]:
+def live(cluster: OperatorFixture) -> list[str]:
     """Runs that nobody has told to stop and that have not ended."""
     return [
         name for name in runs(cluster)
         if cluster.status(name).phase not in ("Succeeded", "Failed", "Cancelled")
-        and not cluster.get(kinds.ARENA_JOB, name)["spec"].get("cancelled")
+        and not cluster.get(api.ARENA_JOB, name)["spec"].get("cancelled")
     ]  # fmt: skip
 
 
-def finish(cluster: World, name: str) -> None:
+def finish(cluster: OperatorFixture, name: str) -> None:
     cluster.settle(name)
     cluster.end_job(f"{name}-all", conclusion())
     cluster.settle(name)
@@ -60,13 +61,13 @@ def test_a_tick_makes_one_run_with_the_same_work_and_without_the_schedule() -> N
     assert runs(cluster) == []
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
-    child, parent = cluster.get(kinds.ARENA_JOB, name), cluster.get(kinds.ARENA_JOB, "nightly")
+    child, parent = cluster.get(api.ARENA_JOB, name), cluster.get(api.ARENA_JOB, "nightly")
     assert "schedule" not in child["spec"]
     assert child["spec"]["sourceRef"] == parent["spec"]["sourceRef"]
     assert child["metadata"]["ownerReferences"][0]["uid"] == parent["metadata"]["uid"]
     status = cluster.status("nightly")
     assert (status.last_schedule_time, status.next_schedule_time) == (hour(1), hour(2))
-    assert cluster.names(kinds.JOB) == []
+    assert cluster.names(api.JOB) == []
 
 
 def test_the_schedule_shows_the_result_of_the_last_run() -> None:
@@ -110,14 +111,14 @@ def test_a_run_whose_outputs_were_not_written_shows_no_pass_in_its_schedule() ->
     assert verdict(cluster) == "error"
 
 
-def verdict(cluster: World) -> str | None:
+def verdict(cluster: OperatorFixture) -> str | None:
     result = cluster.status("nightly").result
     return result.summary.get("verdict") if result else None
 
 
 def test_a_run_is_removed_only_after_the_schedule_has_shown_how_it_ended() -> None:
     cluster = world()
-    cluster.get(kinds.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
+    cluster.get(api.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
     cluster.settle(name)
@@ -142,7 +143,7 @@ def test_an_earlier_run_that_ends_later_does_not_hide_the_result_of_the_latest()
     finish(cluster, second)
     shown = cluster.status("nightly").result
     run(cluster.cluster.delete(
-        kinds.ARENA_JOB, NAMESPACE, second, cluster.get(kinds.ARENA_JOB, second)["metadata"]["uid"],
+        api.ARENA_JOB, NAMESPACE, second, cluster.get(api.ARENA_JOB, second)["metadata"]["uid"],
     ))  # fmt: skip
     finish(cluster, first)
     assert shown is not None
@@ -151,21 +152,21 @@ def test_an_earlier_run_that_ends_later_does_not_hide_the_result_of_the_latest()
 
 def test_the_runs_of_a_schedule_that_was_cancelled_are_removed_when_their_time_is_over() -> None:
     cluster = world()
-    cluster.get(kinds.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
+    cluster.get(api.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
     cluster.settle(name)
-    cluster.get(kinds.ARENA_JOB, "nightly")["spec"]["cancelled"] = True
+    cluster.get(api.ARENA_JOB, "nightly")["spec"]["cancelled"] = True
     cluster.settle("nightly")
     cluster.settle(name)
     assert runs(cluster) == []
 
 
 def test_a_run_that_has_begun_does_not_become_a_schedule() -> None:
-    cluster = World()
+    cluster = OperatorFixture()
     cluster.apply(*references(), arena_job("nightly"))
     cluster.settle("nightly")
-    run(cluster.cluster.patch(kinds.ARENA_JOB, NAMESPACE, "nightly", {"spec": {"schedule": HOURLY}}))
+    run(cluster.cluster.patch(api.ARENA_JOB, NAMESPACE, "nightly", {"spec": {"schedule": HOURLY}}))
     pass_to(cluster, hour(2))
     assert (runs(cluster), cluster.status("nightly").phase) == ([], "Running")
     assert "ChangeIgnored" in cluster.events()
@@ -203,19 +204,19 @@ def test_of_missed_ticks_only_the_latest_runs() -> None:
     cluster.restart()
     pass_to(cluster, hour(5.5))
     (name,) = runs(cluster)
-    assert moment(cluster.get(kinds.ARENA_JOB, name)["metadata"]["annotations"][TICK]) == hour(5)
+    assert parse_time(cluster.get(api.ARENA_JOB, name)["metadata"]["annotations"][TICK]) == hour(5)
     assert "RunsMissed" in cluster.events()
 
 
 def test_a_run_that_replaces_itself_after_a_crash_is_left_alone() -> None:
     cluster = world(cron="0 * * * *", concurrencyPolicy="Replace")
     pass_to(cluster, hour(1))
-    before = run(cluster.cluster.list(kinds.ARENA_JOB, NAMESPACE))
-    status = cluster.get(kinds.ARENA_JOB, "nightly")["status"]
+    before = run(cluster.cluster.list(api.ARENA_JOB, NAMESPACE))
+    status = cluster.get(api.ARENA_JOB, "nightly")["status"]
     status.pop("lastScheduleTime")  # as if the operator had died between the run and the status
     cluster.restart()
     cluster.settle("nightly")
-    assert [item["metadata"]["uid"] for item in run(cluster.cluster.list(kinds.ARENA_JOB, NAMESPACE)).items] == [
+    assert [item["metadata"]["uid"] for item in run(cluster.cluster.list(api.ARENA_JOB, NAMESPACE)).items] == [
         item["metadata"]["uid"] for item in before.items
     ]
     assert live(cluster) == runs(cluster)
@@ -223,11 +224,11 @@ def test_a_run_that_replaces_itself_after_a_crash_is_left_alone() -> None:
 
 def test_a_run_is_not_removed_before_the_schedule_has_noted_its_tick() -> None:
     cluster = world()
-    cluster.get(kinds.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
+    cluster.get(api.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
     cluster.settle(name)
-    cluster.get(kinds.ARENA_JOB, "nightly")["status"].pop("lastScheduleTime")
+    cluster.get(api.ARENA_JOB, "nightly")["status"].pop("lastScheduleTime")
     cluster.end_job(f"{name}-all", conclusion())
     cluster.settle(name)
     assert runs(cluster) == [name]
@@ -242,7 +243,7 @@ def test_a_cancelled_schedule_ends_its_runs_and_makes_no_more() -> None:
     cluster = world()
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
-    cluster.get(kinds.ARENA_JOB, "nightly")["spec"]["cancelled"] = True
+    cluster.get(api.ARENA_JOB, "nightly")["spec"]["cancelled"] = True
     pass_to(cluster, hour(2))
     cluster.settle(name)
     assert (cluster.status("nightly").phase, cluster.status(name).phase) == ("Cancelled", "Cancelled")
@@ -265,7 +266,7 @@ def test_an_invalid_schedule_is_refused_and_begins_once_it_is_corrected(schedule
         "Failed", ("False", "InvalidSchedule"),
     )  # fmt: skip
     change = {"spec": {"schedule": HOURLY | {"timezone": "UTC"}}}
-    run(cluster.cluster.patch(kinds.ARENA_JOB, NAMESPACE, "nightly", change))
+    run(cluster.cluster.patch(api.ARENA_JOB, NAMESPACE, "nightly", change))
     cluster.settle("nightly")
     assert cluster.status("nightly").phase == "Pending"
     pass_to(cluster, hour(1))
@@ -276,12 +277,12 @@ def test_a_repeated_hour_runs_once_and_a_skipped_one_at_the_first_moment_after()
     autumn = world(datetime(2026, 10, 31, 12, tzinfo=UTC), cron="30 1 * * *", timezone="America/New_York")
     for step in range(1, 30):
         pass_to(autumn, datetime(2026, 10, 31, 12, tzinfo=UTC) + timedelta(hours=step))
-    ticks = [moment(autumn.get(kinds.ARENA_JOB, name)["metadata"]["annotations"][TICK]) for name in runs(autumn)]
+    ticks = [parse_time(autumn.get(api.ARENA_JOB, name)["metadata"]["annotations"][TICK]) for name in runs(autumn)]
     assert ticks == [datetime(2026, 11, 1, 5, 30, tzinfo=UTC)]
     spring = world(datetime(2026, 3, 7, 12, tzinfo=UTC), cron="30 2 * * *", timezone="America/New_York")
     pass_to(spring, datetime(2026, 3, 8, 12, tzinfo=UTC))
     (name,) = runs(spring)
-    tick = moment(spring.get(kinds.ARENA_JOB, name)["metadata"]["annotations"][TICK])
+    tick = parse_time(spring.get(api.ARENA_JOB, name)["metadata"]["annotations"][TICK])
     assert tick == datetime(2026, 3, 8, 7, 0, tzinfo=UTC)
 
 
@@ -305,5 +306,14 @@ def test_whatever_happens_a_tick_runs_at_most_once_and_never_two_runs_under_forb
         elif live(cluster):
             finish(cluster, live(cluster)[0])
         assert policy == "Allow" or len(live(cluster)) <= 1
-        ticks = [cluster.get(kinds.ARENA_JOB, name)["metadata"]["annotations"][TICK] for name in runs(cluster)]
+        ticks = [cluster.get(api.ARENA_JOB, name)["metadata"]["annotations"][TICK] for name in runs(cluster)]
         assert len(ticks) == len(set(ticks))
+
+
+@given(st.from_regex(r"[a-z][-a-z0-9.]{0,200}[a-z0-9]", fullmatch=True), ticks)
+def test_a_runs_name_is_stable_and_leaves_room_for_its_pods(job: str, tick: datetime) -> None:
+    name = name_scheduled_run(job, tick)
+    assert name == name_scheduled_run(job, tick.replace(second=0, microsecond=0))
+    assert len(name) <= 52
+    assert name != name_scheduled_run(job, tick + timedelta(minutes=1))
+    assert name != name_scheduled_run(f"{job}x", tick)

@@ -12,18 +12,25 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from testbench.arena.cluster import kinds
+from testbench.arena.cluster import api
 from testbench.arena.cluster.access import Access, find_access
 from testbench.arena.cluster.api import ClusterError, Conflict, Denied, HistoryGone
 from testbench.arena.cluster.http import HttpCluster
 from testbench.arena.operator.__main__ import command
-from testbench.arena.operator.health import served
-from testbench.arena.operator.loop import Shell
+from testbench.arena.operator.loop import OperatorLoop, serve_probes
 from testbench.errors import InputError
 from tests.support.cluster.api_server import ApiServer
 from tests.support.cluster.waiting import until
-from tests.support.operator_hands import FAST, Hands, Operator, a_job, api_server, hands_of, run_through
-from tests.support.operator_world import NAMESPACE, conclusion, references
+from tests.support.operator_actions import (
+    FAST,
+    ManualActions,
+    OperatorThread,
+    api_server,
+    job_with_workers,
+    manual_actions,
+    run_through,
+)
+from tests.support.operator_fixture import NAMESPACE, conclusion, references
 
 
 @pytest.fixture
@@ -33,16 +40,18 @@ def server() -> Iterator[ApiServer]:
 
 
 @pytest.fixture
-def hands(server: ApiServer) -> Iterator[Hands]:
-    with hands_of(server) as part:
+def actions(server: ApiServer) -> Iterator[ManualActions]:
+    with manual_actions(server) as part:
         yield part
 
 
-def test_a_job_runs_to_its_end_and_its_status_is_one_that_the_api_server_takes(server: ApiServer, hands: Hands) -> None:
-    with Operator(server.origin):
-        hands.apply(*references(), a_job())
-        run_through(hands)
-    found = hands.get("arenajobs", "evals")
+def test_a_job_runs_to_its_end_and_its_status_is_one_that_the_api_server_takes(
+    server: ApiServer, actions: ManualActions
+) -> None:
+    with OperatorThread(server.origin):
+        actions.apply(*references(), job_with_workers())
+        run_through(actions)
+    found = actions.get("arenajobs", "evals")
     assert found is not None
     assert found["status"]["progress"] == {"total": 10, "completed": 10, "failed": 0, "pending": 0}
     assert found["status"]["result"] == {"url": "s3://r/x", "summary": {"score": "1.000"}}
@@ -76,61 +85,63 @@ def _refuse_watches(server: ApiServer, status: int) -> None:
 
 @pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
 def test_no_fault_ends_the_operator_or_loses_a_job(
-    fault: Callable[[ApiServer], None], server: ApiServer, hands: Hands
+    fault: Callable[[ApiServer], None], server: ApiServer, actions: ManualActions
 ) -> None:
-    hands.apply(*references())
-    with Operator(server.origin):
-        hands.until(lambda: server.calls_of("watch", "arenajobs"))
+    actions.apply(*references())
+    with OperatorThread(server.origin):
+        actions.until(lambda: server.calls_of("watch", "arenajobs"))
         fault(server)
-        hands.apply(a_job())
-        hands.until(lambda: hands.get("jobs", "evals-plan"))
+        actions.apply(job_with_workers())
+        actions.until(lambda: actions.get("jobs", "evals-plan"))
         fault(server)
-        run_through(hands)
+        run_through(actions)
     created = [call.name for call in server.calls_of("create", "jobs")]
-    jobs = hands.client.items("jobs", NAMESPACE)
+    jobs = actions.client.items("jobs", NAMESPACE)
     assert sorted(job["metadata"]["name"] for job in jobs) == ["evals-plan", "evals-reduce", "evals-work"]
     assert len(created) >= 3
 
 
-def test_an_operator_that_comes_back_goes_on_where_the_other_one_was(server: ApiServer, hands: Hands) -> None:
-    hands.apply(*references(), a_job())
-    with Operator(server.origin):
-        hands.until(lambda: hands.get("jobs", "evals-plan"))
-    hands.end("evals-plan", json.dumps({"digest": f"sha256:{'0' * 64}", "items": 10}))
-    with Operator(server.origin), Operator(server.origin):  # even two of them
-        hands.until(lambda: hands.get("jobs", "evals-work"))
-        hands.end("evals-work", "", completedIndexes="0-3", succeeded=4)
-    with Operator(server.origin):
-        hands.end("evals-reduce", conclusion(10))
-        hands.until(lambda: hands.phase() == "Succeeded")
+def test_an_operator_that_comes_back_goes_on_where_the_other_one_was(server: ApiServer, actions: ManualActions) -> None:
+    actions.apply(*references(), job_with_workers())
+    with OperatorThread(server.origin):
+        actions.until(lambda: actions.get("jobs", "evals-plan"))
+    actions.end("evals-plan", json.dumps({"digest": f"sha256:{'0' * 64}", "items": 10}))
+    with OperatorThread(server.origin), OperatorThread(server.origin):  # even two of them
+        actions.until(lambda: actions.get("jobs", "evals-work"))
+        actions.end("evals-work", "", completedIndexes="0-3", succeeded=4)
+    with OperatorThread(server.origin):
+        actions.end("evals-reduce", conclusion(10))
+        actions.until(lambda: actions.phase() == "Succeeded")
 
 
-def test_a_deleted_job_takes_everything_along_though_no_operator_is_there(server: ApiServer, hands: Hands) -> None:
-    hands.apply(*references(), a_job())
-    with Operator(server.origin):
-        hands.until(lambda: hands.get("jobs", "evals-plan"))
-    hands.client.delete(hands.resource("arenajobs"), "evals", NAMESPACE)
-    hands.until(lambda: hands.get("jobs", "evals-plan") is None)
-    assert hands.get("configmaps", "evals-run") is None
+def test_a_deleted_job_takes_everything_along_though_no_operator_is_there(
+    server: ApiServer, actions: ManualActions
+) -> None:
+    actions.apply(*references(), job_with_workers())
+    with OperatorThread(server.origin):
+        actions.until(lambda: actions.get("jobs", "evals-plan"))
+    actions.client.delete(actions.resource("arenajobs"), "evals", NAMESPACE)
+    actions.until(lambda: actions.get("jobs", "evals-plan") is None)
+    assert actions.get("configmaps", "evals-run") is None
 
 
-def test_a_cancelled_job_takes_its_pods_along(server: ApiServer, hands: Hands) -> None:
-    with Operator(server.origin):
-        hands.apply(*references(), a_job())
-        found = hands.until(lambda: hands.get("jobs", "evals-plan"))
+def test_a_cancelled_job_takes_its_pods_along(server: ApiServer, actions: ManualActions) -> None:
+    with OperatorThread(server.origin):
+        actions.apply(*references(), job_with_workers())
+        found = actions.until(lambda: actions.get("jobs", "evals-plan"))
         owner = {"apiVersion": "batch/v1", "kind": "Job", "name": "evals-plan", "uid": found["metadata"]["uid"]}
         spec = {"containers": [{"name": "c", "image": "i"}], "restartPolicy": "Never"}
-        hands.client.create("pods", {"metadata": {"name": "p", "ownerReferences": [owner]}, "spec": spec}, NAMESPACE)
-        hands.client.patch(hands.resource("arenajobs"), "evals", {"spec": {"cancelled": True}}, namespace=NAMESPACE)
-        hands.until(lambda: hands.get("pods", "p") is None)
-        hands.until(lambda: hands.phase() == "Cancelled")
+        actions.client.create("pods", {"metadata": {"name": "p", "ownerReferences": [owner]}, "spec": spec}, NAMESPACE)
+        actions.client.patch(actions.resource("arenajobs"), "evals", {"spec": {"cancelled": True}}, namespace=NAMESPACE)
+        actions.until(lambda: actions.get("pods", "p") is None)
+        actions.until(lambda: actions.phase() == "Cancelled")
 
 
-def test_a_user_sees_events_of_what_happened(server: ApiServer, hands: Hands) -> None:
-    with Operator(server.origin):
-        hands.apply(*references(), a_job())
-        run_through(hands)
-    told = [event["reason"] for event in hands.client.items("events", NAMESPACE)]
+def test_a_user_sees_events_of_what_happened(server: ApiServer, actions: ManualActions) -> None:
+    with OperatorThread(server.origin):
+        actions.apply(*references(), job_with_workers())
+        run_through(actions)
+    told = [event["reason"] for event in actions.client.items("events", NAMESPACE)]
     assert {"Running", "JobCreated", "Succeeded"} <= set(told)
     assert told.count("Running") == 1
 
@@ -140,30 +151,30 @@ def test_a_user_sees_events_of_what_happened(server: ApiServer, hands: Hands) ->
 
 async def test_refusals_have_names(server: ApiServer) -> None:
     async with HttpCluster(Access(server.origin)) as cluster:
-        assert await cluster.get(kinds.JOB, NAMESPACE, "none") is None
+        assert await cluster.get(api.JOB, NAMESPACE, "none") is None
         body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "namespace": NAMESPACE}, "data": {}}
-        assert await cluster.create(kinds.CONFIG_MAP, body)
-        assert not await cluster.create(kinds.CONFIG_MAP, body)
+        assert await cluster.create(api.CONFIG_MAP, body)
+        assert not await cluster.create(api.CONFIG_MAP, body)
         change = {"metadata": {"resourceVersion": "1"}, "data": {"a": "b"}}
         with pytest.raises(Conflict):
-            await cluster.patch(kinds.CONFIG_MAP, NAMESPACE, "x", change)
+            await cluster.patch(api.CONFIG_MAP, NAMESPACE, "x", change)
         with pytest.raises(Conflict):
-            await cluster.patch(kinds.CONFIG_MAP, NAMESPACE, "none", {})
-        await cluster.delete(kinds.CONFIG_MAP, NAMESPACE, "none", "u")
-        await cluster.delete(kinds.CONFIG_MAP, NAMESPACE, "x", "another-uid")
-        assert await cluster.get(kinds.CONFIG_MAP, NAMESPACE, "x") is not None
+            await cluster.patch(api.CONFIG_MAP, NAMESPACE, "none", {})
+        await cluster.delete(api.CONFIG_MAP, NAMESPACE, "none", "u")
+        await cluster.delete(api.CONFIG_MAP, NAMESPACE, "x", "another-uid")
+        assert await cluster.get(api.CONFIG_MAP, NAMESPACE, "x") is not None
         server.faults.fail(503)
         with pytest.raises(ClusterError):
-            await cluster.get(kinds.JOB, NAMESPACE, "none")
+            await cluster.get(api.JOB, NAMESPACE, "none")
         server.faults.fail(403)
         with pytest.raises(Denied, match=r"403: scripted 403$"):
-            await cluster.create(kinds.CONFIG_MAP, body)
+            await cluster.create(api.CONFIG_MAP, body)
         server.faults.fail(410, verb="watch")
         with pytest.raises(HistoryGone):
-            _ = [change async for change in cluster.watch(kinds.JOB, NAMESPACE, "0")]
+            _ = [change async for change in cluster.watch(api.JOB, NAMESPACE, "0")]
         server.faults.break_watch("truncated", "jobs")
         with pytest.raises(ClusterError):
-            _ = [change async for change in cluster.watch(kinds.JOB, NAMESPACE, "0")]
+            _ = [change async for change in cluster.watch(api.JOB, NAMESPACE, "0")]
 
 
 async def test_a_long_list_comes_in_pages(server: ApiServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,8 +182,8 @@ async def test_a_long_list_comes_in_pages(server: ApiServer, monkeypatch: pytest
     async with HttpCluster(Access(server.origin)) as cluster:
         for number in range(5):
             metadata = {"name": f"x{number}", "namespace": NAMESPACE, "labels": {"a": "b"}}
-            await cluster.create(kinds.CONFIG_MAP, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
-        found = await cluster.list(kinds.CONFIG_MAP, NAMESPACE, "a=b")
+            await cluster.create(api.CONFIG_MAP, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+        found = await cluster.list(api.CONFIG_MAP, NAMESPACE, "a=b")
         assert [item["metadata"]["name"] for item in found.items] == [f"x{number}" for number in range(5)]
         assert found.items[0]["kind"] == "ConfigMap"
 
@@ -203,7 +214,7 @@ def test_a_kubeconfig_is_read_and_its_faults_are_named(tmp_path: Path) -> None:
 async def test_probes_are_told_when_the_cluster_was_seen() -> None:
     state = {"healthy": True, "ready": False}
     async with (
-        served(0, lambda: state["healthy"], lambda: state["ready"]) as port,
+        serve_probes(0, lambda: state["healthy"], lambda: state["ready"]) as port,
         httpx.AsyncClient(trust_env=False) as http,
     ):
         before = [
@@ -214,20 +225,20 @@ async def test_probes_are_told_when_the_cluster_was_seen() -> None:
         assert (await http.get(f"http://127.0.0.1:{port}/readyz")).status_code == 200
         assert (await http.get(f"http://127.0.0.1:{port}/healthz")).status_code == 503
         with pytest.raises(InputError, match=str(port)):
-            async with served(port, bool, bool):
+            async with serve_probes(port, bool, bool):
                 pass
 
 
 @pytest.mark.parametrize(("silence_s", "alive"), [(0.0, False), (60.0, True)])
 async def test_an_operator_that_hears_nothing_of_the_api_server_is_unwell(silence_s: float, *, alive: bool) -> None:
     async with HttpCluster(Access("http://127.0.0.1:1")) as cluster:
-        assert Shell(cluster, replace(FAST, silence_s=silence_s)).alive is alive
+        assert OperatorLoop(cluster, replace(FAST, silence_s=silence_s)).alive is alive
 
 
 def test_an_operator_is_well_while_it_is_answered(server: ApiServer) -> None:
-    with Operator(server.origin, replace(FAST, silence_s=20)) as operator:
-        until(lambda: operator.shell.ready)
-        assert operator.shell.alive
+    with OperatorThread(server.origin, replace(FAST, silence_s=20)) as operator:
+        until(lambda: operator.loop.ready)
+        assert operator.loop.alive
 
 
 @pytest.mark.parametrize(
@@ -246,20 +257,20 @@ def test_a_wrong_option_is_an_error_with_a_hint(options: list[str], said: str) -
     assert "Traceback" not in done.output
 
 
-def test_events_that_are_forbidden_hold_nothing_up(server: ApiServer, hands: Hands) -> None:
+def test_events_that_are_forbidden_hold_nothing_up(server: ApiServer, actions: ManualActions) -> None:
     server.faults.fail(403, times=100, verb="create", resource="events")
-    with Operator(server.origin):
-        hands.apply(*references(), a_job())
-        run_through(hands)
+    with OperatorThread(server.origin):
+        actions.apply(*references(), job_with_workers())
+        run_through(actions)
 
 
 async def test_a_token_that_is_being_renewed_is_read_again(server: ApiServer, tmp_path: Path) -> None:
     token = tmp_path / "token"
     async with HttpCluster(Access(server.origin, token_file=token)) as cluster:
         with pytest.raises(ClusterError, match="cannot be read"):
-            await cluster.get(kinds.JOB, NAMESPACE, "none")
+            await cluster.get(api.JOB, NAMESPACE, "none")
         token.write_bytes(b"\xff\xfe")
         with pytest.raises(ClusterError, match="no token"):
-            await cluster.get(kinds.JOB, NAMESPACE, "none")
+            await cluster.get(api.JOB, NAMESPACE, "none")
         token.write_text("new")
-        assert await cluster.get(kinds.JOB, NAMESPACE, "none") is None
+        assert await cluster.get(api.JOB, NAMESPACE, "none") is None

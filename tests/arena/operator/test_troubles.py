@@ -10,30 +10,39 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbench.arena.cluster import kinds
-from testbench.arena.cluster.api import Denied, MemoryCluster
-from testbench.arena.cluster.kinds import Json, Kind
+from testbench.arena.cluster import api
+from testbench.arena.cluster.api import Denied, Json, Kind, MemoryCluster
 from testbench.arena.conclusion import TERMINATION_BYTES
-from testbench.arena.operator.loop import Shell
-from testbench.arena.operator.pod_messages import parse
+from testbench.arena.operator.loop import OperatorLoop
+from testbench.arena.operator.pod_messages import parse_message
 from testbench.arena.operator.settings import Settings
-from tests.support.operator_world import DIGEST, NAMESPACE, S3, START, World, arena_job, conclusion, references, run
+from tests.support.operator_fixture import (
+    DIGEST,
+    NAMESPACE,
+    S3,
+    START,
+    OperatorFixture,
+    arena_job,
+    conclusion,
+    references,
+    run,
+)
 
 QUOTA = 'Error creating: pods "evals-work-0-x" is forbidden: exceeded quota: few'
 
 
-def world(cluster: MemoryCluster | None = None, **spec: Any) -> World:
-    made = World(cluster=cluster or MemoryCluster(now=START))
+def world(cluster: MemoryCluster | None = None, **spec: Any) -> OperatorFixture:
+    made = OperatorFixture(cluster=cluster or MemoryCluster(now=START))
     settled: dict[str, Any] = {"workers": {"replicas": 4}, "output": S3} | spec
     made.apply(*references(), arena_job(**settled))
     return made
 
 
-def pod(cluster: World, job: str, **status: Any) -> None:
+def pod(cluster: OperatorFixture, job: str, **status: Any) -> None:
     """A pod of a Job, as a kubelet or a scheduler describes it."""
-    uid = cluster.get(kinds.JOB, job)["metadata"]["uid"]
+    uid = cluster.get(api.JOB, job)["metadata"]["uid"]
     metadata = {
-        "name": f"{job}-{len(cluster.names(kinds.POD))}",
+        "name": f"{job}-{len(cluster.names(api.POD))}",
         "namespace": NAMESPACE,
         "labels": {"batch.kubernetes.io/job-name": job},
         "ownerReferences": [{"kind": "Job", "name": job, "uid": uid}],
@@ -45,8 +54,8 @@ def waiting(reason: str, message: str) -> Json:
     return {"containerStatuses": [{"state": {"waiting": {"reason": reason, "message": message}}}]}
 
 
-def event(cluster: World, job: str, message: str) -> None:
-    uid = cluster.get(kinds.JOB, job)["metadata"]["uid"]
+def event(cluster: OperatorFixture, job: str, message: str) -> None:
+    uid = cluster.get(api.JOB, job)["metadata"]["uid"]
     cluster.apply({
         "apiVersion": "v1", "kind": "Event", "metadata": {"name": f"{job}.1", "namespace": NAMESPACE},
         "involvedObject": {"uid": uid}, "reason": "FailedCreate", "message": message,
@@ -116,7 +125,7 @@ def test_a_load_test_that_was_not_ganged_says_what_kept_the_others() -> None:
 
 
 class Refusing(MemoryCluster):
-    """Refuses to create or read some kinds."""
+    """Refuses to create or read some api."""
 
     kinds: tuple[Kind, ...] = ()
 
@@ -135,7 +144,7 @@ def test_a_step_that_is_refused_is_said_in_the_status_and_goes_on_once_it_is_all
     refusing = Refusing(now=START)
     cluster = world(refusing)
     cluster.look()
-    refusing.kinds = (kinds.JOB,)
+    refusing.kinds = (api.JOB,)
     for _ in range(3):
         with pytest.raises(Denied):
             cluster.look()
@@ -150,14 +159,14 @@ def test_a_step_that_is_refused_is_said_in_the_status_and_goes_on_once_it_is_all
 def test_a_reference_that_the_operator_may_not_read_is_said_in_the_status() -> None:
     refusing = Refusing(now=START)
     cluster = world(refusing)
-    refusing.kinds = (kinds.PROVIDER,)
+    refusing.kinds = (api.PROVIDER,)
     cluster.settle()
     assert cluster.reason(kind="ConfigValid") == ("Unknown", "ProviderDenied", "providers is forbidden")
 
 
 def test_a_job_that_no_config_map_can_hold_is_refused_before_anything_is_started() -> None:
     several = {"default": [{"providerRef": {"name": f"gpt-{number}"}} for number in range(20)]}
-    cluster = World()
+    cluster = OperatorFixture()
     source, bundle, one = references()
     others = [one | {"metadata": one["metadata"] | {"name": f"gpt-{number}"}} for number in range(20)]
     for other in others:
@@ -165,7 +174,7 @@ def test_a_job_that_no_config_map_can_hold_is_refused_before_anything_is_started
     cluster.apply(source, bundle, *others, arena_job(providers=several))
     cluster.settle()
     assert (cluster.status().phase, cluster.reason()[1]) == ("Failed", "TooLarge")
-    assert cluster.names(kinds.JOB) == []
+    assert cluster.names(api.JOB) == []
 
 
 def test_a_name_that_is_taken_is_said_in_the_status() -> None:
@@ -181,7 +190,7 @@ def test_a_name_that_is_taken_is_said_in_the_status() -> None:
 
 
 def test_a_run_goes_on_though_the_pod_and_the_job_that_planned_it_are_gone() -> None:
-    for gone in ((kinds.POD,), (kinds.POD, kinds.JOB)):
+    for gone in ((api.POD,), (api.POD, api.JOB)):
         cluster = world()
         cluster.plan(items=10)
         for key in [key for key in cluster.cluster.objects if key[0] in gone and key[2].startswith("evals-plan")]:
@@ -192,7 +201,7 @@ def test_a_run_goes_on_though_the_pod_and_the_job_that_planned_it_are_gone() -> 
         progress = cluster.status().progress
         assert progress is not None
         assert (cluster.status().phase, progress.total, progress.completed) == ("Running", 10, 3)
-        assert ("evals-plan" in cluster.names(kinds.JOB)) is (len(gone) == 1)
+        assert ("evals-plan" in cluster.names(api.JOB)) is (len(gone) == 1)
 
 
 def test_data_generation_goes_on_though_the_pods_of_its_earlier_rounds_are_gone() -> None:
@@ -202,7 +211,7 @@ def test_data_generation_goes_on_though_the_pods_of_its_earlier_rounds_are_gone(
     cluster.settle()
     cluster.end_job("evals-reduce", '{"next": "again"}')
     cluster.settle()
-    for key in [key for key in cluster.cluster.objects if key[0] == kinds.POD]:
+    for key in [key for key in cluster.cluster.objects if key[0] == api.POD]:
         del cluster.cluster.objects[key]
     cluster.restart()
     cluster.end_job("evals-work-2", "", completedIndexes="0-3")
@@ -215,13 +224,13 @@ def test_data_generation_goes_on_though_the_pods_of_its_earlier_rounds_are_gone(
 def test_a_job_that_was_deleted_and_created_again_at_once_is_another_one() -> None:
     cluster = world()
     cluster.plan(items=10)
-    uid = cluster.get(kinds.ARENA_JOB, "evals")["metadata"]["uid"]
-    run(cluster.cluster.delete(kinds.ARENA_JOB, NAMESPACE, "evals", uid))
-    for key in [key for key in cluster.cluster.objects if key[0] == kinds.POD]:  # which went with their Jobs
+    uid = cluster.get(api.ARENA_JOB, "evals")["metadata"]["uid"]
+    run(cluster.cluster.delete(api.ARENA_JOB, NAMESPACE, "evals", uid))
+    for key in [key for key in cluster.cluster.objects if key[0] == api.POD]:  # which went with their Jobs
         del cluster.cluster.objects[key]
     cluster.apply(arena_job(workers={"replicas": 2}, output=S3))
     cluster.plan(items=10)
-    assert cluster.get(kinds.JOB, "evals-work")["spec"]["completions"] == 2
+    assert cluster.get(api.JOB, "evals-work")["spec"]["completions"] == 2
 
 
 def test_a_pod_that_was_evicted_often_is_believed_in_the_end() -> None:
@@ -236,7 +245,7 @@ def test_a_pod_that_was_evicted_often_is_believed_in_the_end() -> None:
 
 def test_a_kubernetes_job_of_somebody_else_is_not_believed_whatever_its_labels_say() -> None:
     cluster = world(output=None, workers={"replicas": 1})
-    uid = cluster.get(kinds.ARENA_JOB, "evals")["metadata"]["uid"]
+    uid = cluster.get(api.ARENA_JOB, "evals")["metadata"]["uid"]
     metadata = {"name": "evals-all", "namespace": NAMESPACE, "labels": {"omnia.altairalabs.ai/job-uid": uid}}
     cluster.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {}})
     cluster.look()
@@ -249,16 +258,16 @@ def test_a_kubernetes_job_of_somebody_else_is_not_believed_whatever_its_labels_s
 def test_a_job_of_workers_that_is_deleted_by_hand_is_made_again() -> None:
     cluster = world()
     cluster.plan(items=10)
-    del cluster.cluster.objects[kinds.JOB, NAMESPACE, "evals-work"]
+    del cluster.cluster.objects[api.JOB, NAMESPACE, "evals-work"]
     cluster.settle()
-    assert "evals-work" in cluster.names(kinds.JOB)
+    assert "evals-work" in cluster.names(api.JOB)
     assert cluster.status().phase == "Running"
 
 
 def test_a_cancelled_run_still_says_that_it_had_workers() -> None:
     cluster = world()
     cluster.plan(items=10)
-    cluster.get(kinds.ARENA_JOB, "evals")["spec"]["cancelled"] = True
+    cluster.get(api.ARENA_JOB, "evals")["spec"]["cancelled"] = True
     cluster.settle()
     assert (cluster.status().phase, cluster.reason(kind="JobCreated")[0]) == ("Cancelled", "True")
 
@@ -268,18 +277,18 @@ def test_a_change_that_comes_too_late_is_answered_once() -> None:
     cluster.plan(items=10)
     for change in ({"ttlSecondsAfterFinished": 60}, {"workers": {"replicas": 9}}):
         before = cluster.events().count("ChangeIgnored")
-        run(cluster.cluster.patch(kinds.ARENA_JOB, NAMESPACE, "evals", {"spec": change}))
+        run(cluster.cluster.patch(api.ARENA_JOB, NAMESPACE, "evals", {"spec": change}))
         cluster.settle()
         assert cluster.events().count("ChangeIgnored") - before == ("workers" in change)
 
 
 def test_an_ended_job_is_looked_at_again_only_when_its_time_is_over() -> None:
     cluster = world(ttlSecondsAfterFinished=7200)
-    cluster.get(kinds.ARENA_JOB, "evals")["spec"]["cancelled"] = True
+    cluster.get(api.ARENA_JOB, "evals")["spec"]["cancelled"] = True
     cluster.settle()
     cluster.restart()
     cluster.look()
-    (due,) = cluster.shell._queue._due.values()  # how often it looks is seen nowhere else
+    (due,) = cluster.loop._queue._due.values()  # how often it looks is seen nowhere else
     assert (due - cluster.now).total_seconds() > 7000
 
 
@@ -304,7 +313,7 @@ GOOD = {"phase": "Failed", "reason": "BelowThreshold", "message": "m", "counts":
     ids=str,
 )
 def test_a_word_that_no_status_could_hold_or_that_contradicts_itself_is_no_conclusion(change: Json) -> None:
-    assert parse(json.dumps(GOOD)) is not None
+    assert parse_message(json.dumps(GOOD)) is not None
     cluster = world()
     cluster.plan(items=10)
     cluster.end_job("evals-work", "", completedIndexes="0-3")
@@ -325,7 +334,9 @@ def test_an_evaluation_has_no_second_round() -> None:
 
 
 def test_what_a_pod_says_reaches_no_terminal_as_it_is() -> None:
-    word = parse(json.dumps(GOOD | {"summary": {"verdict": "\u001b[31m"}, "url": "s3://a/\u0007", "message": "\u202e"}))
+    word = parse_message(
+        json.dumps(GOOD | {"summary": {"verdict": "\u001b[31m"}, "url": "s3://a/\u0007", "message": "\u202e"})
+    )
     assert word is not None
     assert word.model_dump_json().isprintable()
     assert "\\x1b" in word.model_dump_json()
@@ -361,7 +372,7 @@ def test_whatever_pods_say_the_operator_comes_to_an_end_and_never_to_a_success(
     cluster.settle()
     cluster.end_job("evals-plan", json.dumps({"digest": DIGEST, "items": 10} if honest else planned))
     cluster.settle()
-    if "evals-work" in cluster.names(kinds.JOB):
+    if "evals-work" in cluster.names(api.JOB):
         cluster.end_job("evals-work", "", completedIndexes="0-3")
         cluster.settle()
         cluster.end_job("evals-reduce", json.dumps(reduced))
@@ -386,12 +397,12 @@ class Poisoned(MemoryCluster):
         self.worked = asyncio.Event()
 
     async def create(self, kind: Kind, body: Json) -> bool:
-        if kind == kinds.JOB:
+        if kind == api.JOB:
             self.worked.set()
         return await super().create(kind, body)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
-        if (kind, name) == (kinds.ARENA_JOB, "poison"):
+        if (kind, name) == (api.ARENA_JOB, "poison"):
             raise KeyError("metadata")
         return await super().get(kind, namespace, name)
 
@@ -400,8 +411,8 @@ async def test_a_job_that_hits_a_defect_leaves_the_others_alone(caplog: pytest.L
     cluster = Poisoned()
     for body in (*references(), arena_job("poison"), arena_job("healthy")):
         await cluster.create(kind_of(body), body)
-    shell, stop = Shell(cluster, Settings(calm_s=0, backoff_s=0.01)), asyncio.Event()
-    working = asyncio.create_task(shell.run(stop))
+    loop, stop = OperatorLoop(cluster, Settings(calm_s=0, backoff_s=0.01)), asyncio.Event()
+    working = asyncio.create_task(loop.run(stop))
     await asyncio.wait_for(cluster.worked.wait(), 20)
     stop.set()
     await working
@@ -409,11 +420,11 @@ async def test_a_job_that_hits_a_defect_leaves_the_others_alone(caplog: pytest.L
 
 
 def kind_of(body: Json) -> Kind:
-    return next(kind for kind in vars(kinds).values() if isinstance(kind, Kind) and kind.name == body["kind"])
+    return next(kind for kind in vars(api).values() if isinstance(kind, Kind) and kind.name == body["kind"])
 
 
 def test_a_source_whose_address_is_none_is_refused() -> None:
-    cluster = World()
+    cluster = OperatorFixture()
     source, *others = references()
     artifact = {"artifact": {"url": "http://[bad/bundle.zip", "checksum": "sha256:" + "0" * 64}}
     cluster.apply(source | {"spec": {}, "status": artifact}, *others, arena_job())

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbench.arena.conclusion import Conclusion
-from testbench.arena.operator.pod_messages import Planned, Refusal, parse
+from testbench.arena.operator.pod_messages import PlanMade, RunRefusal, parse_message
 from testbench.arena.runs.pod import START_PATIENCE_S, wait_for_start
 from testbench.errors import WorkError
 from testbench.net.clock import FakeClock
@@ -41,15 +41,15 @@ def word(tmp_path: Path) -> Path:
 def test_pods_plan_work_and_reduce(arena: Arena, chat: ScriptedChat, word: Path) -> None:
     run = ("--run-id", "r1", "--termination-message", str(word))
     assert arena.call("plan-run", *run) == 0
-    planned = parse(word.read_text())
-    assert isinstance(planned, Planned)
+    planned = parse_message(word.read_text())
+    assert isinstance(planned, PlanMade)
     assert (planned.items, planned.scenarios, planned.contenders) == (2, 2, 1)
     assert planned.digest == arena.plan().digest
     assert chat.requests == []
     for index in ("0", "1", "2"):
         assert arena.call("work", *run, "--index", index, "--count", "3") == 0
     assert arena.call("reduce", *run, "--count", "3") == 0
-    conclusion = parse(word.read_text())
+    conclusion = parse_message(word.read_text())
     assert isinstance(conclusion, Conclusion)
     assert (conclusion.reason, conclusion.url) == ("Succeeded", arena.run.as_uri())
     assert conclusion.model_dump(mode="json", exclude_none=True) == arena.summary()
@@ -67,7 +67,7 @@ def test_one_pod_does_it_all_and_a_second_one_says_the_same(arena: Arena, chat: 
 def test_a_verdict_of_fail_is_said_with_its_numbers(arena: Arena, chat: ScriptedChat, word: Path) -> None:
     chat.says("no")
     assert arena.call("run-all", "--run-id", "r1", "--termination-message", str(word)) == 1
-    conclusion = parse(word.read_text())
+    conclusion = parse_message(word.read_text())
     assert isinstance(conclusion, Conclusion)
     assert (conclusion.phase, conclusion.reason, conclusion.counts.failed) == ("Failed", "BelowThreshold", 2)
 
@@ -78,8 +78,8 @@ def test_a_configuration_that_cannot_be_used_is_refused_in_one_word(
 ) -> None:
     arena.write(arena_job({"default": [model("nobody")]}))
     assert arena.call(command, "--run-id", "r1", "--termination-message", str(word)) == 78
-    refusal = parse(word.read_text())
-    assert isinstance(refusal, Refusal)
+    refusal = parse_message(word.read_text())
+    assert isinstance(refusal, RunRefusal)
     assert refusal.reason == "InvalidConfiguration"
     assert "no Provider 'nobody'" in refusal.message
 
@@ -93,7 +93,7 @@ def test_a_worker_without_a_plan_is_wrongly_configured(arena: Arena, word: Path)
 def test_an_outage_leaves_no_word_so_that_the_pod_is_tried_again(arena: Arena, nobody: str, word: Path) -> None:
     arena.write(arena_job({"default": [model("gpt")]}), provider("gpt", f"{nobody}/v1"))
     assert arena.call("run-all", "--run-id", "r1", "--termination-message", str(word)) == 3
-    assert parse(word.read_text()) is None
+    assert parse_message(word.read_text()) is None
 
 
 def test_credentials_of_the_bucket_are_files_too(

@@ -19,7 +19,7 @@ from testbench.arena.conclusion import (
 from testbench.arena.evaluation.results import experiment_of, reduce
 from testbench.arena.evaluation.rows import rows
 from testbench.arena.manifest.job_status import JobStatus, Progress
-from testbench.arena.status import Standing, status_of
+from testbench.arena.status import JobState, build_status
 from testbench.gating.decision import reach_verdict
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluationRecord
@@ -82,17 +82,19 @@ def conditions(status: JobStatus) -> dict[str, tuple[str, str]]:
 
 
 def test_a_job_goes_from_pending_over_running_to_its_end() -> None:
-    waiting = Standing(generation=1, waiting=("SourceNotReady", "the source has no artifact yet"))
-    pending = status_of(waiting, JobStatus(), NOON)
+    waiting = JobState(generation=1, waiting=("SourceNotReady", "the source has no artifact yet"))
+    pending = build_status(waiting, JobStatus(), NOON)
     assert (pending.phase, conditions(pending)["ConfigValid"]) == ("Pending", ("Unknown", "SourceNotReady"))
 
-    working = Standing(generation=1, created=True, active_workers=2, progress=Progress(total=4, pending=4))
-    running = status_of(working, pending, NOON + timedelta(seconds=5))
+    working = JobState(generation=1, created=True, active_workers=2, progress=Progress(total=4, pending=4))
+    running = build_status(working, pending, NOON + timedelta(seconds=5))
     assert (running.phase, running.active_workers, running.start_time) == ("Running", 2, NOON + timedelta(seconds=5))
     assert conditions(running)["Progressing"] == ("True", "Working")
     assert conditions(running)["Ready"] == ("False", "Working")
 
-    done = status_of(Standing(generation=1, created=True, conclusion=concluded()), running, NOON + timedelta(seconds=9))
+    done = build_status(
+        JobState(generation=1, created=True, conclusion=concluded()), running, NOON + timedelta(seconds=9)
+    )
     assert (done.phase, done.active_workers, done.completion_time) == ("Succeeded", 0, NOON + timedelta(seconds=9))
     assert conditions(done) == {
         "ConfigValid": ("True", "Valid"),
@@ -104,22 +106,22 @@ def test_a_job_goes_from_pending_over_running_to_its_end() -> None:
 
 
 def test_a_failure_is_ready_for_nobody() -> None:
-    done = status_of(Standing(created=True, conclusion=concluded(None)), JobStatus(), NOON)
+    done = build_status(JobState(created=True, conclusion=concluded(None)), JobStatus(), NOON)
     assert conditions(done)["Ready"] == ("False", "NotJudged")
     assert done.progress == Progress(total=4, completed=3, failed=1)
 
 
 def test_a_configuration_that_cannot_be_used_starts_nothing() -> None:
-    done = status_of(Standing(refusal=("NoScenarios", "the filter matches nothing")), JobStatus(), NOON)
+    done = build_status(JobState(refusal=("NoScenarios", "the filter matches nothing")), JobStatus(), NOON)
     assert (done.phase, conditions(done)["JobCreated"]) == ("Failed", ("False", "NoScenarios"))
 
 
 def test_the_same_standing_again_changes_nothing() -> None:
-    working = Standing(generation=1, created=True, active_workers=2)
-    first = status_of(working, JobStatus(), NOON)
-    assert status_of(working, first, NOON + timedelta(hours=1)) == first
+    working = JobState(generation=1, created=True, active_workers=2)
+    first = build_status(working, JobStatus(), NOON)
+    assert build_status(working, first, NOON + timedelta(hours=1)) == first
 
 
 def test_an_end_is_final() -> None:
-    done = status_of(Standing(created=True, conclusion=concluded(0.0)), JobStatus(), NOON)
-    assert status_of(Standing(created=True, active_workers=3), done, NOON + timedelta(hours=1)) == done
+    done = build_status(JobState(created=True, conclusion=concluded(0.0)), JobStatus(), NOON)
+    assert build_status(JobState(created=True, active_workers=3), done, NOON + timedelta(hours=1)) == done

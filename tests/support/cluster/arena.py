@@ -23,7 +23,7 @@ import yaml
 
 from testbench.arena.cluster.access import Access as OperatorAccess
 from testbench.arena.cluster.http import HttpCluster
-from testbench.arena.operator.loop import Shell
+from testbench.arena.operator.loop import OperatorLoop
 from testbench.arena.operator.settings import Settings
 from tests.support.cluster.api_server import ApiServer
 from tests.support.cluster.client import Access, ApiClient
@@ -81,7 +81,7 @@ class Operator:
 
     async def _work(self) -> None:
         async with HttpCluster(self._access) as cluster:
-            await Shell(cluster, self._settings, (NAMESPACE,), self._now).run(asyncio.Event())
+            await OperatorLoop(cluster, self._settings, (NAMESPACE,), self._now).run(asyncio.Event())
 
 
 @dataclass

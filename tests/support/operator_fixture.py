@@ -12,16 +12,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from testbench.arena.cluster import kinds
-from testbench.arena.cluster.api import MemoryCluster
-from testbench.arena.cluster.kinds import Json, Kind
+from testbench.arena.cluster import api
+from testbench.arena.cluster.api import Json, Kind, MemoryCluster
 from testbench.arena.conclusion import Conclusion, Counts, termination_message
 from testbench.arena.manifest.documents import validated
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.job_status import JobStatus
-from testbench.arena.operator.loop import Key, Shell
+from testbench.arena.operator.loop import JobKey, OperatorLoop
 from testbench.arena.operator.observed import read_status
-from testbench.arena.operator.references import Objects, Reference
+from testbench.arena.operator.references import FoundObjects, ObjectReference
 from testbench.arena.operator.settings import Settings
 
 NAMESPACE = "arena"
@@ -32,16 +31,16 @@ S3 = {"type": "s3", "s3": {"bucket": "results", "prefix": "evals/", "secretRef":
 
 def arena_job(name: str = "evals", **spec: Any) -> Json:
     content = {"sourceRef": {"name": "scenarios"}, "providers": {"default": [{"providerRef": {"name": "gpt"}}]}}
-    return _object(kinds.ARENA_JOB, name, spec=content | spec)
+    return _object(api.ARENA_JOB, name, spec=content | spec)
 
 
 def references() -> list[Json]:
     """A source in a ConfigMap, and a Provider with a key."""
     return [
-        _object(kinds.ARENA_SOURCE, "scenarios", spec={"type": "configmap", "configMap": {"name": "bundle"}}),
-        _object(kinds.CONFIG_MAP, "bundle", data={"config.arena.yaml": "{}", "scenarios__a.yaml": "{}"}),
+        _object(api.ARENA_SOURCE, "scenarios", spec={"type": "configmap", "configMap": {"name": "bundle"}}),
+        _object(api.CONFIG_MAP, "bundle", data={"config.arena.yaml": "{}", "scenarios__a.yaml": "{}"}),
         _object(
-            kinds.PROVIDER, "gpt",
+            api.PROVIDER, "gpt",
             spec={
                 "type": "openai", "model": "m", "baseURL": "http://gateway/v1",
                 "credential": {"secretRef": {"name": "keys"}},
@@ -61,7 +60,7 @@ def conclusion(items: int = 10, passed: int | None = None) -> str:
 
 
 @dataclass
-class World:
+class OperatorFixture:
     """The objects, the time and the operator. `look` is one round of the operator for one job."""
 
     cluster: MemoryCluster = field(default_factory=lambda: MemoryCluster(now=START))
@@ -73,7 +72,7 @@ class World:
 
     def restart(self) -> None:
         """The operator dies, and another one comes."""
-        self.shell = Shell(self.cluster, self.settings, (NAMESPACE,), lambda: self.now)
+        self.loop = OperatorLoop(self.cluster, self.settings, (NAMESPACE,), lambda: self.now)
 
     def apply(self, *objects: Json) -> None:
         for content in objects:
@@ -82,7 +81,7 @@ class World:
     def look(self, name: str = "evals") -> None:
         """One round, after the interval in which a status is not written again."""
         self.pass_time(self.settings.status_interval_s)
-        run(self.shell.look(Key(NAMESPACE, name)))
+        run(self.loop.run_round(JobKey(NAMESPACE, name)))
 
     def settle(self, name: str = "evals", rounds: int = 10) -> None:
         """Rounds until nothing changes any more."""
@@ -106,27 +105,27 @@ class World:
         return sorted(name for its_kind, _, name in self.cluster.objects if its_kind == kind)
 
     def status(self, name: str = "evals") -> JobStatus:
-        return read_status(self.get(kinds.ARENA_JOB, name))
+        return read_status(self.get(api.ARENA_JOB, name))
 
     def reason(self, name: str = "evals", kind: str = "Ready") -> tuple[str, str, str]:
         (found,) = (each for each in self.status(name).conditions if each.type == kind)
         return found.status, found.reason, found.message
 
     def events(self) -> list[str]:
-        return [event["reason"] for (kind, _, _), event in self.cluster.objects.items() if kind == kinds.EVENT]
+        return [event["reason"] for (kind, _, _), event in self.cluster.objects.items() if kind == api.EVENT]
 
     # --- the Job controller -----------------------------------------------------------------------------------------
 
     def set_job(self, name: str, **status: Any) -> None:
         """What the Job controller would write."""
-        job = self.get(kinds.JOB, name)
-        run(self.cluster.patch(kinds.JOB, NAMESPACE, name, {"status": (job.get("status") or {}) | status}, status=True))
+        job = self.get(api.JOB, name)
+        run(self.cluster.patch(api.JOB, NAMESPACE, name, {"status": (job.get("status") or {}) | status}, status=True))
 
     def end_job(
         self, name: str, message: str | None = "", *, failed: bool = False, reason: str = "Because", **status: Any
     ) -> None:
         """The Job has ended, and its last pod said this; None: no pod is left."""
-        job = self.get(kinds.JOB, name)
+        job = self.get(api.JOB, name)
         if message is not None:
             self._pod(job, message, failed)
         condition = {"type": "Failed" if failed else "Complete", "status": "True", "reason": reason, "message": ""}
@@ -134,7 +133,7 @@ class World:
 
     def fail_pod(self, name: str, message: str) -> None:
         """A pod of a Job has failed, and is tried again."""
-        self._pod(self.get(kinds.JOB, name), message, True)
+        self._pod(self.get(api.JOB, name), message, True)
         self.set_job(name, active=1, failed=1)
 
     def plan(self, items: int = 10, name: str = "evals") -> None:
@@ -146,7 +145,7 @@ class World:
     def _pod(self, job: Json, message: str, failed: bool) -> None:
         name = job["metadata"]["name"]
         ended = {"exitCode": int(failed), "message": message, "finishedAt": self.now.isoformat()}
-        body = _object(kinds.POD, f"{name}-{len(self.names(kinds.POD))}", status={
+        body = _object(api.POD, f"{name}-{len(self.names(api.POD))}", status={
             "phase": "Failed" if failed else "Succeeded", "containerStatuses": [{"state": {"terminated": ended}}],
         })  # fmt: skip
         body["metadata"] |= {
@@ -163,7 +162,7 @@ def run(work: Awaitable[Any]) -> Any:
     return asyncio.run(inside())
 
 
-_KINDS: Mapping[str, Kind] = {kind.name: kind for kind in vars(kinds).values() if isinstance(kind, Kind)}
+_KINDS: Mapping[str, Kind] = {kind.name: kind for kind in vars(api).values() if isinstance(kind, Kind)}
 
 
 def _object(kind: Kind, name: str, **content: Any) -> Json:
@@ -181,20 +180,20 @@ def manifest(content: Json) -> ArenaJob:
     return validated(ArenaJob, content | {"metadata": metadata})
 
 
-def objects(*contents: Json) -> Objects:
+def objects(*contents: Json) -> FoundObjects:
     """Documents as they were read; whatever is asked for beside them does not exist."""
     found = {
-        Reference(_KINDS[content["kind"]], content["metadata"]["namespace"], content["metadata"]["name"]): content
+        ObjectReference(_KINDS[content["kind"]], content["metadata"]["namespace"], content["metadata"]["name"]): content
         for content in contents
     }
-    return _Everything(found)
+    return _AnsweringNone(found)
 
 
-class _Everything(dict[Reference, Json | None]):
+class _AnsweringNone(dict[ObjectReference, Json | None]):
     """Says of everything else that it does not exist."""
 
     def __contains__(self, key: object) -> bool:
         return True
 
-    def __missing__(self, key: Reference) -> None:
+    def __missing__(self, key: ObjectReference) -> None:
         return None

@@ -11,23 +11,23 @@ from typing import Any
 
 import yaml
 
-from testbench.arena.cluster import kinds
+from testbench.arena.cluster import api
 from testbench.arena.cluster.access import Access
+from testbench.arena.cluster.api import Json
 from testbench.arena.cluster.http import HttpCluster
-from testbench.arena.cluster.kinds import Json
-from testbench.arena.operator.loop import Shell
+from testbench.arena.operator.loop import OperatorLoop
 from testbench.arena.operator.settings import Settings
 from tests.support.cluster.api_server import ApiServer
 from tests.support.cluster.client import Access as ClientAccess
 from tests.support.cluster.client import ApiClient, Refused
 from tests.support.manifest_files import DEPLOY
-from tests.support.operator_world import NAMESPACE, S3, arena_job, conclusion
+from tests.support.operator_fixture import NAMESPACE, S3, arena_job, conclusion
 
-PATIENCE_S = 20.0
+PROBE_TIMEOUT_S = 20.0
 FAST = Settings(calm_s=0.01, backoff_s=0.005, status_interval_s=0.05, reference_poll_s=0.05)
 
 
-class Operator:
+class OperatorThread:
     """The operator in a thread with a loop of its own; `kill` leaves everything as it is at that moment."""
 
     def __init__(self, origin: str, settings: Settings = FAST) -> None:
@@ -36,30 +36,30 @@ class Operator:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)
         self.failed: BaseException | None = None
 
-    def __enter__(self) -> Operator:
+    def __enter__(self) -> OperatorThread:
         self._thread.start()
-        assert self._begun.wait(PATIENCE_S)
+        assert self._begun.wait(PROBE_TIMEOUT_S)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(PATIENCE_S)
+        self._thread.join(PROBE_TIMEOUT_S)
         assert not self._thread.is_alive()
         assert self.failed is None
 
     async def _run(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
         async with HttpCluster(Access(self._origin)) as cluster:
-            self.shell = Shell(cluster, self._settings, (NAMESPACE,))
+            self.loop = OperatorLoop(cluster, self._settings, (NAMESPACE,))
             self._begun.set()
             try:
-                await self.shell.run(self._stop)
+                await self.loop.run(self._stop)
             except BaseException as error:  # the test's thread has to hear of it
                 self.failed = error
                 raise
 
 
-class Hands:
+class ManualActions:
     """A user and the Job controller, by hand."""
 
     def __init__(self, server: ApiServer) -> None:
@@ -68,7 +68,7 @@ class Hands:
 
     def apply(self, *objects: Json) -> None:
         for body in objects:
-            kind = next(kind for kind in vars(kinds).values() if getattr(kind, "name", "") == body["kind"])
+            kind = next(kind for kind in vars(api).values() if getattr(kind, "name", "") == body["kind"])
             self.client.create(self.resource(kind.plural), body, NAMESPACE)
 
     def resource(self, plural: str) -> Any:
@@ -85,7 +85,7 @@ class Hands:
         for _ in range(400):
             if found := what():
                 return found
-            self.server.store.wait_after(self.server.store.version, PATIENCE_S / 400)
+            self.server.store.wait_after(self.server.store.version, PROBE_TIMEOUT_S / 400)
         raise AssertionError(f"in vain: {self.client.items(self.resource('arenajobs'), NAMESPACE)}")
 
     def phase(self, name: str = "evals") -> str | None:
@@ -122,26 +122,26 @@ def api_server() -> Iterator[ApiServer]:
 
 
 @contextmanager
-def hands_of(server: ApiServer) -> Iterator[Hands]:
-    made = Hands(server)
+def manual_actions(server: ApiServer) -> Iterator[ManualActions]:
+    made = ManualActions(server)
     yield made
     made.client.close()
 
 
 def run_through(
-    hands: Hands, name: str = "evals", *, ended: Callable[[], bool] | None = None, grow: bool = False
+    actions: ManualActions, name: str = "evals", *, ended: Callable[[], bool] | None = None, grow: bool = False
 ) -> None:
     """Bring a job to its end; with `grow`, its workers are all ready once, so that there may be more."""
-    hands.end(f"{name}-plan", json.dumps({"digest": f"sha256:{'0' * 64}", "items": 10}))
+    actions.end(f"{name}-plan", json.dumps({"digest": f"sha256:{'0' * 64}", "items": 10}))
     if grow:
-        hands.until(lambda: hands.get("jobs", f"{name}-work"))
+        actions.until(lambda: actions.get("jobs", f"{name}-work"))
         status = {"status": {"active": 1, "ready": 1}}
-        hands.client.patch("jobs", f"{name}-work", status, sub="status", namespace=NAMESPACE)
-        hands.until(lambda: (hands.get("jobs", f"{name}-work") or {})["spec"]["parallelism"] > 1)
-    hands.end(f"{name}-work", "", completedIndexes="0-3", succeeded=4)
-    hands.end(f"{name}-reduce", conclusion(10))
-    hands.until(ended or (lambda: hands.phase(name) == "Succeeded"))
+        actions.client.patch("jobs", f"{name}-work", status, sub="status", namespace=NAMESPACE)
+        actions.until(lambda: (actions.get("jobs", f"{name}-work") or {})["spec"]["parallelism"] > 1)
+    actions.end(f"{name}-work", "", completedIndexes="0-3", succeeded=4)
+    actions.end(f"{name}-reduce", conclusion(10))
+    actions.until(ended or (lambda: actions.phase(name) == "Succeeded"))
 
 
-def a_job(name: str = "evals") -> Json:
+def job_with_workers(name: str = "evals") -> Json:
     return arena_job(name, workers={"replicas": 4}, output=S3)
