@@ -81,13 +81,13 @@ def read_baseline(location: str, policy: Policy) -> Baseline:
     """
     from testbench.results.comparison import to_baseline
     from testbench.results.selection import selected
-    from testbench.schema.evaluated_file import read_light
+    from testbench.schema.evaluated_file import read_without_texts
     from testbench.sources.location import parse_location
 
     place = parse_location(location)
     with _on_this_machine(location) as path:
         try:
-            experiment = read_light(path)
+            experiment = read_without_texts(path)
         except InputError as error:
             raise InputError(error.message.replace(str(path), place.shown), hint=BASELINE_HINT) from error
     return to_baseline(selected(experiment, policy), place.shown)
@@ -96,14 +96,14 @@ def read_baseline(location: str, policy: Policy) -> Baseline:
 @contextmanager
 def _on_this_machine(location: str) -> Iterator[Path]:
     """The path of a file, or of a copy of what lies elsewhere."""
-    from testbench.sources.download import opened
+    from testbench.sources.download import open_dataset
     from testbench.sources.location import FileLocation, parse_location
 
     place = parse_location(location)
     if isinstance(place, FileLocation):
         yield place.path
         return
-    with opened(place, os.environ) as remote, tempfile.NamedTemporaryFile(suffix=".json") as copy:
+    with open_dataset(place, os.environ) as remote, tempfile.NamedTemporaryFile(suffix=".json") as copy:
         while piece := remote.content.read(1 << 20):
             copy.write(piece)
         copy.flush()

@@ -48,19 +48,19 @@ def command(**options: Any) -> Outcome:
     """
     from testbench.metrics.naming import refuse_unknown_metrics
     from testbench.schema.files import write_model
-    from testbench.sources.dataset import Choices, load_experiment
+    from testbench.sources.dataset import SetupOptions, load_experiment
     from testbench.sources.location import parse_location
-    from testbench.sources.metric_choice import chosen_metrics
+    from testbench.sources.metric_choice import read_chosen_metrics
 
     location = parse_location(options["dataset"])
-    choices = Choices(
-        metrics=chosen_metrics(options["metric"], options["metrics"]),
+    setup_options = SetupOptions(
+        metrics=read_chosen_metrics(options["metric"], options["metrics"]),
         model=options["model"],
         default_threshold=options["default_threshold"],
         scenario_column=options["scenario_column"],
         limit=options["limit"],
     )
-    experiment = load_experiment(location, choices, os.environ)
+    experiment = load_experiment(location, setup_options, os.environ)
     refuse_unknown_metrics(experiment)
     _warn_of_unjudged_steps(experiment)
     write_model(options["output"], experiment)

@@ -53,7 +53,7 @@ def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
     from testbench.report.report_rows import TraceLinks
     from testbench.report.view import Labels, read_verdict
     from testbench.results.selection import is_selected, refuse_what_matches_nothing, regraded
-    from testbench.schema.evaluated_file import EvaluatedFile, light
+    from testbench.schema.evaluated_file import EvaluatedFile, without_texts
 
     policy = policy_of(options)
     links = TraceLinks.from_template(options["trace_url"])
@@ -62,11 +62,11 @@ def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
     builder = ReportBuilder(labels, baseline=baseline, links=links)
     file, everything, shown = EvaluatedFile(options["input"]), [], []
     for scenario in file.scenarios():
-        everything.append(light(scenario))
+        everything.append(without_texts(scenario))
         if is_selected(scenario, policy.only):
             judged = regraded(scenario, policy.thresholds)
             builder.add(judged)
-            shown.append(light(judged))
+            shown.append(without_texts(judged))
     refuse_what_matches_nothing(file.frame(tuple(everything)), policy)
     experiment = file.frame(tuple(shown))
     if options["verdict"]:

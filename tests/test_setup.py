@@ -171,7 +171,7 @@ def test_a_column_that_is_nearly_one_of_ours_is_said(tmp_path: Path, capsys: pyt
         ("question\nfirst\n", [], 2, "rows.csv: no column 'user_input' (or 'input'); there is: question"),
         ("user_input,own\nfirst\n", [], 2, "rows.csv: row 1 (line 2): has 1 cells"),
         ("user_input\nfirst\n", ["--scenario-column", "thread"], 2, "no column 'thread'; there is: user_input"),
-        ("user_input\nfirst\n", ["--metric", "A=2"], 2, "--metric: no metric: threshold"),
+        ("user_input\nfirst\n", ["--metric", "A=2"], 2, "--metric: not a metric: threshold"),
         ("user_input\nfirst\n", ["--metrics", "none.yaml"], 2, "none.yaml: no such file"),
         ("user_input\nfirst\n", ["--default-threshold", "2"], 2, "'--default-threshold': 2.0 is not in the range"),
         ("user_input\nfirst\n", ["--limit", "0"], 2, "'--limit': 0 is not in the range"),

@@ -1,6 +1,6 @@
 """Object stores that speak S3 (AWS, MinIO and their like): which one, with whose credentials, and how it is opened.
 
-Used by `testbench.sources.object_store` to read datasets and by `testbench.arena.stores` to keep results. The settings
+Used by `testbench.sources.download` to read datasets and by `testbench.arena.stores` to keep results. The settings
 are read from the environment in the names of either world:
 
     endpoint        AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, AWS_ENDPOINT

@@ -96,10 +96,10 @@ def parse_document(content: bytes, origin: str, *, as_yaml: bool) -> Any:
             return found[0] if found else None
         return json.loads(content)
     except yaml.YAMLError as error:
-        fault = f"{origin}: no valid YAML: {_one_line(error)}"
+        fault = f"{origin}: not valid YAML: {_one_line(error)}"
         raise InputError(fault, hint="Check indentation and quotes.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{origin}: no valid JSON: {error}", hint="Check that the file is complete.") from error
+        raise InputError(f"{origin}: not valid JSON: {error}", hint="Check that the file is complete.") from error
     except ValueError as error:
         raise InputError(f"{origin}: cannot be read: {_one_line(error)}", hint="Check that it is text.") from error
     except RecursionError as error:

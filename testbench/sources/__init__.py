@@ -1,5 +1,5 @@
 """Where a dataset comes from, and how its rows become an experiment; `testbench.sources.dataset` is the way in.
 
 text -> Location -> DatasetFile -> Table of Rows -> Step -> Scenario -> Experiment
-        location    fetch          formats, *_rows  columns  scenarios   dataset
+        location    download       formats          columns dataset    dataset
 """

@@ -20,7 +20,7 @@ import difflib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pydantic import ValidationError
 
@@ -28,18 +28,17 @@ from testbench import defaults
 from testbench.errors import InputError
 from testbench.schema.files import describe
 from testbench.schema.models import Metric, Reference, Step, ToolCall
-from testbench.sources.formats.table import CellError, Row, Table, row_fault
+from testbench.sources.formats.dataset_format import INPUT_COLUMNS, CellError, Row, Table, row_fault
 from testbench.sources.list_text import looks_like_object, read_literal
-from testbench.sources.metric_choice import as_metrics
-from testbench.sources.values import as_data, as_items, as_text, as_texts, plain
+from testbench.sources.metric_choice import to_metrics
+from testbench.sources.values import to_data, to_items, to_plain_data, to_text, to_texts
 
-INPUTS = ("user_input", "input")
-CONTEXTS = "retrieved_contexts"
-METRICS = "metrics"
+CONTEXTS: Final = "retrieved_contexts"
+METRICS: Final = "metrics"
 
-_OFTEN_MEANT = ("question", "query", "prompt", "user_query", "message", "text")
+_OTHER_NAMES_OF_THE_INPUT: Final = ("question", "query", "prompt", "user_query", "message", "text")
 """What others call the user's input; only ever used for a hint."""
-_SIMILAR = 0.84
+_SIMILARITY: Final = 0.84
 
 
 @dataclass(frozen=True)
@@ -50,10 +49,10 @@ class PlacedStep:
     scenario: str | None = None
 
 
-def placed_steps(
+def place_steps(
     table: Table, scenario_column: str = defaults.SCENARIO_COLUMN, metrics: tuple[Metric, ...] = ()
 ) -> Iterator[PlacedStep]:
-    """Every row of the table as a step, as it is read; `metrics` are for rows that name none.
+    """Yield every row of the table as a step, as it is read; `metrics` are for rows that name none.
 
     Raises:
         InputError: a row cannot be one; with file, row and column.
@@ -61,29 +60,29 @@ def placed_steps(
     if table.columns is not None:
         _check_columns(table.origin, table.columns, scenario_column)
     for row in table.rows:
-        yield _placed_step(table, row, scenario_column, metrics)
+        yield _place_step(table, row, scenario_column, metrics)
 
 
-def misspelt(columns: Iterable[str], scenario_column: str) -> Iterator[tuple[str, str]]:
-    """Columns that are no part of the contract and nearly the name of one that is, with that name."""
-    known = (*INPUTS, *_REFERENCE, CONTEXTS, METRICS, scenario_column)
+def find_misspelt_columns(columns: Iterable[str], scenario_column: str) -> Iterator[tuple[str, str]]:
+    """Yield the columns that are not part of the contract but nearly named like one that is, with that name."""
+    known = (*INPUT_COLUMNS, *_REFERENCE, CONTEXTS, METRICS, scenario_column)
     for column in columns:
         if column not in known:
-            yield from ((column, near) for near in difflib.get_close_matches(column.lower(), known, 1, _SIMILAR))
+            yield from ((column, near) for near in difflib.get_close_matches(column.lower(), known, 1, _SIMILARITY))
 
 
-def as_tool_calls(value: Any) -> tuple[ToolCall, ...]:
-    """A list of tool calls, or the text of one; a single object is a list of one.
+def to_tool_calls(value: Any) -> tuple[ToolCall, ...]:
+    """Return a list of tool calls, given one or the text of one; a single object is a list of one.
 
     Raises:
-        CellError: an item is no object of name and args.
+        CellError: an item is not an object of name and args.
     """
     if isinstance(value, str) and looks_like_object(value):
-        value = [plain(read_literal(value))]
-    return tuple(_tool_call(item) for item in as_items(value))
+        value = [to_plain_data(read_literal(value))]
+    return tuple(_to_tool_call(item) for item in to_items(value))
 
 
-def _tool_call(item: Any) -> ToolCall:
+def _to_tool_call(item: Any) -> ToolCall:
     hint = 'Write e.g. [{"name": "get_weather", "args": {"city": "Paris"}}].'
     if not isinstance(item, dict):
         raise CellError("a tool call is an object with 'name' and 'args'", hint=hint)
@@ -93,35 +92,35 @@ def _tool_call(item: Any) -> ToolCall:
     if not isinstance(name, str) or not name.strip():
         raise CellError("a tool call needs a name", hint=hint)
     if isinstance(arguments, str):
-        arguments = _arguments(arguments, hint)
+        arguments = _parse_arguments(arguments, hint)
     try:
         return ToolCall.model_validate({"name": name, "args": arguments})
     except ValidationError as error:
-        raise CellError(f"no tool call: {describe(error)}", hint=hint) from error
+        raise CellError(f"not a tool call: {describe(error)}", hint=hint) from error
 
 
-def _arguments(text: str, hint: str) -> Any:
+def _parse_arguments(text: str, hint: str) -> Any:
     try:
         return json.loads(text) if text.strip() else {}
     except (ValueError, RecursionError) as error:
-        raise CellError("the arguments of a tool call are no JSON object", hint=hint) from error
+        raise CellError("the arguments of a tool call are not a JSON object", hint=hint) from error
 
 
-def _as_list(value: Any) -> list[str]:
-    return list(as_texts(value))
+def _to_list(value: Any) -> list[str]:
+    return list(to_texts(value))
 
 
-def _unchanged(value: Any) -> Any:
+def _keep(value: Any) -> Any:
     return value
 
 
 Convert = Callable[[Any], Any]
 
 _REFERENCE: Mapping[str, tuple[str, Convert]] = {
-    "reference": ("response", as_text),
-    "reference_contexts": ("reference_contexts", as_texts),
-    "reference_tool_calls": ("tool_calls", as_tool_calls),
-    "reference_topics": ("topics", as_texts),
+    "reference": ("response", to_text),
+    "reference_contexts": ("reference_contexts", to_texts),
+    "reference_tool_calls": ("tool_calls", to_tool_calls),
+    "reference_topics": ("topics", to_texts),
 }
 
 
@@ -137,29 +136,29 @@ class _Parts:
     def place_of(self, column: str, input_column: str, scenario_column: str) -> tuple[dict[str, Any], str, Convert]:
         """The part that a column belongs to, its name there, and how its value gets in."""
         if column == input_column:
-            return self.step, "input", as_text
+            return self.step, "input", to_text
         if column == scenario_column:
-            return self.scenario, "name", as_text
+            return self.scenario, "name", to_text
         if column == METRICS:
-            return self.step, "metrics", as_metrics
+            return self.step, "metrics", to_metrics
         if column == CONTEXTS:
-            return self.custom_values, column, _as_list
+            return self.custom_values, column, _to_list
         if column in _REFERENCE:
             return self.reference, *_REFERENCE[column]
-        return self.custom_values, column, _unchanged
+        return self.custom_values, column, _keep
 
 
-def _placed_step(table: Table, row: Row, scenario_column: str, metrics: tuple[Metric, ...]) -> PlacedStep:
-    input_column = next((name for name in INPUTS if name in row.values), None)
+def _place_step(table: Table, row: Row, scenario_column: str, metrics: tuple[Metric, ...]) -> PlacedStep:
+    input_column = next((name for name in INPUT_COLUMNS if name in row.values), None)
     if input_column is None:
-        raise _no_input(f"{table.origin}: row {row.number}", row.values)
+        raise _no_input_error(f"{table.origin}: row {row.number}", row.values)
     parts = _Parts()
     for column, cell in row.values.items():
         part, name, convert = parts.place_of(column, input_column, scenario_column)
-        if convert is _unchanged and table.cells_are_text:
-            convert = as_data
+        if convert is _keep and table.cells_are_text:
+            convert = to_data
         try:
-            value = plain(cell)
+            value = to_plain_data(cell)
             if value is not None:
                 part[name] = convert(value)
         except CellError as error:
@@ -174,19 +173,19 @@ def _placed_step(table: Table, row: Row, scenario_column: str, metrics: tuple[Me
 
 
 def _check_columns(origin: str, columns: tuple[str, ...], scenario_column: str) -> None:
-    if not any(name in columns for name in INPUTS):
-        raise _no_input(origin, columns)
+    if not any(name in columns for name in INPUT_COLUMNS):
+        raise _no_input_error(origin, columns)
     if repeated := {name for name in columns if columns.count(name) > 1}:
         raise InputError(
             f"{origin}: the column {min(repeated)!r} is there twice", hint="Give each column its own name."
         )
 
 
-def _no_input(place: str, columns: Iterable[str]) -> InputError:
+def _no_input_error(place: str, columns: Iterable[str]) -> InputError:
     there = list(columns)
     lowered = {name.strip().lower(): name for name in there}
     near = difflib.get_close_matches("user_input", lowered, 1, 0.6) or [
-        name for name in _OFTEN_MEANT if name in lowered
+        name for name in _OTHER_NAMES_OF_THE_INPUT if name in lowered
     ]
     hint = (
         f"Is it {lowered[near[0]]!r}? Then rename it to 'user_input'." if near else "Name the column of questions so."

@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from testbench.errors import InputError
 from testbench.safe_text import shown_url
 
-KNOWN = "http://, https://, s3://bucket/key, file:///path, or a path"
+KNOWN: Final = "http://, https://, s3://bucket/key, file:///path, or a path"
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
@@ -76,10 +77,10 @@ Location = HttpLocation | ObjectLocation | FileLocation
 
 
 def parse_location(text: str) -> Location:
-    """The place that `text` names.
+    """Return the place that `text` names.
 
     Raises:
-        InputError: it names none, or one of a kind that is not known.
+        InputError: it names none, or one of an unknown kind.
     """
     text = text.strip()
     if not text or "\0" in text:
@@ -99,7 +100,7 @@ def parse_location(text: str) -> Location:
 
 
 def file_name(url: str) -> str:
-    """The last part of a URL's path, decoded."""
+    """Return the last part of a URL's path, decoded."""
     return PurePosixPath(unquote(urlsplit(url).path)).name
 
 

@@ -19,43 +19,43 @@ from pydantic import ValidationError
 from testbench.errors import InputError, StoreError
 from testbench.schema.files import describe, load_document, unknown_keys
 from testbench.schema.models import Metric
-from testbench.sources.formats.table import CellError
+from testbench.sources.formats.dataset_format import CellError
 from testbench.sources.list_text import looks_like_list, looks_like_object, read_literal
-from testbench.sources.values import plain
+from testbench.sources.values import to_plain_data
 
 _HINT = "Write NAME, NAME=0.8, or {metric_name: NAME, threshold: 0.8, parameters: {…}, gating: true}."
 
 
-def chosen_metrics(names: Sequence[str], file: Path | None) -> tuple[Metric, ...]:
-    """The metrics of `--metric` and of the `--metrics` file, in this order.
+def read_chosen_metrics(names: Sequence[str], file: Path | None) -> tuple[Metric, ...]:
+    """Return the metrics of `--metric` and of the `--metrics` file, in this order.
 
     Raises:
         InputError: one of them cannot be read, or is given twice.
         StoreError: the file exists and cannot be read.
     """
     try:
-        metrics = as_metrics(list(names))
+        metrics = to_metrics(list(names))
     except CellError as error:
         raise InputError(f"--metric: {error.message}", hint=error.hint) from error
     if file is not None:
-        metrics += _metrics_of_file(file)
+        metrics += _read_metrics_file(file)
     _refuse_repeated(metrics)
     return metrics
 
 
-def as_metrics(value: Any) -> tuple[Metric, ...]:
-    """The metrics that a list or a text names.
+def to_metrics(value: Any) -> tuple[Metric, ...]:
+    """Return the metrics that a list or a text names.
 
     Raises:
         CellError: it names none, or one that breaks the contract.
     """
     if isinstance(value, str):
         listed = looks_like_list(value) or looks_like_object(value)
-        value = plain(read_literal(value)) if listed else [part for part in value.split(",") if part.strip()]
-    return tuple(_metric(item) for item in (value if isinstance(value, list) else [value]))
+        value = to_plain_data(read_literal(value)) if listed else [part for part in value.split(",") if part.strip()]
+    return tuple(_to_metric(item) for item in (value if isinstance(value, list) else [value]))
 
 
-def _metric(item: Any) -> Metric:
+def _to_metric(item: Any) -> Metric:
     if isinstance(item, str):
         name, equals, threshold = item.rpartition("=")
         item = (
@@ -64,13 +64,13 @@ def _metric(item: Any) -> Metric:
     try:
         metric = Metric.model_validate(item)
     except ValidationError as error:
-        raise CellError(f"no metric: {describe(error)}", hint=_HINT) from error
+        raise CellError(f"not a metric: {describe(error)}", hint=_HINT) from error
     for _, key, known in unknown_keys(metric):
         raise CellError(f"a metric has no key {key!r}", hint=f"Known keys: {', '.join(known)}.")
     return metric
 
 
-def _metrics_of_file(path: Path) -> tuple[Metric, ...]:
+def _read_metrics_file(path: Path) -> tuple[Metric, ...]:
     try:
         document = load_document(path, path.read_bytes())
     except FileNotFoundError as error:
@@ -81,11 +81,11 @@ def _metrics_of_file(path: Path) -> tuple[Metric, ...]:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}", hint="Check its permissions.") from error
     listed = document["metrics"] if isinstance(document, dict) and set(document) == {"metrics"} else document
     if not isinstance(listed, list):
-        raise InputError(f"{path}: no list of metrics", hint="Write a list, or {metrics: [...]}.")
+        raise InputError(f"{path}: not a list of metrics", hint="Write a list, or {metrics: [...]}.")
     metrics = []
     for position, item in enumerate(listed):
         try:
-            metrics.append(_metric(item))
+            metrics.append(_to_metric(item))
         except CellError as error:
             raise InputError(f"{path}: metrics[{position}]: {error.message}", hint=error.hint) from error
     return tuple(metrics)

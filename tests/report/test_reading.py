@@ -15,8 +15,8 @@ from testbench.gating.decision import reach_verdict
 from testbench.report.view import read_verdict
 from testbench.results.summary import summarize
 from testbench.results.verdict import Policy
-from testbench.schema import evaluated_file
-from testbench.schema.evaluated_file import EvaluatedFile, light
+from testbench.schema import json_stream
+from testbench.schema.evaluated_file import EvaluatedFile, without_texts
 from testbench.schema.files import read_phase_file, write_model
 from testbench.schema.models import EvaluatedExperiment
 from tests.support.report_factory import experiment
@@ -40,7 +40,7 @@ def test_pieces_of_any_size_and_any_layout_give_the_same(
     members = list(document.items())[:: -1 if reverse else 1]
     path.write_text(json.dumps(dict(members), indent=indent), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(evaluated_file, "PIECE", piece)
+        patch.setattr(json_stream, "PIECE_CHARACTERS", piece)
         assert read(path) == made
 
 
@@ -104,7 +104,7 @@ def test_a_missing_file_names_the_phase_that_makes_it(tmp_path: Path) -> None:
 
 def test_what_is_kept_in_memory_counts_and_decides_the_same() -> None:
     made = experiment(200)
-    kept = made.model_copy(update={"scenarios": tuple(map(light, made.scenarios))})
+    kept = made.model_copy(update={"scenarios": tuple(map(without_texts, made.scenarios))})
     assert summarize(kept) == summarize(made)
     assert reach_verdict(kept, Policy(min_pass_rate=0.7, max_error_rate=0.1)) == reach_verdict(
         made, Policy(min_pass_rate=0.7, max_error_rate=0.1)
@@ -120,7 +120,7 @@ def test_a_long_reason_of_a_judge_is_not_kept() -> None:
     evaluation = step.evaluations[0]
     long = evaluation.model_copy(update={"result": evaluation.result.model_copy(update={"reason": "because " * 1000})})
     wordy = scenario.model_copy(update={"steps": (step.model_copy(update={"evaluations": (long,)}),)})
-    (kept,) = light(wordy).steps[0].evaluations
+    (kept,) = without_texts(wordy).steps[0].evaluations
     assert (kept.result.reason, kept.result.score) == (None, evaluation.result.score)
 
 

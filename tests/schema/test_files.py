@@ -90,13 +90,13 @@ def grown(first: str, further: str) -> str:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("e.yaml", "scenarios: [", "no valid YAML"),
+        ("e.yaml", "scenarios: [", "not valid YAML"),
         ("e.yaml", "scenarios: []\nscenarios: []", "given twice"),
         ("e.yaml", "scenarios: []\n---\nscenarios: []", "2 documents"),
         ("e.yaml", grown("{k: 1, l: 1}", "{{<<: [{}]}}"), "more than"),
         ("e.yaml", grown("[1, 1]", "[{}]"), "more than"),
-        ("e.yaml", "!!python/object/apply:os.system ['true']", "no valid YAML"),
-        ("e.json", "{", "no valid JSON"),
+        ("e.yaml", "!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("e.json", "{", "not valid JSON"),
         ("e.json", "[" * 100_000, "nested too deeply"),
     ],
 )

@@ -9,13 +9,13 @@ import pytest
 
 from testbench.errors import InputError
 from testbench.schema.models import Metric, Reference, Step, ToolCall
-from testbench.sources.columns import PlacedStep, misspelt, placed_steps
-from testbench.sources.formats.table import Row, Table
+from testbench.sources.columns import PlacedStep, find_misspelt_columns, place_steps
+from testbench.sources.formats.dataset_format import Row, Table
 
 
 def placed(values: dict[str, Any], *, text: bool = False, scenario_column: str = "scenario") -> PlacedStep:
     table = Table("rows.csv", iter([Row(1, values, line=2)]), cells_are_text=text)
-    (only,) = placed_steps(table, scenario_column)
+    (only,) = place_steps(table, scenario_column)
     return only
 
 
@@ -123,14 +123,14 @@ def test_a_tool_call_may_be_written_as_models_write_it(value: Any) -> None:
         ("reference_tool_calls", [{"args": {}}], "needs a name"),
         ("reference_tool_calls", [{"name": " "}], "needs a name"),
         ("reference_tool_calls", [{"name": "f", "arg": {}}], "no key 'arg'"),
-        ("reference_tool_calls", [{"name": "f", "args": [1]}], "no tool call: args"),
-        ("reference_tool_calls", [{"name": "f", "args": "{"}], "no JSON object"),
-        ("reference_tool_calls", '[{"name": "f"', "no list"),
+        ("reference_tool_calls", [{"name": "f", "args": [1]}], "not a tool call: args"),
+        ("reference_tool_calls", [{"name": "f", "args": "{"}], "not a JSON object"),
+        ("reference_tool_calls", '[{"name": "f"', "not a list"),
         ("retrieved_contexts", [{"text": "x"}], "an object where texts"),
-        ("metrics", "Faithfulness=high", "no metric: threshold"),
-        ("metrics", "=0.5", "no metric: metric_name"),
+        ("metrics", "Faithfulness=high", "not a metric: threshold"),
+        ("metrics", "=0.5", "not a metric: metric_name"),
         ("metrics", [{"metric_name": "A", "treshold": 0.5}], "no key 'treshold'"),
-        ("metrics", 5, "no metric"),
+        ("metrics", 5, "not a metric"),
         ("own", "half \ud800", "surrogate"),
     ],
 )
@@ -149,7 +149,7 @@ def test_a_table_without_a_question_says_what_there_is_and_what_may_be_meant(
     columns: tuple[str, ...], hint: str
 ) -> None:
     with pytest.raises(InputError, match=f"no column 'user_input'.*there is: {', '.join(columns)}") as caught:
-        list(placed_steps(Table("rows.csv", iter(()), columns)))
+        list(place_steps(Table("rows.csv", iter(()), columns)))
     assert hint in caught.value.hint
 
 
@@ -160,7 +160,7 @@ def test_a_row_without_a_question_says_which_it_is() -> None:
 
 def test_a_column_that_is_there_twice_is_an_error() -> None:
     with pytest.raises(InputError, match="'reference' is there twice"):
-        list(placed_steps(Table("rows.csv", iter(()), ("user_input", "reference", "reference"))))
+        list(place_steps(Table("rows.csv", iter(()), ("user_input", "reference", "reference"))))
 
 
 def test_the_scenario_column_can_be_another() -> None:
@@ -171,13 +171,13 @@ def test_the_scenario_column_can_be_another() -> None:
 def test_metrics_are_for_rows_that_name_none() -> None:
     rows = iter([Row(1, {"user_input": "x"}), Row(2, {"user_input": "y", "metrics": "Own"})])
     chosen = (Metric(metric_name="Chosen"),)
-    steps = [placed.step for placed in placed_steps(Table("rows", rows), metrics=chosen)]
+    steps = [placed.step for placed in place_steps(Table("rows", rows), metrics=chosen)]
     assert [step.metrics for step in steps] == [chosen, (Metric(metric_name="Own"),)]
 
 
 def test_a_column_that_is_nearly_one_of_ours_is_noticed() -> None:
     columns = ("user_input", "refrence", "Reference_Topics", "category", "reference_tool_call", "retrieved_context")
-    assert list(misspelt(columns, "scenario")) == [
+    assert list(find_misspelt_columns(columns, "scenario")) == [
         ("refrence", "reference"),
         ("Reference_Topics", "reference_topics"),
         ("reference_tool_call", "reference_tool_calls"),

@@ -12,7 +12,7 @@ import pytest
 
 from testbench.errors import InputError, NothingToDo
 from testbench.schema.models import Experiment
-from testbench.sources.dataset import Choices, load_experiment
+from testbench.sources.dataset import SetupOptions, load_experiment
 from testbench.sources.formats import excel as excel_rows
 from testbench.sources.location import parse_location
 
@@ -24,7 +24,7 @@ def workbook(folder: Path, rows: list[dict[str, Any]]) -> Path:
 
 
 def load(path: Path) -> Experiment:
-    return load_experiment(parse_location(str(path)), Choices(), {})
+    return load_experiment(parse_location(str(path)), SetupOptions(), {})
 
 
 def test_rows_become_scenarios(tmp_path: Path) -> None:
@@ -49,7 +49,7 @@ def test_a_workbook_without_rows_is_nothing_to_do(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"PK\x03\x04 cut off", b"text"])
 def test_a_broken_workbook_is_bad_input(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "rows.xlsx").write_bytes(content)
-    with pytest.raises(InputError, match="no Excel workbook"):
+    with pytest.raises(InputError, match="not an Excel workbook"):
         load(tmp_path / "rows.xlsx")
 
 
@@ -58,7 +58,7 @@ def test_an_archive_that_is_no_workbook_is_bad_input(tmp_path: Path) -> None:
     with zipfile.ZipFile(content, "w") as archive:
         archive.writestr("a.txt", "x")
     (tmp_path / "rows.xlsx").write_bytes(content.getvalue())
-    with pytest.raises(InputError, match="no Excel workbook"):
+    with pytest.raises(InputError, match="not an Excel workbook"):
         load(tmp_path / "rows.xlsx")
 
 

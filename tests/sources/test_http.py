@@ -10,8 +10,8 @@ import pytest
 
 from testbench.errors import InputError, StoreError, TestbenchError
 from testbench.schema.models import Experiment
-from testbench.sources.dataset import Choices, load_experiment
-from testbench.sources.http_download import download_url
+from testbench.sources.dataset import SetupOptions, load_experiment
+from testbench.sources.download import download_url
 from testbench.sources.location import HttpLocation, parse_location
 from tests.support.servers.static_files import StaticFiles
 from tests.support.setup_phase import parquet_of, steps_of
@@ -21,7 +21,7 @@ ROWS = json.dumps([{"user_input": "first"}, {"user_input": "second"}])
 
 
 def fetched(url: str) -> Experiment:
-    return load_experiment(parse_location(url), Choices(), {})
+    return load_experiment(parse_location(url), SetupOptions(), {})
 
 
 def inputs(url: str) -> list[str]:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from testbench.sources.formats.table import CellError
-from testbench.sources.list_text import MAX_DEPTH, looks_like_list, read_literal
+from testbench.sources.formats.dataset_format import CellError
+from testbench.sources.list_text import MAX_LIST_DEPTH, looks_like_list, read_literal
 from tests.support.setup_phase import law
 
 texts = st.text(st.characters(codec="utf-8"))
@@ -73,7 +73,7 @@ def test_a_list_is_read(text: str, value: list[Any]) -> None:
         ("[__import__('os')]", "missing"),
         ("[open('/etc/passwd').read()]", "without quotes"),
         ("['a' * 1000000000]", "missing"),
-        ("[" * (MAX_DEPTH + 2) + "]" * (MAX_DEPTH + 2) + "'", "nested"),
+        ("[" * (MAX_LIST_DEPTH + 2) + "]" * (MAX_LIST_DEPTH + 2) + "'", "nested"),
         ("[" * 100_000, "nested"),
     ],
 )

@@ -77,7 +77,7 @@ def test_lists_that_are_stored_as_text_are_lists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"PAR1 and then nothing of the kind", b"user_input\nno parquet at all\n"])
 def test_a_broken_file_is_an_error(tmp_path: Path, content: bytes) -> None:
-    with pytest.raises(InputError, match=r"rows\.parquet: no Parquet file"):
+    with pytest.raises(InputError, match=r"rows\.parquet: not a Parquet file"):
         loaded(file_of(tmp_path, "rows.parquet", content))
 
 
@@ -85,7 +85,7 @@ def test_a_file_that_breaks_in_the_middle_is_an_error(tmp_path: Path) -> None:
     path = parquet_of(tmp_path, [{"user_input": f"question {number}"} for number in range(5000)])
     content = bytearray(path.read_bytes())
     content[4:2000] = b"\xff" * 1996
-    with pytest.raises(InputError, match=r"rows\.parquet: no Parquet file"):
+    with pytest.raises(InputError, match=r"rows\.parquet: not a Parquet file"):
         loaded(file_of(tmp_path, "rows.parquet", bytes(content)))
 
 

@@ -11,9 +11,9 @@ import pytest
 from testbench.errors import InputError, StoreError, TestbenchError
 from testbench.net.object_store import Credentials, StoreSettings, store_settings
 from testbench.schema.models import Experiment
-from testbench.sources.dataset import Choices, load_experiment
+from testbench.sources.dataset import SetupOptions, load_experiment
+from testbench.sources.download import download_object
 from testbench.sources.location import ObjectLocation, parse_location
-from testbench.sources.object_store import download_object
 from tests.support.servers.s3_store import S3Store
 from tests.support.servers.static_files import StaticFiles
 from tests.support.setup_phase import parquet_of, steps_of
@@ -31,7 +31,7 @@ def no_store_of_a_developer(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def fetched(address: str, environment: dict[str, str]) -> Experiment:
-    return load_experiment(parse_location(address), Choices(), environment)
+    return load_experiment(parse_location(address), SetupOptions(), environment)
 
 
 def minio(s3: S3Store) -> dict[str, str]:

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 from testbench.schema.ids import plan
 from testbench.schema.models import Step
 from testbench.sources.columns import PlacedStep
-from testbench.sources.dataset import NAME_CHARACTERS, scenarios_of
+from testbench.sources.dataset import NAME_CHARACTERS, group_into_scenarios
 from tests.support.setup_phase import law
 
 
 def named(*placed: tuple[str, str | None]) -> list[tuple[str, list[str]]]:
-    scenarios = scenarios_of(PlacedStep(Step(input=text), scenario) for text, scenario in placed)
+    scenarios = group_into_scenarios(PlacedStep(Step(input=text), scenario) for text, scenario in placed)
     return [(scenario.name, [step.input for step in scenario.steps]) for scenario in scenarios]
 
 
@@ -56,7 +56,7 @@ inputs = st.lists(st.text(string.ascii_letters, min_size=1, max_size=NAME_CHARAC
 @given(inputs=inputs, seed=st.integers())
 def test_ids_do_not_depend_on_the_order_of_rows(inputs: list[str], seed: int) -> None:
     def ids(texts: list[str]) -> dict[str, str]:
-        scenarios = plan(scenarios_of(PlacedStep(Step(input=text)) for text in texts))
+        scenarios = plan(group_into_scenarios(PlacedStep(Step(input=text)) for text in texts))
         return {scenario.steps[0].input: scenario.id for scenario in scenarios}
 
     assert ids(random.Random(seed).sample(inputs, len(inputs))) == ids(inputs)

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.sources.formats.table import CellError
-from testbench.sources.values import MAX_DEPTH, as_data, as_text, as_texts, plain
+from testbench.sources.formats.dataset_format import CellError
+from testbench.sources.values import MAX_DEPTH, to_data, to_plain_data, to_text, to_texts
 from tests.support.setup_phase import law
 
 
 @pytest.mark.parametrize("value", [None, "", "  \n", float("nan"), np.float64("nan"), pd.NaT, Decimal("NaN")])
 def test_an_empty_value_is_missing(value: Any) -> None:
-    assert plain(value) is None
+    assert to_plain_data(value) is None
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_an_empty_value_is_missing(value: Any) -> None:
     ],
 )
 def test_a_value_becomes_plain_data(value: Any, expected: Any) -> None:
-    assert (plain(value), type(plain(value))) == (expected, type(expected))
+    assert (to_plain_data(value), type(to_plain_data(value))) == (expected, type(expected))
 
 
 any_json = st.recursive(
@@ -65,11 +65,11 @@ any_json = st.recursive(
 @given(any_json)
 def test_plain_data_is_json_and_stays_as_it_is(value: Any) -> None:
     try:
-        once = plain(value)
+        once = to_plain_data(value)
     except CellError:
         assert any(0xD800 <= ord(character) <= 0xDFFF for character in str(value))
         return
-    assert plain(json.loads(json.dumps(once, allow_nan=False))) == once
+    assert to_plain_data(json.loads(json.dumps(once, allow_nan=False))) == once
 
 
 def test_nesting_has_an_end() -> None:
@@ -77,18 +77,18 @@ def test_nesting_has_an_end() -> None:
     for _ in range(MAX_DEPTH + 2):
         value = [value]
     with pytest.raises(CellError, match="nested deeper"):
-        plain(value)
+        to_plain_data(value)
 
 
 @pytest.mark.parametrize("value", ["half \ud800", ["half \udfff"], {"\ud800": 1}])
 def test_half_a_character_is_an_error(value: Any) -> None:
     with pytest.raises(CellError, match="surrogate"):
-        plain(value)
+        to_plain_data(value)
 
 
 def test_what_is_no_data_is_an_error() -> None:
     with pytest.raises(CellError, match="type object"):
-        plain(object())
+        to_plain_data(object())
 
 
 @pytest.mark.parametrize(
@@ -104,24 +104,24 @@ def test_what_is_no_data_is_an_error() -> None:
     ],
 )
 def test_a_list_of_texts(value: Any, expected: tuple[str, ...]) -> None:
-    assert as_texts(value) == expected
+    assert to_texts(value) == expected
 
 
 @pytest.mark.parametrize("value", [[["a"]], [{"a": 1}], {"a": 1}, "[Paris, London]", "['cut off"])
 def test_what_is_no_list_of_texts_is_an_error(value: Any) -> None:
     with pytest.raises(CellError):
-        as_texts(value)
+        to_texts(value)
 
 
 @pytest.mark.parametrize(("value", "expected"), [("a", "a"), (5, "5"), (True, "true"), (2.5, "2.5")])
 def test_a_text(value: Any, expected: str) -> None:
-    assert as_text(value) == expected
+    assert to_text(value) == expected
 
 
 @pytest.mark.parametrize("value", [["a"], {"a": 1}])
 def test_a_list_is_no_text(value: Any) -> None:
     with pytest.raises(CellError, match="a text is expected"):
-        as_text(value)
+        to_text(value)
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_a_list_is_no_text(value: Any) -> None:
     [("['a']", ["a"]), ('{"a": [1]}', {"a": [1]}), ("[see below]", "[see below]"), ("5", "5"), ("{curly}", "{curly}")],
 )
 def test_a_cell_of_the_users_own_is_data_where_it_can_be_and_text_else(text: str, expected: Any) -> None:
-    assert as_data(text) == expected
+    assert to_data(text) == expected

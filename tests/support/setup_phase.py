@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from hypothesis import settings
 
 from testbench.schema.models import Experiment, Step
-from testbench.sources.dataset import Choices, load_experiment
+from testbench.sources.dataset import SetupOptions, load_experiment
 from testbench.sources.location import parse_location
 
 law = settings(deadline=None, max_examples=60)
@@ -21,7 +21,7 @@ law = settings(deadline=None, max_examples=60)
 
 def loaded(path: Path, **choices: Any) -> Experiment:
     """The experiment that setup makes of a file."""
-    return load_experiment(parse_location(str(path)), Choices(**choices), {})
+    return load_experiment(parse_location(str(path)), SetupOptions(**choices), {})
 
 
 def file_of(folder: Path, name: str, content: str | bytes) -> Path:

@@ -2,7 +2,7 @@
 
     item, evaluated scenario -> row -> status, scores, times, tokens
 
-Written by `testbench.arena.evaluation.rows`, counted by `testbench.arena.matrix`.
+Called by the reducer of evaluations; `testbench.arena.conclusion` counts them.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ def read_documents(content: bytes, origin: str) -> tuple[YamlDocument, ...]:
             else list(yaml_documents(content, origin, most=MAX_NODES))
         )
     except yaml.YAMLError as error:
-        raise InputError(f"{origin}: no valid YAML: {_one_line(error)}", hint=_HINT) from error
+        raise InputError(f"{origin}: not valid YAML: {_one_line(error)}", hint=_HINT) from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{origin}: cannot be read: {_one_line(error)}", hint=_HINT) from error
     several = len(found) > 1

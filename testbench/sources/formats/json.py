@@ -8,59 +8,84 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final, TextIO
 
 from testbench.errors import InputError
 from testbench.schema.files import parse_document
-from testbench.sources.dataset_file import DatasetFile
-from testbench.sources.formats.detection import Format
-from testbench.sources.formats.table import CellError, Row, Table, row_fault
-from testbench.sources.json_array import elements
-from testbench.sources.values import plain
+from testbench.schema.json_stream import JsonStream, JsonSyntaxError
+from testbench.sources.formats.dataset_format import (
+    BYTE_ORDER_MARK,
+    CellError,
+    DatasetFile,
+    DatasetFormat,
+    ExperimentDocument,
+    Row,
+    Table,
+    row_fault,
+)
+from testbench.sources.values import to_plain_data
 
-ROW_KEYS = ("data", "rows")
-MAX_VALUES = 20_000_000
-"""Values that a document may hold once its YAML aliases are written out: an untrusted file must not fill the memory."""
+ROW_KEYS: Final = ("data", "rows")
 
-_BOM = b"\xef\xbb\xbf"
-_HEAD_BYTES = 1 << 16
-_ROW_HINT = 'Every row is an object, e.g. {"user_input": "…", "reference": "…"}.'
+_HEAD_BYTES: Final = 1 << 16
+_ROW_HINT: Final = 'Every row is an object, e.g. {"user_input": "…", "reference": "…"}.'
 
 
-def json_content(file: DatasetFile, kind: Format) -> Table | dict[str, Any]:
-    """The rows in `file`, or the document of the experiment that it holds.
+# --- a document ------------------------------------------------------------------------------------------------------
+
+
+def read_json(file: DatasetFile) -> Table | ExperimentDocument:
+    """Return the rows in `file`, or the experiment that it holds.
 
     Raises:
         InputError: it cannot be parsed, or holds neither; also from the rows.
     """
-    if kind is Format.JSON_LINES:
-        return Table(file.origin, _line_rows(file))
-    if kind is Format.JSON and _first_mark(file.content) == b"[":
-        return Table(file.origin, _numbered(elements(file.text(), file.origin), file.origin))
-    document = _document(file, kind)
+    if _first_character(file.content) == b"[":
+        return Table(file.origin, _number_rows(read_array(file.text(), file.origin), file.origin))
+    return read_document(file, as_yaml=False)
+
+
+def read_document(file: DatasetFile, *, as_yaml: bool) -> Table | ExperimentDocument:
+    """Return the rows, or the experiment, in a document that is read as a whole.
+
+    Raises:
+        InputError: it cannot be parsed, or holds neither; also from the rows.
+    """
+    content = file.content.read().removeprefix(BYTE_ORDER_MARK)
+    try:
+        document = to_plain_data(parse_document(content, file.origin, as_yaml=as_yaml), 1)
+    except CellError as error:
+        raise InputError(f"{file.origin}: {error.message}", hint=error.hint) from error
     if isinstance(document, dict) and "scenarios" in document:
         return document
-    return _table_of(document, file.origin)
+    return _find_rows(document, file.origin)
 
 
-def _first_mark(content: BinaryIO) -> bytes:
-    head = content.read(_HEAD_BYTES).removeprefix(_BOM).lstrip()
+def read_array(text: TextIO, origin: str) -> Iterator[tuple[Any, int]]:
+    """Yield every element of the array in `text`, with the line where it begins; never all of it is in memory.
+
+    Raises:
+        InputError: it is not valid JSON, or not one array; with the line.
+    """
+    stream = JsonStream(text)
+    try:
+        yield from stream.read_items()
+        stream.check_end()
+    except JsonSyntaxError as error:
+        raise InputError(
+            f"{origin}: line {error.line}: not valid JSON: {error}", hint="Check that the file is complete."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{origin}: is not UTF-8 text after line {stream.line}", hint="Save it as UTF-8.") from error
+
+
+def _first_character(content: BinaryIO) -> bytes:
+    head = content.read(_HEAD_BYTES).removeprefix(BYTE_ORDER_MARK).lstrip()
     content.seek(0)
     return head[:1]
 
 
-def _document(file: DatasetFile, kind: Format) -> Any:
-    content = file.content.read().removeprefix(_BOM)
-    document = parse_document(content, file.origin, as_yaml=kind is Format.YAML)
-    if kind is Format.YAML:
-        _refuse_too_large(document, file.origin)
-    try:
-        return plain(document, 1)
-    except CellError as error:
-        raise InputError(f"{file.origin}: {error.message}", hint=error.hint) from error
-
-
-def _table_of(document: Any, origin: str) -> Table:
+def _find_rows(document: Any, origin: str) -> Table:
     if isinstance(document, dict):
         document = next((document[key] for key in ROW_KEYS if isinstance(document.get(key), list)), document)
     if not isinstance(document, list):
@@ -69,54 +94,86 @@ def _table_of(document: Any, origin: str) -> Table:
             f"{origin}: holds neither rows nor an experiment; there is: {there}",
             hint="Write an array of rows, {data: [rows]}, or an experiment with 'scenarios'.",
         )
-    return Table(origin, _numbered(((item, None) for item in document), origin))
+    return Table(origin, _number_rows(((item, None) for item in document), origin))
 
 
-def _line_rows(file: DatasetFile) -> Iterator[Row]:
+# --- lines -----------------------------------------------------------------------------------------------------------
+
+
+def read_json_lines(file: DatasetFile) -> Table:
+    """Return the rows in `file`, one object a line.
+
+    Raises:
+        InputError: from the rows: a line is not an object.
+    """
+    return Table(file.origin, _read_lines(file))
+
+
+def _read_lines(file: DatasetFile) -> Iterator[Row]:
     number = 0
     for line, content in enumerate(file.content, start=1):
-        content = content.removeprefix(_BOM).strip() if line == 1 else content.strip()
+        content = content.removeprefix(BYTE_ORDER_MARK).strip() if line == 1 else content.strip()
         if not content:
             continue
         number += 1
         try:
             value = json.loads(content)
         except (ValueError, RecursionError) as error:
-            broken = CellError(f"no valid JSON: {error}", hint="JSON Lines has one whole object a line.")
+            broken = CellError(f"not valid JSON: {error}", hint="JSON Lines has one whole object a line.")
             raise row_fault(file.origin, Row(number, {}, line), broken) from error
-        yield _row(number, value, line, file.origin)
+        yield _to_row(number, value, line, file.origin)
 
 
-def _numbered(values: Iterable[tuple[Any, int | None]], origin: str) -> Iterator[Row]:
+def _are_json_lines(start: bytes) -> bool:
+    """Return whether the first line is an object of its own, and something follows."""
+    first, _, rest = start.partition(b"\n")
+    if first[:1] != b"{" or not rest.strip():
+        return False
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+# --- rows ------------------------------------------------------------------------------------------------------------
+
+
+def _number_rows(values: Iterable[tuple[Any, int | None]], origin: str) -> Iterator[Row]:
     for number, (value, line) in enumerate(values, start=1):
-        yield _row(number, value, line, origin)
+        yield _to_row(number, value, line, origin)
 
 
-def _row(number: int, value: Any, line: int | None, origin: str) -> Row:
+def _to_row(number: int, value: Any, line: int | None, origin: str) -> Row:
     if not isinstance(value, dict):
-        wrong = CellError(f"is no object but {_kind(value)}", hint=_ROW_HINT)
+        wrong = CellError(f"is not an object but {_describe_kind(value)}", hint=_ROW_HINT)
         raise row_fault(origin, Row(number, {}, line), wrong)
     return Row(number, {str(key): cell for key, cell in value.items()}, line)
 
 
-def _kind(value: Any) -> str:
+def _describe_kind(value: Any) -> str:
     return {list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number or truth value")
 
 
-def _refuse_too_large(document: Any, origin: str) -> None:
-    if _count(document, {}) > MAX_VALUES:
-        raise InputError(
-            f"{origin}: holds more than {MAX_VALUES} values once its aliases are written out",
-            hint="Split the dataset, or use fewer aliases.",
-        )
-
-
-def _count(value: Any, known: dict[int, int]) -> int:
-    if not isinstance(value, list | dict):
-        return 1
-    if id(value) not in known:
-        known[id(value)] = MAX_VALUES + 1  # stays so for a value that holds itself
-        known[id(value)] = 1 + sum(
-            _count(item, known) for item in (value.values() if isinstance(value, dict) else value)
-        )
-    return known[id(value)]
+JSON_LINES: Final = DatasetFormat(
+    name="JSON Lines",
+    read=read_json_lines,
+    suffixes=(".jsonl", ".ndjson"),
+    media_types=(
+        "application/jsonl",
+        "application/jsonlines",
+        "application/x-jsonlines",
+        "application/x-ndjson",
+        "application/ndjson",
+        "text/jsonl",
+    ),
+    recognize=_are_json_lines,
+)
+JSON: Final = DatasetFormat(
+    name="JSON",
+    read=read_json,
+    suffixes=(".json",),
+    media_types=("application/json", "text/json"),
+    recognize=lambda start: start[:1] in (b"[", b"{"),
+    variants=(JSON_LINES,),
+)

@@ -342,7 +342,7 @@ def test_a_kind_that_nobody_knows_may_be_a_scenario_that_is_misspelt(document: d
     [
         ({"a.yaml": "name: x\nsteps: [{input: a, metricks: []}]\n"}, "unknown key 'metricks'"),
         ({"a.yaml": "name: x\nsteps: []\n"}, "without steps"),
-        ({"a.yaml": "name: [\n"}, "no valid YAML"),
+        ({"a.yaml": "name: [\n"}, "not valid YAML"),
         ({"a.yaml": PLAIN, "config.arena.yaml": "scenarios: [b.yaml]\n"}, "no file 'b.yaml'"),
         ({"a.yaml": PLAIN, "config.arena.yaml": "scenarios: [../b.yaml]\n"}, "leaves the bundle"),
         ({"a.yaml": PLAIN, "config.arena.yaml": "scenarios: ['x/*.yaml']\n"}, "matches nothing"),

@@ -49,7 +49,7 @@ from testbench.arena.datagen.writing import items_of, prompt_of
 from testbench.arena.manifest.job import ARENA_FILE, DataFormat
 from testbench.errors import InputError
 from testbench.schema.models import Step, Usage
-from testbench.sources.dataset import Choices, load_experiment
+from testbench.sources.dataset import SetupOptions, load_experiment
 from testbench.sources.location import parse_location
 
 SEEDS = (
@@ -67,7 +67,7 @@ def item(question: str, answer: str = "yes", contexts: tuple[str, ...] = ()) -> 
 def steps_from(content: bytes, suffix: str, folder: Path) -> list[Step]:
     path = folder / f"dataset.{suffix}"
     path.write_bytes(content)
-    experiment = load_experiment(parse_location(str(path)), Choices(), {})
+    experiment = load_experiment(parse_location(str(path)), SetupOptions(), {})
     return [step for scenario in experiment.scenarios for step in scenario.steps]
 
 
