@@ -186,8 +186,9 @@ KINDS: Final = {
 
 def arrivals_of(rate: float, seconds: float) -> list[float]:
     from testbench.arena.load.arrivals import RateProfile
+    from testbench.schema.shards import Shard
 
-    return [due for _, due in RateProfile(rate, RAMP_S, seconds).dealt(0, 1)]
+    return [due for _, due in RateProfile(rate, RAMP_S, seconds).dealt(Shard())]
 
 
 def run_program(program: str, kind: str, url: str, rate: float, seconds: float) -> dict[str, float]:

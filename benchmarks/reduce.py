@@ -24,7 +24,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 def make(folder: Path, items: int, shards: int) -> None:
     """A plan and the parts of all its shards, one for each; conversations of one step with two evaluations."""
     from testbench.arena.evaluation.results import ItemResult
-    from testbench.arena.plan.model import Contender, Item, Plan, PlannedScenarioFile
+    from testbench.arena.plan.model import Item, Plan, PlannedScenarioFile, SystemUnderTest
     from testbench.schema.ids import content_id
     from testbench.schema.ids import plan as plan_scenarios
     from testbench.schema.models import (
@@ -48,12 +48,9 @@ def make(folder: Path, items: int, shards: int) -> None:
         for number in range(amount)
     ]
     planned = plan_scenarios(given)
-    contenders = tuple(Contender(group="default", name=name, kind="provider") for name in PROVIDERS)
+    systems = tuple(SystemUnderTest(group="default", name=name, kind="provider") for name in PROVIDERS)
     made = [
-        (one, contender, repetition)
-        for repetition in range(1, REPETITIONS + 1)
-        for one in planned
-        for contender in contenders
+        (one, system, repetition) for repetition in range(1, REPETITIONS + 1) for one in planned for system in systems
     ]
     plan = Plan(
         job="large",
@@ -65,18 +62,18 @@ def make(folder: Path, items: int, shards: int) -> None:
             PlannedScenarioFile(path=f"{one.id}.yaml", id=one.id, scenario=scenario)
             for one, scenario in zip(planned, given, strict=True)
         ),
-        contenders=contenders,
+        systems=systems,
         items=tuple(
             Item(
-                key=content_id("itm", one.id, contender.label, repetition),
+                key=content_id("itm", one.id, system.label, repetition),
                 position=position,
                 scenario_path=f"{one.id}.yaml",
                 scenario_id=one.id,
                 scenario_name=one.name,
-                contender=contender,
+                system=system,
                 repetition=repetition,
             )
-            for position, (one, contender, repetition) in enumerate(made)
+            for position, (one, system, repetition) in enumerate(made)
         ),
     )
     (folder / "plan.json").write_bytes(plan.model_dump_json().encode())
@@ -93,7 +90,7 @@ def make(folder: Path, items: int, shards: int) -> None:
                 for metric in metrics
             )
             step = dict(one.steps[0]) | {"status": "ok", "turns": turns, "evaluations": judged}
-            whole = dict(one) | {"provider": item.contender.label, "repetition": item.repetition}
+            whole = dict(one) | {"provider": item.system.label, "repetition": item.repetition}
             scenario = EvaluatedScenario.model_validate(whole | {"steps": (EvaluatedStep.model_validate(step),)})
             result = ItemResult(
                 key=item.key, plan_digest=plan.digest, shard=index, worker="w", finished_at=NOW, scenario=scenario

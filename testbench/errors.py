@@ -28,7 +28,7 @@ class ExitCode(IntEnum):
     NOT_DONE = 3
     NOTHING_TO_DO = 4
     STOPPED = 75
-    NOT_GANGED = 76
+    NO_COMMON_START = 76
     CONFIGURATION = 78
     INTERRUPTED = 130
     TERMINATED = 143

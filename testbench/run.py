@@ -109,11 +109,11 @@ def command(**options: Any) -> Outcome:
     """
     from testbench.cli.error_budget import ErrorBudget
     from testbench.execution.run import RunSettings
-    from testbench.execution.trials import Shard
     from testbench.net.pacing import CEILING
     from testbench.net.retry import RetryPolicy
     from testbench.schema.files import read_phase_file
     from testbench.schema.models import Experiment
+    from testbench.schema.shards import Shard
 
     adaptive = options["concurrency"] == AUTO
     budget = ErrorBudget.parse(options["fail_on_error"]) if options["fail_on_error"] else None

@@ -25,9 +25,9 @@ from testbench.arena.runs.options import (
     job_inputs,
     judging,
     progress,
+    run_options,
     sharded,
     telling,
-    told,
 )
 from testbench.cli.command import Outcome, PhaseGroup, main, option, run_async
 from testbench.errors import InputError, Interrupted
@@ -59,7 +59,7 @@ def validate(**options: Any) -> Outcome:
     plan = _checked_plan(_inputs(options))
     for warning in plan.warnings:
         click.echo(f"warning: {printable(warning)}", err=True)
-    scenarios, tested = len(plan.scenarios), len(plan.contenders)
+    scenarios, tested = len(plan.scenarios), len(plan.systems)
     sentence = f"{scenarios} scenarios and {tested} under test are as they should be"
     return Outcome(sentence, {"job": plan.job, "digest": plan.digest, "warnings": list(plan.warnings)})
 
@@ -107,7 +107,7 @@ def run_job(
     from testbench.arena.runs.local import begin, execute
     from testbench.arena.runs.opening import planned_run
 
-    run = planned_run(told(options), resume)
+    run = planned_run(run_options(options), resume)
     judged = _judged_evaluations(run.plan)
     if dry_run:
         return _dry_run(run, judged, as_json=as_json)
@@ -138,7 +138,7 @@ def render(*, as_json: bool, **options: Any) -> Outcome:
     from testbench.arena.runs.opening import planned_run
     from testbench.arena.runs.rendering import rendered
 
-    run = planned_run(told(options))
+    run = planned_run(run_options(options))
     text = rendered(run)
     if not as_json:
         click.echo(text)
@@ -151,7 +151,7 @@ def _begun(run_id: str, options: dict[str, Any]) -> OpenedRun:
     from testbench.arena.runs.local import begin
     from testbench.arena.runs.opening import planned_run
 
-    run = planned_run(told(options), run_id)
+    run = planned_run(run_options(options), run_id)
     _judged_evaluations(run.plan)
     begin(run)
     return run
@@ -167,7 +167,7 @@ def plan_run(*, run_id: str, termination_message: Path | None, **options: Any) -
     with in_a_pod(termination_message) as say:
         run = _begun(run_id, options)
         plan = run.plan
-        counts = {"items": len(plan.items), "scenarios": len(plan.scenarios), "contenders": len(plan.contenders)}
+        counts = {"items": len(plan.items), "scenarios": len(plan.scenarios), "systems": len(plan.systems)}
         say({"digest": plan.digest, **counts})
     return Outcome(f"{len(plan.items):,} items -> {run.store.url()}", {"digest": plan.digest, **counts})
 
@@ -183,18 +183,18 @@ def work(
     *, index: int, count: int, round_number: int, start_file: Path | None, tell_items: bool, **options: Any
 ) -> Outcome:
     """Work on one shard of a run. For a cluster's pods, and for the processes of `run`."""
-    from testbench.arena.runs.context import ShardPlace
     from testbench.arena.runs.job_types import functions_of
-    from testbench.arena.runs.opening import begun_run, opened_context, worker_name
+    from testbench.arena.runs.opening import begun_run, opened_context
     from testbench.arena.runs.pod import in_a_pod
+    from testbench.schema.shards import Shard
 
     with in_a_pod(options["termination_message"]):
-        place = ShardPlace(index, count, worker_name())
-        run = begun_run(told(options), options["run_id"])
-        common_start = None if start_file is None else gathered(start_file, run.told.clock, tell=tell_items)
+        shard = Shard(index, count)
+        run = begun_run(run_options(options), options["run_id"])
+        common_start = None if start_file is None else gathered(start_file, run.options.clock, tell=tell_items)
         show = telling if tell_items else progress(silent=options["as_json"])
         with opened_context(
-            run, place=place, round_=round_number, common_start=common_start, show_progress=show
+            run, shard=shard, round_=round_number, common_start=common_start, show_progress=show
         ) as context:
             run_async(awaited(functions_of(run.job.spec.type).work(context)))
     return Outcome(f"shard {index} of {count} of run {run.run_id} is done", {"run_id": run.run_id, "index": index})
@@ -209,14 +209,14 @@ def reduce_run(
     *, count: int, round_number: int, run_id: str, termination_message: Path | None, **options: Any
 ) -> Outcome:
     """Make the results of a run from what its workers left, and end with its verdict. For a cluster's pods."""
-    from testbench.arena.runs.context import ShardPlace
     from testbench.arena.runs.job_types import functions_of
-    from testbench.arena.runs.opening import begun_run, opened_context, worker_name
+    from testbench.arena.runs.opening import begun_run, opened_context
     from testbench.arena.runs.pod import in_a_pod
+    from testbench.schema.shards import Shard
 
     with in_a_pod(termination_message) as say:
-        run = begun_run(told(options), run_id)
-        with opened_context(run, place=ShardPlace(0, count, worker_name()), round_=round_number) as context:
+        run = begun_run(run_options(options), run_id)
+        with opened_context(run, shard=Shard(0, count), round_=round_number) as context:
             conclusion = run_async(awaited(functions_of(run.job.spec.type).reduce(context)))
         if conclusion is None:
             message = f"round {round_number} was not enough"

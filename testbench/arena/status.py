@@ -1,9 +1,9 @@
 """The status of a job from what is known of it: phase, progress and the four conditions.
 
-    Standing (what was found) + status so far + now -> JobStatus
+    JobState (what was found) + status so far + now -> JobStatus
 
 Pure, and the same for this machine and for the operator. A condition's time is that of its last change, so writing the
-same standing twice changes nothing.
+same state twice changes nothing.
 """
 
 from __future__ import annotations

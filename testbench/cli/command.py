@@ -41,7 +41,7 @@ WORDS: Mapping[int, str] = {
     ExitCode.NOT_DONE: "could not be done",
     ExitCode.NOTHING_TO_DO: "nothing to do",
     ExitCode.STOPPED: "stopped before the end",
-    ExitCode.NOT_GANGED: "did not begin together",
+    ExitCode.NO_COMMON_START: "did not begin together",
     ExitCode.CONFIGURATION: "bad configuration",
     ExitCode.INTERRUPTED: "interrupted",
     ExitCode.TERMINATED: "terminated",

@@ -25,7 +25,7 @@ from testbench.schema.tracing import Span, Tracer, Untraced
 
 OnStepError = Literal["skip", "continue"]
 StepDone = Callable[[ExecutedStep, int], None]
-"""Told of every step as soon as it is done, with the number of tries."""
+"""Receives every step as soon as it is done, with the number of tries."""
 
 FAILURE_LENGTH: Final = 500
 """Characters of an agent's own words that a failure keeps."""

@@ -17,7 +17,6 @@ from typing import TypeVar
 
 from testbench import __version__
 from testbench.errors import InputError, NothingToDo
-from testbench.execution.trials import Shard
 from testbench.results.summary import total_usage
 from testbench.schema.ids import experiment_id
 from testbench.schema.models import (
@@ -31,6 +30,7 @@ from testbench.schema.models import (
     Scenario,
     Step,
 )
+from testbench.schema.shards import Shard, all_shards
 
 ModelT = TypeVar("ModelT", bound=Model)
 
@@ -84,7 +84,7 @@ def merge(files: Sequence[ShardFile]) -> ExecutedExperiment:
 def _part(file: ShardFile) -> _Part:
     run = file.experiment.run
     if run is None or run.shard is None or run.identity is None:
-        raise InputError(f"{file.path}: is no shard of a run", hint=HINT)
+        raise InputError(f"{file.path}: is not a shard of a run", hint=HINT)
     try:
         return _Part(file.path, Shard.parse(run.shard), run, file.experiment)
     except InputError as error:
@@ -103,9 +103,7 @@ def _complete(parts: Sequence[_Part]) -> list[_Part]:
                 f"shard {part.shard} is there twice: {found[part.shard.index].path}, {part.path}", hint=HINT
             )
         found[part.shard.index] = part
-    missing = [
-        str(Shard(index, parts[0].shard.count)) for index in range(1, parts[0].shard.count + 1) if index not in found
-    ]
+    missing = [str(shard) for shard in all_shards(parts[0].shard.count) if shard.index not in found]
     if missing:
         more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
         raise InputError(f"missing shards: {', '.join(missing[:5])}{more}", hint=HINT)

@@ -22,7 +22,7 @@ from testbench.errors import NothingToDo
 from testbench.execution.executor import A2AExecutor, OnStepError, RunDependencies, StepRules
 from testbench.execution.resume import Earlier, find_earlier, journal_identity
 from testbench.execution.run_summary import RunStatistics, Sending, run_statistics
-from testbench.execution.trials import Shard, Trial, in_file_order, trials
+from testbench.execution.trials import Trial, in_file_order, trials
 from testbench.net.pacing import Pacer, automatic, fixed
 from testbench.net.retry import GaveUp, RetryPolicy, persist
 from testbench.safe_text import shown_url
@@ -40,6 +40,7 @@ from testbench.schema.models import (
 )
 from testbench.schema.progress import Progress, ShowProgress
 from testbench.schema.runtime import ExperimentRuntime
+from testbench.schema.shards import Shard
 
 CONNECTING: Final = RetryPolicy(retries=2, deadline_s=20.0, base_s=0.5, cap_s=2.0)
 """An agent that is just starting gets a moment; one that is down is found out within seconds."""

@@ -9,16 +9,12 @@ part keeps it when `--repeats` grows. Ids are made before the dealing: they do n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
 
-from testbench.errors import InputError
 from testbench.schema.ids import ScenarioKey
 from testbench.schema.models import PlannedScenario, PlannedStep
-
-T = TypeVar("T")
+from testbench.schema.shards import Shard
 
 
 @dataclass(frozen=True)
@@ -36,33 +32,6 @@ class Trial:
     @property
     def steps(self) -> tuple[PlannedStep, ...]:
         return self.scenario.steps
-
-
-@dataclass(frozen=True)
-class Shard:
-    """Part `index` (from 1) of `count`."""
-
-    index: int
-    count: int
-
-    @classmethod
-    def parse(cls, text: str) -> Shard:
-        """`1/4` is the first of four.
-
-        Raises:
-            InputError: it is no shard.
-        """
-        found = re.fullmatch(r"([1-9][0-9]{0,5})/([1-9][0-9]{0,5})", text.strip(), re.ASCII)
-        if found is None or int(found[1]) > int(found[2]):
-            raise InputError(f"{text!r} is no shard", hint="Give I/N with I from 1 to N, for example --shard 1/4.")
-        return cls(int(found[1]), int(found[2]))
-
-    def of(self, items: Sequence[T]) -> Sequence[T]:
-        """Every `count`-th item, from the `index`-th on."""
-        return items[self.index - 1 :: self.count]
-
-    def __str__(self) -> str:
-        return f"{self.index}/{self.count}"
 
 
 def trials(scenarios: Sequence[PlannedScenario], repeats: int, shard: Shard | None = None) -> Sequence[Trial]:

@@ -20,7 +20,7 @@ from testbench.evaluate import command as evaluate
 from testbench.execution.executor import RunDependencies
 from testbench.execution.merging import ShardFile, merge
 from testbench.execution.run import RunSettings, execute
-from testbench.execution.trials import Shard, trials
+from testbench.execution.trials import trials
 from testbench.gate import command as gate
 from testbench.merge import command as merging
 from testbench.net.clock import FakeClock
@@ -28,6 +28,7 @@ from testbench.schema.agent import FakeAgentClient
 from testbench.schema.ids import plan
 from testbench.schema.models import ExecutedExperiment, Experiment, Scenario, Step
 from testbench.schema.progress import hide_progress
+from testbench.schema.shards import Shard, all_shards
 from tests.support.run_phase import OUTPUT, Desk
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def test_any_shards_merged_in_any_order_are_the_whole_run(
     experiment = Experiment(scenarios=tuple(asked))
     with tempfile.TemporaryDirectory() as folder:
         whole = run(experiment, Path(folder), repeats, None)
-        parts = [run(experiment, Path(folder), repeats, Shard(index, count)) for index in range(1, count + 1)]
+        parts = [run(experiment, Path(folder), repeats, shard) for shard in all_shards(count)]
     random.shuffle(parts)
     assert text_of(merge(parts)) == text_of(whole.experiment)
 
@@ -103,7 +104,7 @@ def test_every_trial_belongs_to_one_shard_and_no_shard_has_two_more_than_another
     number: int, repeats: int, count: int
 ) -> None:
     planned = plan(Scenario(name=str(name), steps=(Step(input="a"),)) for name in range(number))
-    parts = [trials(planned, repeats, Shard(index, count)) for index in range(1, count + 1)]
+    parts = [trials(planned, repeats, shard) for shard in all_shards(count)]
     dealt = Counter(trial.key for part in parts for trial in part)
     assert dealt == Counter(trial.key for trial in trials(planned, repeats))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
@@ -112,7 +113,7 @@ def test_every_trial_belongs_to_one_shard_and_no_shard_has_two_more_than_another
 @given(st.integers(1, 9), st.integers(1, 3), st.integers(1, 3), st.integers(1, 5))
 def test_a_shard_keeps_its_trials_when_repeats_grow(number: int, repeats: int, more: int, count: int) -> None:
     planned = plan(Scenario(name=str(name), steps=(Step(input="a"),)) for name in range(number))
-    for shard in (Shard(index, count) for index in range(1, count + 1)):
+    for shard in all_shards(count):
         before = {trial.key for trial in trials(planned, repeats, shard)}
         assert before <= {trial.key for trial in trials(planned, repeats + more, shard)}
 
@@ -121,7 +122,7 @@ def test_a_shard_keeps_its_trials_when_repeats_grow(number: int, repeats: int, m
     "text", ["0/2", "3/2", "1", "1/0", "a/b", "-1/2", "1/2/3", "01/2", "\u0661/\u0662", "1/9999999"]
 )
 def test_what_is_no_shard_is_bad_input(text: str) -> None:
-    with pytest.raises(InputError, match="no shard"):
+    with pytest.raises(InputError, match="not a shard"):
         Shard.parse(text)
 
 
@@ -251,10 +252,10 @@ def test_what_is_no_shard_is_refused(
     desk: Desk, agent: ScriptedAgent, three: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = edited(three[0], lambda document: document["run"].pop("shard"))
-    assert "is no shard of a run" in refused(capsys, whole, *three[1:])
+    assert "is not a shard of a run" in refused(capsys, whole, *three[1:])
     foreign = edited(three[0], lambda document: document.pop("run"))
-    assert "is no shard of a run" in refused(capsys, foreign, *three[1:])
-    assert "no shard" in refused(capsys, edited(three[0], lambda d: d["run"].update(shard="4/3")), *three[1:])
+    assert "is not a shard of a run" in refused(capsys, foreign, *three[1:])
+    assert "is not a shard" in refused(capsys, edited(three[0], lambda d: d["run"].update(shard="4/3")), *three[1:])
     assert "no such file" in refused(capsys, "data/nothing.json", *three[1:])
 
 

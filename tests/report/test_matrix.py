@@ -21,7 +21,7 @@ def experiment(scores: dict[str, float | None]) -> EvaluatedExperiment:
     """Every item with the score of its system, or of `system scenario`."""
 
     def score(item: Item) -> float | None:
-        return scores.get(f"{item.contender.name} {item.scenario_name}", scores[item.contender.name])
+        return scores.get(f"{item.system.name} {item.scenario_name}", scores[item.system.name])
 
     return EvaluatedExperiment(id="exp_1", scenarios=tuple(evaluated(PLAN, item, score(item)) for item in PLAN.items))
 

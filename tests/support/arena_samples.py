@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from testbench.arena.evaluation.results import ItemResult
-from testbench.arena.plan.model import Contender, Item, Plan, PlannedScenarioFile
+from testbench.arena.plan.model import Item, Plan, PlannedScenarioFile, SystemUnderTest
 from testbench.schema.ids import content_id, plan
 from testbench.schema.models import (
     EvaluatedScenario,
@@ -33,24 +33,21 @@ def scenario(name: str, *inputs: str) -> Scenario:
 def plan_of(scenarios: Sequence[Scenario], names: Sequence[str] = ("gpt", "claude"), repetitions: int = 1) -> Plan:
     """Every scenario with a provider of each name, so many times."""
     planned = plan(scenarios)
-    contenders = tuple(Contender(group="default", name=name, kind="provider") for name in names)
+    systems = tuple(SystemUnderTest(group="default", name=name, kind="provider") for name in names)
     combinations = [
-        (one, contender, repetition)
-        for one in planned
-        for contender in contenders
-        for repetition in range(1, repetitions + 1)
+        (one, system, repetition) for one in planned for system in systems for repetition in range(1, repetitions + 1)
     ]
     items = tuple(
         Item(
-            key=content_id("itm", one.id, contender.label, repetition),
+            key=content_id("itm", one.id, system.label, repetition),
             position=position,
             scenario_path=f"scenarios/{one.name}.yaml",
             scenario_id=one.id,
             scenario_name=one.name,
-            contender=contender,
+            system=system,
             repetition=repetition,
         )
-        for position, (one, contender, repetition) in enumerate(combinations)
+        for position, (one, system, repetition) in enumerate(combinations)
     )
     return Plan(
         job="nightly",
@@ -62,7 +59,7 @@ def plan_of(scenarios: Sequence[Scenario], names: Sequence[str] = ("gpt", "claud
             PlannedScenarioFile(path=f"scenarios/{one.name}.yaml", id=one.id, scenario=given)
             for one, given in zip(planned, scenarios, strict=True)
         ),
-        contenders=contenders,
+        systems=systems,
         items=items,
     )
 
@@ -93,7 +90,7 @@ def evaluated(plan_: Plan, item: Item, score: float | None = 1.0, answer: str = 
             "id": item.scenario_id,
             "steps": tuple(steps),
             "trace_id": "ab" * 16,
-            "provider": item.contender.label,
+            "provider": item.system.label,
             "repetition": item.repetition,
         }
     )

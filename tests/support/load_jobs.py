@@ -15,10 +15,11 @@ from testbench.arena.bundle.bundle import BundleFiles
 from testbench.arena.manifest.documents import load_documents
 from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.plan.build import prepare
-from testbench.arena.runs.context import JobContext, RunFolder, ShardPlace
+from testbench.arena.runs.context import JobContext, RunFolder
 from testbench.arena.runs.credentials import CredentialSource
 from testbench.arena.runs.target_clients import TargetClients
 from testbench.arena.stores import MemoryStore, ResultStore
+from testbench.schema.shards import WHOLE, Shard
 
 GREETING = (
     "name: greeting\nsteps: [{input: hello, metrics: [{metric_name: builtin.contains, parameters: {text: hello}}]}]\n"
@@ -77,7 +78,8 @@ def manifest(folder: Path, settings: Mapping[str, Any], *tested: Mapping[str, An
 def load_job(
     path: Path,
     scenarios: Mapping[str, str] | None = None,
-    place: ShardPlace | None = None,
+    shard: Shard = WHOLE,
+    worker: str = "local",
     store: ResultStore | None = None,
 ) -> JobContext:
     """The context of a worker or the reducer of the job in a manifest."""
@@ -95,7 +97,8 @@ def load_job(
         run_id="run-1",
         clients=TargetClients(job, known, CredentialSource(known, environment={})),
         source=bundle,
-        shard=place or ShardPlace(),
+        shard=shard,
+        worker=worker,
         clock=Leisurely(),
     )
 

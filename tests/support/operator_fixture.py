@@ -139,7 +139,7 @@ class OperatorFixture:
     def plan(self, items: int = 10, name: str = "evals") -> None:
         """The plan pod of a job ends well."""
         self.settle(name)
-        self.end_job(f"{name}-plan", json.dumps({"digest": DIGEST, "items": items, "scenarios": 1, "contenders": 1}))
+        self.end_job(f"{name}-plan", json.dumps({"digest": DIGEST, "items": items, "scenarios": 1, "systems": 1}))
         self.settle(name)
 
     def _pod(self, job: Json, message: str, failed: bool) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from pydantic import ValidationError
@@ -21,25 +20,13 @@ from testbench.arena.datagen.items import AnsweredRequest, BatchRequest, RoundDo
 from testbench.arena.plan.model import PlanModel
 from testbench.arena.stores import ResultStore, write_once
 from testbench.errors import StoreError
+from testbench.schema.shards import Shard
 
 SHARDS: Final = "shards"
 READERS: Final = 16
 """Files that are read at once: each takes a round trip of a bucket."""
 
 RecordT = TypeVar("RecordT", bound=PlanModel)
-
-
-@dataclass(frozen=True)
-class Part:
-    """What shard `index` of `count` has to ask in a round."""
-
-    round: int
-    index: int
-    count: int
-
-    def of(self, planned: RoundPlan) -> tuple[BatchRequest, ...]:
-        """Its requests."""
-        return planned.requests[self.index :: self.count]
 
 
 def write_round(store: ResultStore, planned: RoundPlan) -> None:
@@ -94,20 +81,20 @@ def read_answers(
         return dict(zip(found, readers.map(read, found), strict=True))
 
 
-def write_done(store: ResultStore, part: Part, done: RoundDone) -> None:
+def write_done(store: ResultStore, shard: Shard, done: RoundDone) -> None:
     """Say that a shard's part of a round is done; of two workers that say so the first one stays."""
-    store.create(_done_name(part), _content(done))
+    store.create(_done_name(done.round, shard), _content(done))
 
 
-def read_done(store: ResultStore, part: Part, plan_digest: str) -> RoundDone | None:
+def read_done(store: ResultStore, number: int, shard: Shard, plan_digest: str) -> RoundDone | None:
     """What a shard says at the end of a round, or None where it is not done.
 
     Raises:
         StoreError: it cannot be read.
     """
-    done = _read(store, _done_name(part), RoundDone)
-    if done is not None and (done.round, done.plan_digest) != (part.round, plan_digest):
-        raise _foreign(store, _done_name(part))
+    done = _read(store, _done_name(number, shard), RoundDone)
+    if done is not None and (done.round, done.plan_digest) != (number, plan_digest):
+        raise _foreign(store, _done_name(number, shard))
     return done
 
 
@@ -125,8 +112,8 @@ def _folder(index: int, number: int) -> str:
     return f"{SHARDS}/{index}/round-{number}"
 
 
-def _done_name(part: Part) -> str:
-    return f"{_folder(part.index, part.round)}/done-{part.count}.json"
+def _done_name(number: int, shard: Shard) -> str:
+    return f"{_folder(shard.index, number)}/done-{shard.count}.json"
 
 
 def _content(record: PlanModel) -> bytes:

@@ -107,7 +107,7 @@ def requests_of_round(
 
 def writers_of(plan: Plan) -> tuple[str, ...]:
     """Who takes turns at writing: everybody who would be under test."""
-    return tuple(dict.fromkeys(contender.name for contender in plan.contenders))
+    return tuple(dict.fromkeys(system.name for system in plan.systems))
 
 
 def what_next(count: int, result: RoundResult) -> Next:

@@ -35,7 +35,6 @@ from testbench.arena.datagen.items import (
     dataset_bytes,
 )
 from testbench.arena.datagen.records import (
-    Part,
     read_answers,
     read_done,
     read_round,
@@ -57,6 +56,7 @@ from testbench.errors import InputError, JudgeError, StoreError
 from testbench.metrics.judge.cost import track_usage
 from testbench.schema.models import Usage
 from testbench.schema.progress import Progress
+from testbench.schema.shards import all_shards
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,6 @@ class Generation:
     @property
     def digest(self) -> str:
         return self.context.plan.digest
-
-    @property
-    def part(self) -> Part:
-        """What this worker has to ask now."""
-        return Part(self.context.round, self.context.shard.index, self.context.shard.count)
-
-    def parts(self, number: int) -> tuple[Part, ...]:
-        """What all workers have to ask in a round."""
-        return tuple(Part(number, index, self.context.shard.count) for index in range(self.context.shard.count))
 
     def round(self, number: int) -> RoundPlan:
         """What a round asks: the first follows from the plan, the others were decided by the reducer before.
@@ -157,29 +148,29 @@ async def work_datagen(context: JobContext) -> None:
         StoreError: answers could not be read or written.
     """
     generation = generation_of(context)
-    targets = targets_of(context.clients, context.plan.contenders)
-    part, planned = generation.part, generation.round(context.round)
-    before = read_done(context.store, part, generation.digest)
-    own = part.of(planned)
+    targets = targets_of(context.clients, context.plan.systems)
+    planned = generation.round(context.round)
+    before = read_done(context.store, context.round, context.shard, generation.digest)
+    own = context.shard.of(planned.requests)
     answered = read_answers(context.store, own, generation.digest)
     settled = answered.keys() | ({failure.key for failure in before.failed} if before is not None else set())
     left = [request for request in own if request.key not in settled]
     if before is not None and not left:
         return
     async with opened_writers(context, targets) as writers:
-        with context.show_progress(f"round {part.round}", len(own), len(answered)) as progress:
+        with context.show_progress(f"round {context.round}", len(own), len(answered)) as progress:
             worker = _Worker(generation, writers, progress)
             worker.learn(planned, answered)
             failures = await worker.do(left)
     given_up = {failure.key for failure in failures}
     done = RoundDone(
-        round=part.round,
+        round=context.round,
         plan_digest=generation.digest,
-        worker=context.shard.worker,
+        worker=context.worker,
         answered=tuple(request.key for request in own if request.key not in given_up),
         failed=failures,
     )
-    write_done(context.store, part, done)
+    write_done(context.store, context.shard, done)
 
 
 class _Worker:
@@ -272,12 +263,12 @@ def _reduce(generation: Generation) -> Conclusion | None:
     missing: set[int] = set()
     lost: set[str] = set()
     for planned in rounds:
-        for part in generation.parts(planned.number):
-            done = read_done(context.store, part, generation.digest)
+        for shard in all_shards(context.shard.count):
+            done = read_done(context.store, planned.number, shard, generation.digest)
             if done is None:
-                missing.add(part.index)
+                missing.add(shard.index)
             else:
-                lost |= unaccounted(done, part.of(planned), answered)
+                lost |= unaccounted(done, shard.of(planned.requests), answered)
                 failures.extend(done.failed)
     generated = reduce_rounds(rounds, answered, failures)
     if missing or lost:

@@ -1,6 +1,6 @@
 """The models that write data: a job's Providers, asked for structured output as patiently as a judge is.
 
-    Contender -> ChatTarget -> OpenAIJudge -> Batch, or a JudgeError without the provider's secrets
+    SystemUnderTest -> ChatTarget -> OpenAIJudge -> Batch, or a JudgeError without the provider's secrets
 
 Called by `datagen`. Repair of an unfit answer, retries, pace, deadline and costs are those of the judge's client.
 """
@@ -17,7 +17,7 @@ import httpx
 from testbench import defaults
 from testbench.arena.datagen.items import Batch
 from testbench.arena.datagen.writing import SYSTEM
-from testbench.arena.plan.model import Contender
+from testbench.arena.plan.model import SystemUnderTest
 from testbench.arena.runs.context import Clients, JobContext
 from testbench.arena.targets.target import ChatTarget, Headers, hide
 from testbench.errors import InputError, JudgeError
@@ -60,19 +60,19 @@ class Writer:
         await self._judge.close()
 
 
-def targets_of(clients: Clients, contenders: Iterable[Contender]) -> Mapping[str, ChatTarget]:
+def targets_of(clients: Clients, systems: Iterable[SystemUnderTest]) -> Mapping[str, ChatTarget]:
     """Whom to ask, by name.
 
     Raises:
         InputError: one is no model, has no usable address, or its credential is not there.
     """
     targets: dict[str, ChatTarget] = {}
-    for contender in contenders:
-        target = clients.target(contender.kind, contender.name)
+    for system in systems:
+        target = clients.target(system.kind, system.name)
         if not isinstance(target, ChatTarget):
             hint = "Name Providers in spec.providers: data is written by a model."
-            raise InputError(f"{contender.name} is an agent and cannot write data", hint=hint)
-        targets[contender.name] = target
+            raise InputError(f"{system.name} is an agent and cannot write data", hint=hint)
+        targets[system.name] = target
     return targets
 
 

@@ -27,6 +27,7 @@ from testbench.gating.decision import reach_verdict
 from testbench.results.verdict import Verdict
 from testbench.safe_text import shown_url
 from testbench.schema.models import EvaluatedExperiment, EvaluationRecord, RunRecord
+from testbench.schema.shards import all_shards
 
 RESULTS_FILE: Final = "results.json"
 VERDICT_FILE: Final = "verdict.json"
@@ -45,8 +46,8 @@ async def reduce_evaluation(context: JobContext) -> Conclusion:
     """
     plan, checksums = context.plan, dict[str, str]()
     reduction = reduce(plan, _read(context, checksums))
-    count = context.shard.count
-    missing = [index for index in range(count) if not is_done(context.store, plan, index, count, checksums)]
+    shards = all_shards(context.shard.count)
+    missing = [shard.index for shard in shards if not is_done(context.store, plan, shard, checksums)]
     experiment = _experiment(context, reduction)
     verdict = reach_verdict(experiment, context.outputs.policy)
     found = list(rows(plan, experiment))
@@ -92,7 +93,7 @@ def _experiment(context: JobContext, reduction: Reduction) -> EvaluatedExperimen
     )
     run = RunRecord(
         agent_url=_address(context),
-        agent_name=", ".join(contender.label for contender in plan.contenders) or None,
+        agent_name=", ".join(system.label for system in plan.systems) or None,
         workflow_name=plan.job,
         testbench_version=__version__,
         started_at=started,
@@ -121,15 +122,15 @@ def _judge_of(result: ItemResult) -> str | None:
 
 def _address(context: JobContext) -> str:
     """The address of the only system under test; several have none in common."""
-    contenders = context.plan.contenders
-    if len(contenders) != 1:
+    systems = context.plan.systems
+    if len(systems) != 1:
         return ""
     namespace = context.job.metadata.namespace
-    if contenders[0].kind == "agent":
-        agent = context.documents.agents.named(contenders[0].name, namespace)
+    if systems[0].kind == "agent":
+        agent = context.documents.agents.named(systems[0].name, namespace)
         endpoint = agent.endpoint() if agent is not None else None
         return shown_url(endpoint.url) if endpoint is not None else ""
-    provider = context.documents.providers.named(contenders[0].name, namespace)
+    provider = context.documents.providers.named(systems[0].name, namespace)
     return shown_url(provider.spec.base_url or "") if provider is not None else ""
 
 

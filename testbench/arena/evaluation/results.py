@@ -148,5 +148,5 @@ def _failed(item: Item, planned: PlannedScenario, failure: Failure) -> Evaluated
     )
     return EvaluatedScenario.model_validate(
         dict(planned)
-        | {"id": item.scenario_id, "steps": steps, "provider": item.contender.label, "repetition": item.repetition}
+        | {"id": item.scenario_id, "steps": steps, "provider": item.system.label, "repetition": item.repetition}
     )

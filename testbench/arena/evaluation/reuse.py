@@ -12,10 +12,11 @@ from collections.abc import Iterator
 
 from testbench.arena.evaluation.results import reduce
 from testbench.arena.evaluation.rows import row_of
-from testbench.arena.plan.model import Plan, shard
+from testbench.arena.plan.model import Plan
 from testbench.arena.runs.context import RunFolder, part_name
 from testbench.arena.runs.parts import checksum, counted_parts, done_markers
 from testbench.arena.stores import write_once
+from testbench.schema.shards import all_shards
 
 
 def take_over(earlier: RunFolder, run_id: str, new: RunFolder, plan: Plan, shards: int) -> int:
@@ -33,11 +34,11 @@ def take_over(earlier: RunFolder, run_id: str, new: RunFolder, plan: Plan, shard
         for item in plan.items
         if item.key in results and row_of(item, results[item.key].scenario).status != "error"
     }
-    for index in range(shards):
-        own = [kept[item.key] for item in shard(plan, index, shards) if item.key in kept]
+    for shard in all_shards(shards):
+        own = [kept[item.key] for item in shard.of(plan.items) if item.key in kept]
         if own:
             lines = [result.model_dump_json(exclude_none=True).encode() + b"\n" for result in own]
-            write_once(new, part_name(index, f"of-{run_id}", 1), b"".join(lines))
+            write_once(new, part_name(shard.index, f"of-{run_id}", 1), b"".join(lines))
     return len(kept)
 
 

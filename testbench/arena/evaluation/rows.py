@@ -124,8 +124,8 @@ def _cells(plan: Plan, run_id: str, row: ItemRow, metrics: Sequence[str]) -> lis
     item, usage = row.item, row.agent_usage
     started_at = row.started_at.isoformat() if row.started_at else None
     return [
-        *(run_id, item.key, plan.job, _text(item.scenario_name), _text(item.contender.group)),
-        *(_text(item.contender.label), item.repetition, row.status),
+        *(run_id, item.key, plan.job, _text(item.scenario_name), _text(item.system.group)),
+        *(_text(item.system.label), item.repetition, row.status),
         *(row.scores.get(name) for name in metrics),
         *(_rounded(row.latency_ms), _rounded(row.ttft_ms), usage.input_tokens, usage.output_tokens, row.cost_usd),
         *(row.attempts, row.failure.kind if row.failure else None),
@@ -151,7 +151,7 @@ def junit_bytes(plan: Plan, found: Iterable[ItemRow]) -> bytes:
         suites.setdefault(names[row.item.scenario_id], []).append(row)
     for name in sorted(suites):
         suite = ET.SubElement(root, "testsuite", name=name)
-        for row in sorted(suites[name], key=lambda row: (row.item.contender.label, row.item.repetition)):
+        for row in sorted(suites[name], key=lambda row: (row.item.system.label, row.item.repetition)):
             suite.append(_case(f"{printable(plan.job)}.{name}", row))
         _count(suite)
     _count(root)
@@ -170,7 +170,7 @@ def _case(classname: str, row: ItemRow) -> ET.Element:
     item = row.item
     case = ET.Element(
         "testcase",
-        name=printable(f"{item.contender.label}[{item.repetition}]"),
+        name=printable(f"{item.system.label}[{item.repetition}]"),
         classname=classname,
         time="0" if row.latency_ms is None else f"{row.latency_ms / 1000:.3f}",
     )

@@ -19,7 +19,7 @@ from testbench.arena.conclusion import Conclusion
 from testbench.arena.evaluation.judging import ConversationJudge, opened_judge
 from testbench.arena.evaluation.reducer import reduce_evaluation
 from testbench.arena.evaluation.results import ItemResult, reduce
-from testbench.arena.plan.model import Contender, Item, PlannedScenarioFile, shard
+from testbench.arena.plan.model import Item, PlannedScenarioFile, SystemUnderTest
 from testbench.arena.runs.context import JobContext, kind_of, shard_folder
 from testbench.arena.runs.parts import PartWriter, is_done, mark_done, parts_of
 from testbench.arena.targets.chat import ChatClient
@@ -37,7 +37,7 @@ from testbench.schema.progress import Progress
 from testbench.schema.runtime import ExperimentRuntime
 
 
-class LateClient:
+class ReconnectingClient:
     """Implements `AgentClient` around one that is not connected yet."""
 
     def __init__(self, client: AgentClient) -> None:
@@ -97,9 +97,8 @@ async def work_evaluation(context: JobContext) -> None:
         AgentError: nobody under test can be reached; nothing was sent.
         StoreError: results could not be written.
     """
-    place = context.shard
-    items = shard(context.plan, place.index, place.count)
-    if is_done(context.store, context.plan, place.index, place.count):
+    items = context.shard.of(context.plan.items)
+    if is_done(context.store, context.plan, context.shard):
         return
     left = _left(context, items)
     if left:
@@ -129,28 +128,28 @@ async def _opened(context: JobContext) -> AsyncIterator[Mapping[tuple[str, str],
     """
     async with AsyncExitStack() as stack:
         sides: dict[tuple[str, str], Side] = {}
-        for contender in context.plan.contenders:
-            for key in _parts_in(contender):
+        for system in context.plan.systems:
+            for key in _parts_in(system):
                 if key not in sides:
-                    client = _client(context, key, contender)
+                    client = _client(context, key, system)
                     stack.push_async_callback(client.close)
                     sides[key] = Side(client, Pacer(automatic(context.concurrency)))
         down = await _down(sides, context)
-        tested = {(contender.kind, contender.name) for contender in context.plan.contenders}
+        tested = {(system.kind, system.name) for system in context.plan.systems}
         if tested <= down.keys():
             raise down[min(tested)]
         yield {key: _late(side) if key in down else side for key, side in sides.items()}
 
 
-def _parts_in(contender: Contender) -> list[tuple[str, str]]:
-    tested = (contender.kind, contender.name)
-    return [tested, ("user", contender.user)] if contender.user is not None else [tested]
+def _parts_in(system: SystemUnderTest) -> list[tuple[str, str]]:
+    tested = (system.kind, system.name)
+    return [tested, ("user", system.user)] if system.user is not None else [tested]
 
 
-def _client(context: JobContext, key: tuple[str, str], contender: Contender) -> AgentClient:
+def _client(context: JobContext, key: tuple[str, str], system: SystemUnderTest) -> AgentClient:
     kind, name = key
     if kind != "user":
-        return context.clients.contender(contender)
+        return context.clients.system(system)
     return context.clients.entry(kind_of(context.documents, context.job.metadata.namespace, name), name)
 
 
@@ -164,7 +163,7 @@ async def _down(sides: Mapping[tuple[str, str], Side], context: JobContext) -> d
 
 def _late(side: Side) -> Side:
     """A side that was down; a model is asked anew with every message anyway."""
-    return side if isinstance(side.client, ChatClient) else replace(side, client=LateClient(side.client))
+    return side if isinstance(side.client, ChatClient) else replace(side, client=ReconnectingClient(side.client))
 
 
 class _Worker:
@@ -184,7 +183,7 @@ class _Worker:
         self._planned = {planned.id: planned for planned in context.plan.scenarios}
         self._repeats = max((item.repetition for item in context.plan.items), default=1)
         self._talking = asyncio.Semaphore(context.concurrency)
-        self._parts = PartWriter(context.store, context.shard.index, context.shard.worker, context.clock)
+        self._parts = PartWriter(context.store, context.shard.index, context.worker, context.clock)
         self._dependencies = RunDependencies(tracer=context.tracing, clock=context.clock)
 
     async def do(self, items: Sequence[Item]) -> None:
@@ -213,7 +212,7 @@ class _Worker:
                 key=item.key,
                 plan_digest=self._context.plan.digest,
                 shard=self._context.shard.index,
-                worker=self._context.shard.worker,
+                worker=self._context.worker,
                 finished_at=self._context.clock.now(),
                 scenario=evaluated,
             )
@@ -221,22 +220,22 @@ class _Worker:
             self._progress.advance(failed=any(step.status != "ok" for step in executed.steps))
 
     async def _converse(self, item: Item) -> ExecutedScenario:
-        planned, contender = self._planned[item.scenario_id], item.contender
-        side = self._sides[contender.kind, contender.name]
+        planned, system = self._planned[item.scenario_id], item.system
+        side = self._sides[system.kind, system.name]
         client = side.client
         if isinstance(client, ChatClient) and planned.system_prompt:
             client = client.prompted(planned.system_prompt)
         hooks = A2AExecutor(client, StepRules(RETRY), self._dependencies, side.pacer, lambda step, attempts: None)
         trial = trial_of(planned, item, self._repeats)
-        if contender.user is None:
+        if system.user is None:
             (executed,) = await ExperimentRuntime(hooks, concurrency=1).run([trial])
         else:
-            player = player_of(self._sides["user", contender.user].client, self._patiently(contender.user))
+            player = player_of(self._sides["user", system.user].client, self._patiently(system.user))
             if planned.self_play is None:
                 executed = await reword(trial, player, hooks)
             else:
                 executed = await play(trial, planned.self_play, player, hooks, scenario_id=planned.id)
-        return executed.model_copy(update={"provider": contender.label, "repetition": item.repetition})
+        return executed.model_copy(update={"provider": system.label, "repetition": item.repetition})
 
     def _patiently(self, user: str) -> Callable[[Callable[[], Awaitable[AgentReply]]], Awaitable[AgentReply]]:
         """Requests of a player, tried again as those to an agent are."""

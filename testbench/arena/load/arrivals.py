@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from testbench.arena.manifest.job import LoadTestSettings, seconds
+from testbench.schema.shards import Shard
 
 PER_WORKER_RPS: Final = 250
 """Turns a second that one process is given: they take a quarter of a core (0.5 to 0.9 ms each, `benchmarks/load.py`),
@@ -53,9 +54,9 @@ class RateProfile:
             return 0.0
         return self.rate * min(1.0, at_s / self.ramp_s) if self.ramp_s else self.rate
 
-    def dealt(self, worker: int, workers: int) -> Iterator[tuple[int, float]]:
-        """The arrivals of one of so many workers, each with its number and its time."""
-        return ((number, self.time_of(number)) for number in range(worker, self.count, workers))
+    def dealt(self, shard: Shard) -> Iterator[tuple[int, float]]:
+        """Return the arrivals of a worker's shard, each with its number and its time."""
+        return ((number, self.time_of(number)) for number in shard.of(range(self.count)))
 
 
 def profile_of(settings: LoadTestSettings, mean_turns: float) -> RateProfile | None:

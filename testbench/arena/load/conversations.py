@@ -45,18 +45,18 @@ def draws_of(plan: Plan) -> tuple[Draw, ...]:
 
 
 def _draw(item: Item, planned: PlannedScenarioFile) -> Draw:
-    prompted = planned.system_prompt and item.contender.kind == "provider"
+    prompted = planned.system_prompt and item.system.kind == "provider"
     return Draw(
         scenario=item.scenario_name,
-        contender=item.contender.label,
+        system=item.system.label,
         inputs=tuple(step.input for step in planned.scenario.steps),
-        client=speaker(item.contender.label, planned.id) if prompted else "",
+        client=speaker(item.system.label, planned.id) if prompted else "",
     )
 
 
-def speaker(contender: str, scenario_id: str) -> str:
-    """The name of a contender's client with the system prompt of one scenario."""
-    return f"{contender} in {scenario_id}"
+def speaker(system: str, scenario_id: str) -> str:
+    """The name of a system's client with the system prompt of one scenario."""
+    return f"{system} in {scenario_id}"
 
 
 def settings_of(job: ArenaJob) -> LoadTestSettings:

@@ -30,20 +30,20 @@ MOST_IN_FLIGHT: Final = 10_000
 
 @dataclass(frozen=True)
 class Draw:
-    """What an arrival does: the inputs of one scenario to one contender.
+    """What an arrival does: the inputs of one scenario to one system.
 
-    `client` names who says them, where the contender has several: one for each system prompt.
+    `client` names who says them, where the system has several: one for each system prompt.
     """
 
     scenario: str
-    contender: str
+    system: str
     inputs: tuple[str, ...]
     client: str = ""
 
     @property
     def speaker(self) -> str:
         """The name of its client."""
-        return self.client or self.contender
+        return self.client or self.system
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class LoadShare:
     """One worker's share of a load test.
 
     `arrivals` are numbers and times in seconds from the common start, which is `start` on the clock's steady count.
-    Arrival k does `draws[k mod n]`. `budget_usd` is this worker's part of the budget. Contenders in `reporting` have
+    Arrival k does `draws[k mod n]`. `budget_usd` is this worker's part of the budget. Systems in `reporting` have
     clients that tell `LoadGenerator.spend` of every completion; of the others the replies say what they cost.
     """
 
@@ -114,7 +114,7 @@ class LoadGenerator:
         self._stopped = "cancelled"
 
     def spend(self, usage: Usage) -> None:
-        """Told of a completion of one of those in `reporting`."""
+        """Take the usage of a completion of one of those in `reporting`."""
         self._spend(usage.cost_usd)
 
     async def run(self) -> Stopped:
@@ -237,7 +237,7 @@ class LoadGenerator:
                 arrival=number,
                 worker=self._share.worker,
                 scenario=draw.scenario,
-                contender=draw.contender,
+                system=draw.system,
                 turn=turn,
                 intended_s=due_s,
                 sent_s=sent_s,
@@ -249,7 +249,7 @@ class LoadGenerator:
                 cost_usd=cost,
             )
         )
-        if reply is not None and (cost is None or draw.contender not in self._share.reporting):
+        if reply is not None and (cost is None or draw.system not in self._share.reporting):
             self._spend(cost)
 
     def _spend(self, cost: float | None) -> None:

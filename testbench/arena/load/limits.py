@@ -24,7 +24,7 @@ LIMIT_MISSED: Final = "LimitMissed"
 NO_REQUESTS: Final = "NoRequests"
 BUDGET_EXCEEDED: Final = "BudgetExceeded"
 BUDGET_UNKNOWN: Final = "BudgetUnknown"
-NOT_GANGED: Final = "NotGanged"
+NO_COMMON_START: Final = "NoCommonStart"
 MISSING_WORKERS: Final = "MissingWorkers"
 
 TIMES: Final = ("latency_", "ttft_")
@@ -102,19 +102,22 @@ def conclude_load(
     missing_workers: Sequence[int] = (),
     stopped_by: Stopped = "duration",
     *,
-    ganged: bool = True,
+    together: bool = True,
 ) -> Conclusion:
     """The end of a load test. One that its own generator could not drive is void, whatever was measured.
 
-    `ganged` says whether all workers began at the same time.
+    `together` says whether all workers began at the same time.
     """
     missed = [limit for limit in limits if not limit.kept]
     reason, message = SUCCEEDED, f"{measures.turns} turns, all {len(limits)} limits kept."
     if missing_workers:
         reason = MISSING_WORKERS
         message = f"Void: not finished: worker {_some(missing_workers)}. The load was not what was planned."
-    elif not ganged:
-        reason, message = NOT_GANGED, "Void: the workers did not begin together, so the load was not what was planned."
+    elif not together:
+        reason, message = (
+            NO_COMMON_START,
+            "Void: the workers did not begin together, so the load was not what was planned.",
+        )
     elif measures.turns == 0:
         reason, message = NO_REQUESTS, "Nothing was sent."
     elif measures.generator_slipped and measures.slip_ms is not None:

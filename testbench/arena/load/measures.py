@@ -70,7 +70,7 @@ class Measures(PlanModel):
     input_tokens: int | None
     output_tokens: int | None
     total_cost: float | None = Field(description="USD, absent where any answered turn has no known cost.")
-    by_contender: Mapping[str, Distribution | None] = Field(default={}, description="Latency of each system.")
+    by_system: Mapping[str, Distribution | None] = Field(default={}, description="Latency of each system.")
     series: tuple[Second, ...] = ()
 
     @property
@@ -108,9 +108,9 @@ def measure(table: pa.Table, rps_target: float | None, plateau: tuple[float, flo
         input_tokens=_total(table, "input_tokens"),
         output_tokens=_total(table, "output_tokens"),
         total_cost=_cost(table),
-        by_contender={
-            name: distribution(latency[answered & (columns["contender"] == name)])
-            for name in sorted(set(columns["contender"]))
+        by_system={
+            name: distribution(latency[answered & (columns["system"] == name)])
+            for name in sorted(set(columns["system"]))
         },
         series=_series(due, latency, answered),
     )

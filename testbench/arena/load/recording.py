@@ -33,7 +33,8 @@ class Recorder:
 
     def __init__(self, context: JobContext) -> None:
         self._store = context.store
-        self._place = context.shard
+        self._shard = context.shard
+        self._worker = context.worker
         self._items = drawn_items(context.plan)
         self._planned = _planned(context)
         self._samples: list[Sample] = []
@@ -86,11 +87,11 @@ class Recorder:
 
     def _create(self, suffix: str, content: bytes) -> None:
         self._part += 1
-        write_once(self._store, part_name(self._place.index, self._place.worker, self._part, suffix), content)
+        write_once(self._store, part_name(self._shard.index, self._worker, self._part, suffix), content)
 
     def _line(self, kept: KeptConversation) -> bytes:
         item = self._items[kept.arrival % len(self._items)]
-        scenario = _executed(self._planned[item.scenario_id], kept).model_copy(update={"provider": kept.draw.contender})
+        scenario = _executed(self._planned[item.scenario_id], kept).model_copy(update={"provider": kept.draw.system})
         return KeptScenario(arrival=kept.arrival, scenario=scenario).model_dump_json(exclude_none=True).encode() + b"\n"
 
 

@@ -51,6 +51,7 @@ from testbench.report.load_report import (
     render_load_report,
 )
 from testbench.report.page import format_money, format_percent
+from testbench.schema.shards import all_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -73,7 +74,7 @@ def load_report(
         verdict=_verdict(results.reason),
         reason=results.reason,
         message=results.message,
-        systems=tuple(measures.by_contender),
+        systems=tuple(measures.by_system),
         workers=results.workers,
         missing_workers=len(results.missing_workers),
         started_at=results.started_at,
@@ -87,7 +88,7 @@ def load_report(
             ("Time to first token", measures.ttft_ms),
             ("Slip of the generator", measures.slip_ms),
         ),
-        by_system=_times(*measures.by_contender.items()),
+        by_system=_times(*measures.by_system.items()),
         errors=tuple(sorted(measures.errors.items(), key=lambda entry: (-entry[1], entry[0]))),
         levels=tuple(
             LevelRow(level.name, None if level.rate is None else level.rate * mean_turns, level.judged, level.passed)
@@ -206,8 +207,8 @@ def _found(context: JobContext) -> _Found:
             samples.append(content)
         else:
             lines += content.splitlines()
-    count = context.shard.count
-    done = [index for index in range(count) if is_done(context.store, context.plan, index, count, checksums)]
+    shards = all_shards(context.shard.count)
+    done = [shard.index for shard in shards if is_done(context.store, context.plan, shard, checksums)]
     table = table_of(samples)
     counted = samples_by_worker(table)
     ends = {
@@ -216,7 +217,7 @@ def _found(context: JobContext) -> _Found:
         if (end := _end(context, index)) is not None and end.samples == counted.get(index, 0)
     }
     kept = [one for line in lines if (one := _kept(line)) is not None]
-    missing = tuple(index for index in range(count) if index not in ends)
+    missing = tuple(index for index in range(context.shard.count) if index not in ends)
     return _Found(table, kept, ends, missing)
 
 
@@ -247,7 +248,7 @@ async def _concluded(context: JobContext, found: _Found) -> tuple[LoadResults, C
     rate = pass_rate(levels)
     limits = check_limits(settings, measures, rate)
     stop = stopped_by(ends)
-    conclusion = conclude_load(measures, limits, found.missing, stop, ganged=began_together(ends))
+    conclusion = conclude_load(measures, limits, found.missing, stop, together=began_together(ends))
     if rate is not None:
         conclusion = conclusion.model_copy(update={"summary": {**conclusion.summary, "pass_rate": f"{rate:g}"}})
     results = LoadResults(

@@ -29,7 +29,7 @@ class Sample:
     arrival: int
     worker: int
     scenario: str
-    contender: str
+    system: str
     turn: int
     intended_s: float
     sent_s: float
@@ -98,7 +98,7 @@ def _schema() -> pa.Schema:
         "arrival": pa.int64(),
         "worker": pa.int32(),
         "scenario": pa.string(),
-        "contender": pa.string(),
+        "system": pa.string(),
         "turn": pa.int32(),
         "intended_s": pa.float64(),
         "sent_s": pa.float64(),

@@ -65,10 +65,10 @@ async def work_load(context: JobContext) -> None:
             the double of it.
         StoreError: samples could not be written.
     """
-    place, store = context.shard, context.store
-    if is_done(store, context.plan, place.index, place.count):
+    shard, store = context.shard, context.store
+    if is_done(store, context.plan, shard):
         return
-    if store.names(shard_folder(place.index)):
+    if store.names(shard_folder(shard.index)):
         raise _begun_before(context)
     draws = draws_of(context.plan)
     arrivals = profile(context.job, draws)
@@ -79,7 +79,7 @@ async def work_load(context: JobContext) -> None:
             share = _share(context, draws, arrivals, start)
             stopped = await _send(context, share, clients, (recorder, purse), progress)
     end = LoadEnd(started_at=begun, stopped_by=stopped, samples=recorder.samples)
-    write_once(store, f"{shard_folder(place.index)}/{END_FILE}", end.model_dump_json(indent=2).encode() + b"\n")
+    write_once(store, f"{shard_folder(shard.index)}/{END_FILE}", end.model_dump_json(indent=2).encode() + b"\n")
     mark_done(context, recorder.samples)
 
 
@@ -107,13 +107,13 @@ async def _opened(context: JobContext, draws: Sequence[Draw], purse: Purse) -> A
     opened: list[AgentClient] = []
     clients: dict[str, AgentClient] = {}
     try:
-        for contender in context.plan.contenders:
-            client = context.clients.contender(contender, on_spent=purse)
+        for system in context.plan.systems:
+            client = context.clients.system(system, on_spent=purse)
             opened.append(client)
             await client.connect()
-            clients[contender.label] = client
+            clients[system.label] = client
             if isinstance(client, ChatClient):
-                named = {speaker(contender.label, key): client.prompted(prompt) for key, prompt in prompts.items()}
+                named = {speaker(system.label, key): client.prompted(prompt) for key, prompt in prompts.items()}
                 clients |= named
         yield {draw.speaker: clients[draw.speaker] for draw in draws}
     finally:
@@ -130,7 +130,7 @@ async def _common_start(context: JobContext) -> tuple[datetime, float]:
         WorkError: another process sends this worker's part.
     """
     common = None if context.common_start is None else await context.common_start()
-    begin = LoadBegin(worker=context.shard.worker).model_dump_json().encode() + b"\n"
+    begin = LoadBegin(worker=context.worker).model_dump_json().encode() + b"\n"
     name = f"{shard_folder(context.shard.index)}/{BEGUN_FILE}"
     if not context.store.create(name, begin) and context.store.read(name) != begin:
         raise _begun_before(context)
@@ -148,17 +148,17 @@ def _begun_before(context: JobContext) -> WorkError:
 
 
 def _share(context: JobContext, draws: Sequence[Draw], arrivals: RateProfile | None, start: float) -> LoadShare:
-    place, budget = context.shard, settings_of(context.job).budget_limit
-    models = {contender.label for contender in context.plan.contenders if contender.kind == "provider"}
+    shard, budget = context.shard, settings_of(context.job).budget_limit
+    models = {system.label for system in context.plan.systems if system.kind == "provider"}
     judged = any(_metrics(context, number) for number in range(len(context.plan.scenarios)))
     return LoadShare(
-        worker=place.index,
-        arrivals=() if arrivals is None else arrivals.dealt(place.index, place.count),
+        worker=shard.index,
+        arrivals=() if arrivals is None else arrivals.dealt(shard),
         draws=draws,
         start=start,
         most_in_flight=_most_in_flight(),
-        budget_usd=None if budget is None else float(budget) / place.count,
-        workers=place.count,
+        budget_usd=None if budget is None else float(budget) / shard.count,
+        workers=shard.count,
         reporting=frozenset(models),
         kept=kept_of(levels_of(arrivals)) if judged else lambda number: False,
     )

@@ -41,9 +41,9 @@ START_KEY: Final = "start.json"
 
 STOPPED: Final = (75, 143)
 """Told to stop: by itself, or before it could listen."""
-NOT_GANGED: Final = 76
+NO_COMMON_START: Final = 76
 FAILED_BY_RULE: Final = "PodFailurePolicy"
-"""Why Kubernetes fails a Job at once; only a load test has such a rule for its workers, for NOT_GANGED."""
+"""Why Kubernetes fails a Job at once; only a load test has such a rule for its workers, for NO_COMMON_START."""
 CONFIGURATION: Final = 78
 DECIDED: Final = (1, 2, 4, 78)
 """A single pod that ends so has said the last word: a verdict, or a refusal."""
@@ -89,7 +89,7 @@ def build_work_job(run: Run, size: Size, round_: int, settings: Settings) -> Jso
     task = Task("work", tuple(arguments), waits_for_start=gang)
     rules = [
         _build_exit_rule("FailIndex", (CONFIGURATION,)),
-        *([_build_exit_rule("FailJob", (NOT_GANGED,))] if gang else []),
+        *([_build_exit_rule("FailJob", (NO_COMMON_START,))] if gang else []),
         _build_exit_rule("Ignore", STOPPED),
         _DISRUPTED,
     ]

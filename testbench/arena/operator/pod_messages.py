@@ -1,6 +1,6 @@
 """What the pods of a run say at their end, in the 4,096 bytes that Kubernetes keeps of each.
 
-    plan-run         {"digest", "items", "scenarios", "contenders"}, or {"reason", "message"} where it refuses
+    plan-run         {"digest", "items", "scenarios", "systems"}, or {"reason", "message"} where it refuses
     reduce, run-all  a Conclusion, or {"next": "again", "message"} where a further round of data generation is needed;
                      run-all may refuse as plan-run does
 
@@ -39,7 +39,7 @@ class PlanMade(_MessageModel):
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     items: int = Field(ge=0, le=INT32_MAX, strict=True)
     scenarios: int = Field(default=0, ge=0)
-    contenders: int = Field(default=0, ge=0)
+    systems: int = Field(default=0, ge=0)
 
 
 class RunRefusal(_MessageModel):

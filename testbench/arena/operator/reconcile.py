@@ -45,7 +45,7 @@ MAX_ROUNDS: Final = 10
 INVALID: Final = "InvalidManifest"
 NO_PLAN: Final = "NoPlan"
 NO_CONCLUSION: Final = "NoConclusion"
-NOT_GANGED: Final = "NotGanged"
+NO_COMMON_START: Final = "NoCommonStart"
 ROUNDS_EXHAUSTED: Final = "RoundsExhausted"
 
 
@@ -299,7 +299,7 @@ def _no_common_start(observed: Observed, work: KubeJob) -> Conclusion:
     message = f"{work.ready} of {work.completions} workers were ready in time, so there was no common start."
     if observed.start_told:
         message = "A worker missed the common start."
-    return _conclude_with(NOT_GANGED, " ".join((message, *(work.trouble or ()), work.why)))
+    return _conclude_with(NO_COMMON_START, " ".join((message, *(work.trouble or ()), work.why)))
 
 
 def _conclude_with(reason: str, message: str, counts: Counts | None = None) -> Conclusion:

@@ -1,8 +1,8 @@
 """From a job, its documents and its bundle to the plan: pure, so that every worker comes to the same one.
 
-    scenarios (selection) x entries (contenders) x repetitions -> items with keys -> digest
+    scenarios (selection) x entries (systems) x repetitions -> items with keys -> digest
 
-**Keys** are made of the scenario's id, its played part, the contender and the repetition, and not of the source's
+**Keys** are made of the scenario's id, its played part, the system and the repetition, and not of the source's
 revision: a commit that changes another file keeps the keys, so that results can be compared over time and JUnit names
 stay. The **digest** covers the revision and everything else that decides what is sent: workers agree by it.
 """
@@ -24,7 +24,7 @@ from testbench.arena.manifest import schedule
 from testbench.arena.manifest.documents import Documents
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.plan.groups import Cast, cast_of, with_bundle_providers
-from testbench.arena.plan.model import Contender, Item, Plan, PlannedScenarioFile, SelfPlay
+from testbench.arena.plan.model import Item, Plan, PlannedScenarioFile, SelfPlay, SystemUnderTest
 from testbench.errors import InputError
 from testbench.safe_text import shown_url
 from testbench.schema import ids as identity
@@ -43,7 +43,7 @@ class _Row(NamedTuple):
     """A scenario with everybody who meets it."""
 
     planned: PlannedScenarioFile
-    contenders: tuple[Contender, ...]
+    systems: tuple[SystemUnderTest, ...]
     repetitions: int
 
 
@@ -71,9 +71,9 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
     reading = Reading() if datagen else selected_scenarios(bundle, arena, job.spec.scenarios)
     warnings = [*_of_the_manifest(job), *arena.warnings, *reading.warnings]
     rows = list(_rows(reading.scenarios, cast, arena, job, warnings))
-    amount = sum(len(row.contenders) * row.repetitions for row in rows)
+    amount = sum(len(row.systems) * row.repetitions for row in rows)
     if amount > MAX_ITEMS:
-        fault = f"{amount:,} items: {len(rows)} scenarios, {len(cast.contenders(played=False))} under test"
+        fault = f"{amount:,} items: {len(rows)} scenarios, {len(cast.systems(played=False))} under test"
         raise InputError(fault, hint=f"At most {MAX_ITEMS:,}: select fewer scenarios, or lower trials.")
     if arena.judges and not cast.judges:
         warnings.append(f"no entry judges: the arena file's judge {arena.judges[0]!r} is not in the job's groups")
@@ -91,7 +91,7 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
         tools=arena.tools,
         warnings=tuple(dict.fromkeys(warnings)),
         scenarios=tuple(row.planned for row in rows),
-        contenders=cast.contenders(played=False) if datagen else _in_order(rows),
+        systems=cast.systems(played=False) if datagen else _in_order(rows),
         items=tuple(_items(rows)),
     )
     return Prepared(plan.model_copy(update={"digest": _digest(plan, cast, job, everything)}), everything)
@@ -122,17 +122,17 @@ def _rows(
             system_prompt=_system_prompt(found, arena, warnings),
             self_play=_self_play(found, arena),
         )
-        contenders = meeting(planned.self_play is not None, read.provider_group)
-        if not contenders:
+        systems = meeting(planned.self_play is not None, read.provider_group)
+        if not systems:
             why = "nobody plays the user" if planned.self_play else f"nobody is in its group {read.provider_group!r}"
             hint = "Name entries in spec.providers: selfplay plays the users, other groups are under test."
             raise InputError(f"{found.path}: scenario {found.scenario.name!r}: {why}", hint=hint)
         # the API server writes trials: 1 where nobody wrote it
-        yield _Row(planned, contenders, job.spec.trials if job.spec.trials > 1 else read.trials or 1)
+        yield _Row(planned, systems, job.spec.trials if job.spec.trials > 1 else read.trials or 1)
 
 
-def _meeting(cast: Cast, played: bool, group: str | None) -> tuple[Contender, ...]:
-    everybody = cast.contenders(played=played)
+def _meeting(cast: Cast, played: bool, group: str | None) -> tuple[SystemUnderTest, ...]:
+    everybody = cast.systems(played=played)
     return everybody if group is None else tuple(one for one in everybody if one.group == group)
 
 
@@ -160,8 +160,8 @@ def _self_play(found: FoundScenario, arena: ArenaFile) -> SelfPlay | None:
     return SelfPlay(instructions=instructions, turns=part.turns, max_turns=part.max_turns, metrics=part.metrics)
 
 
-def _in_order(rows: Sequence[_Row]) -> tuple[Contender, ...]:
-    return tuple(dict.fromkeys(contender for row in rows for contender in row.contenders))
+def _in_order(rows: Sequence[_Row]) -> tuple[SystemUnderTest, ...]:
+    return tuple(dict.fromkeys(system for row in rows for system in row.systems))
 
 
 # --- items ----------------------------------------------------------------------------------------------------------
@@ -170,7 +170,7 @@ def _in_order(rows: Sequence[_Row]) -> tuple[Contender, ...]:
 def _items(rows: Sequence[_Row]) -> Iterator[Item]:
     """Repetition by repetition, scenario by scenario.
 
-    Each scenario begins with the next contender: otherwise every n-th item of n contenders would be the same one's,
+    Each scenario begins with the next system: otherwise every n-th item of n systems would be the same one's,
     and the shard that gets the slow one would take as long as all others together.
     """
     position = 0
@@ -178,21 +178,21 @@ def _items(rows: Sequence[_Row]) -> Iterator[Item]:
         for number, row in enumerate(rows):
             if repetition > row.repetitions:
                 continue
-            for turn in range(len(row.contenders)):
-                contender = row.contenders[(number + repetition + turn) % len(row.contenders)]
-                yield _item(row.planned, contender, repetition, position)
+            for turn in range(len(row.systems)):
+                system = row.systems[(number + repetition + turn) % len(row.systems)]
+                yield _item(row.planned, system, repetition, position)
                 position += 1
 
 
-def _item(planned: PlannedScenarioFile, contender: Contender, repetition: int, position: int) -> Item:
+def _item(planned: PlannedScenarioFile, system: SystemUnderTest, repetition: int, position: int) -> Item:
     played = planned.self_play.model_dump(mode="json") if planned.self_play else None
     return Item(
-        key=identity.content_id("itm", planned.id, played, contender.model_dump(mode="json"), repetition),
+        key=identity.content_id("itm", planned.id, played, system.model_dump(mode="json"), repetition),
         position=position,
         scenario_path=planned.path,
         scenario_id=planned.id,
         scenario_name=planned.scenario.name,
-        contender=contender,
+        system=system,
         repetition=repetition,
     )
 

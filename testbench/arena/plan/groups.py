@@ -14,7 +14,7 @@ from typing import NamedTuple
 from testbench.arena.bundle.arena_file import ArenaFile
 from testbench.arena.manifest.documents import Documents, Found
 from testbench.arena.manifest.job import JUDGE_GROUP, SELFPLAY_GROUP, ArenaJob, IdentifiedEntry, ProviderEntry
-from testbench.arena.plan.model import DEFAULT_GROUP, Contender
+from testbench.arena.plan.model import DEFAULT_GROUP, SystemUnderTest
 from testbench.errors import InputError
 
 
@@ -34,24 +34,26 @@ class Cast:
     players: tuple[Entry, ...]
     judges: tuple[Entry, ...]
 
-    def contenders(self, *, played: bool) -> tuple[Contender, ...]:
+    def systems(self, *, played: bool) -> tuple[SystemUnderTest, ...]:
         """Who meets a scenario: with a part that is played, everybody under test meets every player.
 
         Where only players are named, each of them is tested with every other one as its user.
         """
         if not self.tested:
-            return tuple(_contender(one, other) for other, one in permutations(self.players, 2))
+            return tuple(_system(one, other) for other, one in permutations(self.players, 2))
         if not played:
-            return tuple(_contender(one) for one in self.tested)
-        return tuple(_contender(one, player) for one, player in product(self.tested, self.players))
+            return tuple(_system(one) for one in self.tested)
+        return tuple(_system(one, player) for one, player in product(self.tested, self.players))
 
     @property
     def everybody(self) -> tuple[Entry, ...]:
         return (*self.tested, *self.players, *self.judges)
 
 
-def _contender(entry: Entry, user: Entry | None = None) -> Contender:
-    return Contender(group=entry.group, name=entry.name, kind=entry.kind, user=None if user is None else user.name)
+def _system(entry: Entry, user: Entry | None = None) -> SystemUnderTest:
+    return SystemUnderTest(
+        group=entry.group, name=entry.name, kind=entry.kind, user=None if user is None else user.name
+    )
 
 
 def with_bundle_providers(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Documents:
@@ -91,7 +93,7 @@ def cast_of(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Cast:
         hint = "Name a Provider or an AgentRuntime in spec.providers.default; selfplay alone needs two."
         raise InputError("nobody is under test", hint=hint)
     for played in (False, True):
-        labels = Counter(contender.label for contender in cast.contenders(played=played))
+        labels = Counter(system.label for system in cast.systems(played=played))
         twice = [label for label, times in labels.items() if times > 1]
         if twice:
             raise InputError(f"two are called {twice[0]!r}", hint="Give the Provider or the agent another name.")

@@ -24,7 +24,7 @@ class PlanModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Contender(PlanModel):
+class SystemUnderTest(PlanModel):
     """One system under test: an entry of a group that is neither judge nor, beside others, selfplay.
 
     `user` is the entry that plays the user against it, where somebody does; in a scenario without a played part it says
@@ -44,19 +44,19 @@ class Contender(PlanModel):
 
 
 class Item(PlanModel):
-    """One scenario with one contender, once. `key` is made of content: the same in every run of the same bundle."""
+    """One scenario with one system, once. `key` is made of content: the same in every run of the same bundle."""
 
     key: str = Field(description="`itm_` and 16 hex digits.")
     position: int = Field(ge=0)
     scenario_path: str
     scenario_id: str
     scenario_name: str
-    contender: Contender
+    system: SystemUnderTest
     repetition: int = Field(ge=1)
 
 
 class SelfPlay(PlanModel):
-    """A part of a conversation, after the scenario's steps, in which a contender's `user` plays the user.
+    """A part of a conversation, after the scenario's steps, in which a system's `user` plays the user.
 
     It ends after `turns` questions, or goes on to at most `max_turns` until the player says that it is done. Where no
     entry plays the user, a scenario with such a part is not planned.
@@ -113,12 +113,5 @@ class Plan(PlanModel):
     tools: tuple[MockTool, ...] = Field(default=(), description="Of the bundle; none where the job names registries.")
     warnings: tuple[str, ...] = Field(default=(), description="What the bundle or the manifest asks for in vain.")
     scenarios: tuple[PlannedScenarioFile, ...]
-    contenders: tuple[Contender, ...]
+    systems: tuple[SystemUnderTest, ...]
     items: tuple[Item, ...]
-
-
-def shard(plan: Plan, index: int, count: int) -> tuple[Item, ...]:
-    """The items of shard `index` (from 0) of `count`: every `count`-th, so that slow contenders are spread evenly."""
-    if not 0 <= index < count:
-        raise ValueError(f"shard {index} of {count}: the index is at least 0 and below the count")
-    return plan.items[index::count]

@@ -35,7 +35,7 @@ def calls_of(plan: Plan) -> Calls:
         steps = len(planned.scenario.steps)
         messages += steps + played
         most += steps + longest
-        if item.contender.user is not None:
+        if item.system.user is not None:
             players += played if planned.self_play is not None else steps
         evaluations += sum(1 for _ in metrics_of(planned, played))
     return Calls(messages, most, players, evaluations)
@@ -78,8 +78,8 @@ def plan_text(plan: Plan, generation: str = "") -> str:
 
 def _matrix(plan: Plan) -> list[str]:
     """Scenarios down, those under test across, and how often they meet."""
-    times = Counter((item.scenario_id, item.contender.label) for item in plan.items)
-    labels = [contender.label for contender in plan.contenders]
+    times = Counter((item.scenario_id, item.system.label) for item in plan.items)
+    labels = [system.label for system in plan.systems]
     head = ["scenario", *(str(number) for number in range(1, len(labels) + 1))]
     rows = [
         [

@@ -31,7 +31,7 @@ from testbench import defaults
 from testbench.arena.bundle.bundle import Bundle
 from testbench.arena.manifest.documents import Documents
 from testbench.arena.manifest.job import ArenaJob
-from testbench.arena.plan.model import Contender, Plan
+from testbench.arena.plan.model import Plan, SystemUnderTest
 from testbench.arena.stores import ResultStore, checked_name
 from testbench.arena.targets.target import Target
 from testbench.errors import InputError
@@ -40,6 +40,7 @@ from testbench.results.verdict import Policy
 from testbench.schema.agent import AgentClient
 from testbench.schema.models import Usage
 from testbench.schema.progress import ShowProgress, hide_progress
+from testbench.schema.shards import WHOLE, Shard
 from testbench.schema.tracing import Tracing, Untraced
 
 PLAN_FILE: Final = "plan.json"
@@ -49,20 +50,20 @@ SHARDS: Final = "shards"
 DONE_FILE: Final = "done.json"
 
 OnSpent = Callable[[Usage], None]
-"""Told of every completion of a model, those of failed steps included."""
+"""Receives the usage of every completion of a model, those of failed steps included."""
 
 
 class Clients(Protocol):
     """Opens clients with their own addresses and credentials; who opens one closes it. To be used in the event loop."""
 
     def target(self, kind: str, name: str) -> Target:
-        """Who is talked to: `kind` and `name` as in `Contender`.
+        """Who is talked to: `kind` and `name` as in `SystemUnderTest`.
 
         Raises:
             InputError: it has no usable address, or its credential is not there.
         """
 
-    def contender(self, contender: Contender, *, on_spent: OnSpent | None = None) -> AgentClient:
+    def system(self, system: SystemUnderTest, *, on_spent: OnSpent | None = None) -> AgentClient:
         """A client of a system under test, with the tools that the job offers; its system prompt is the scenario's
         (`ChatClient.prompted`).
 
@@ -102,21 +103,6 @@ class RunFolder:
         return f"{self.folder}/{checked_name(name)}"
 
 
-@dataclass(frozen=True)
-class ShardPlace:
-    """Which part of the work: shard `index` (from 0) of `count`, by a worker whose name no other process has."""
-
-    index: int = 0
-    count: int = 1
-    worker: str = "local"
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.index < self.count:
-            raise InputError(
-                f"shard {self.index} of {self.count}: there is no such shard", hint="Count from 0 to one less."
-            )
-
-
 CommonStart = Callable[[], Awaitable[datetime]]
 """Waits until all workers are ready; the moment from which they count."""
 
@@ -148,11 +134,13 @@ class JobContext:
     run_id: str
     clients: Clients
     source: Bundle | None = None
-    shard: ShardPlace = field(default_factory=ShardPlace)
+    shard: Shard = WHOLE
+    worker: str = "local"
+    """A name that no other process has."""
     round: int = 1
     common_start: CommonStart | None = None
     concurrency: int = defaults.AGENT_CONCURRENCY
-    """Conversations in flight, of all contenders of a worker together."""
+    """Conversations in flight, of all systems of a worker together."""
     clock: Clock = field(default_factory=SystemClock)
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     tracing: Tracing = field(default_factory=Untraced)

@@ -22,14 +22,15 @@ from typing import Final
 
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.evaluation.reuse import take_over
-from testbench.arena.runs.context import JobContext, ShardPlace
+from testbench.arena.runs.context import JobContext
 from testbench.arena.runs.job_types import functions_of
-from testbench.arena.runs.opening import OpenedRun, check_same, opened_context, worker_name
+from testbench.arena.runs.opening import OpenedRun, check_same, opened_context
 from testbench.arena.runs.records import check_manifest, read_plan, write_plan, write_shape
 from testbench.cli.command import run_async
 from testbench.errors import ExitCode, InputError, NothingToDo, WorkError
 from testbench.safe_text import printable
 from testbench.schema.progress import Progress, ShowProgress, hide_progress
+from testbench.schema.shards import Shard
 
 MOST_STARTS: Final = 3
 GRACE_S: Final = 20.0
@@ -42,7 +43,7 @@ SHOWN_LINES: Final = 6
 
 
 @dataclass
-class _Gang:
+class StartBarrier:
     """The workers of a load test begin together: the file appears when all of them wait for it."""
 
     file: Path
@@ -52,7 +53,7 @@ class _Gang:
     def is_ready(self, index: int, run: OpenedRun) -> None:
         self.ready.add(index)
         if len(self.ready) == self.waiting_for and not self.file.exists():
-            start = run.told.clock.now() + timedelta(seconds=LEAD_S)
+            start = run.options.clock.now() + timedelta(seconds=LEAD_S)
             whole = self.file.with_suffix(".tmp")
             whole.write_text(json.dumps({"t0": start.isoformat()}))
             whole.replace(self.file)
@@ -69,8 +70,8 @@ async def work_in_processes(run: OpenedRun, shards: int, round_: int, show_progr
     show = show_progress if run.job.spec.type == "evaluation" else hide_progress
     opened: AbstractContextManager[Progress] = show("arena", len(run.plan.items), 0)
     with tempfile.TemporaryDirectory(prefix="testbench-arena-") as folder, opened as progress:
-        gang = _Gang(Path(folder) / "start.json", shards) if run.job.spec.type == "loadtest" else None
-        workers = [_Worker(run, index, shards, round_, progress, gang) for index in range(shards)]
+        barrier = StartBarrier(Path(folder) / "start.json", shards) if run.job.spec.type == "loadtest" else None
+        workers = [_Worker(run, index, shards, round_, progress, barrier) for index in range(shards)]
         tasks = [asyncio.create_task(worker.work()) for worker in workers]
         try:
             faults = [fault for fault in await asyncio.gather(*tasks) if fault is not None]
@@ -88,20 +89,20 @@ class _Worker:
     """One shard's process, as often as it has to be started."""
 
     def __init__(
-        self, run: OpenedRun, index: int, count: int, round_: int, progress: Progress, gang: _Gang | None
+        self, run: OpenedRun, index: int, count: int, round_: int, progress: Progress, barrier: StartBarrier | None
     ) -> None:
         self._run = run
         self._index = index
         self._progress = progress
-        self._gang = gang
+        self._barrier = barrier
         self._command = worker_command(run, index, count, round_)
-        if gang is not None:
-            self._command += ["--start-file", str(gang.file)]
+        if barrier is not None:
+            self._command += ["--start-file", str(barrier.file)]
 
     async def work(self) -> InputError | WorkError | None:
         """Why the shard is not done, or None."""
         starts = (
-            1 if self._gang is not None else MOST_STARTS
+            1 if self._barrier is not None else MOST_STARTS
         )  # a load that begins again is not the one that was planned
         for _ in range(starts):
             code, said = await self._once()
@@ -133,8 +134,8 @@ class _Worker:
             word = line.strip()
             if word in (ANSWERED, FAILED):
                 self._progress.advance(failed=word == FAILED)
-            elif word == READY and self._gang is not None:
-                self._gang.is_ready(self._index, self._run)
+            elif word == READY and self._barrier is not None:
+                self._barrier.is_ready(self._index, self._run)
 
     def _fault(self, code: int, said: Sequence[str]) -> InputError | WorkError:
         found = {
@@ -159,22 +160,22 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def worker_command(run: OpenedRun, index: int, count: int, round_: int) -> list[str]:
     """How a worker of the run is called."""
-    told = run.told
+    options = run.options
     named = {
         "--job": f"{run.job.metadata.namespace}/{run.job.metadata.name}",
-        "--source": told.source,
-        "--output": told.output,
-        "--credentials": told.credentials,
-        "--judge-model": told.judge_model,
-        "--judge-cache": told.judge_cache,
+        "--source": options.source,
+        "--output": options.output,
+        "--credentials": options.credentials,
+        "--judge-model": options.judge_model,
+        "--judge-cache": options.judge_cache,
     }
-    options = [text for name, value in named.items() if value is not None for text in (name, str(value))]
+    given = [text for name, value in named.items() if value is not None for text in (name, str(value))]
     return [
-        *(sys.executable, "-m", "testbench.arena.cli", "work", str(told.manifest), "--run-id", run.run_id),
+        *(sys.executable, "-m", "testbench.arena.cli", "work", str(options.manifest), "--run-id", run.run_id),
         *("--index", str(index), "--count", str(count), "--round", str(round_)),
-        *("--concurrency", str(told.concurrency), "--tell-items", "--json"),
-        *options,
-        *(text for pattern in told.only for text in ("--only", pattern)),
+        *("--concurrency", str(options.concurrency), "--tell-items", "--json"),
+        *given,
+        *(text for pattern in options.only for text in ("--only", pattern)),
     ]
 
 
@@ -199,7 +200,7 @@ def check(run: OpenedRun) -> None:
     elif run.job.spec.type == "datagen":
         from testbench.arena.datagen.writers import targets_of
 
-        targets_of(run.clients, run.plan.contenders)
+        targets_of(run.clients, run.plan.systems)
 
 
 def begin(run: OpenedRun, *, resume: bool = False, earlier: str | None = None) -> None:
@@ -242,8 +243,7 @@ def execute(run: OpenedRun, workers: int, show_progress: ShowProgress, *, earlie
             return run_async(_whole(context))
     for round_ in range(1, MOST_ROUNDS + 1):
         run_async(work_in_processes(run, shards, round_, show_progress))
-        place = ShardPlace(0, shards, worker_name())
-        with opened_context(run, place=place, round_=round_) as context:
+        with opened_context(run, shard=Shard(0, shards), round_=round_) as context:
             conclusion = run_async(_reduced(context))
         if conclusion is not None:
             return conclusion

@@ -1,4 +1,4 @@
-"""From what a command was told to a `JobContext`: the job, its plan, the store of its results, clients and traces.
+"""From the options of a command to a `JobContext`: the job, its plan, the store of its results, clients and traces.
 
     manifest, source, output, credentials -> OpenedRun -> JobContext
 
@@ -25,7 +25,7 @@ from testbench.arena.manifest.documents import Documents, load_documents
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.plan.build import prepare
 from testbench.arena.plan.model import Plan
-from testbench.arena.runs.context import CommonStart, JobContext, Outputs, RunFolder, ShardPlace
+from testbench.arena.runs.context import CommonStart, JobContext, Outputs, RunFolder
 from testbench.arena.runs.credentials import CredentialSource
 from testbench.arena.runs.inputs import Inputs, load_inputs
 from testbench.arena.runs.records import read_plan
@@ -36,6 +36,7 @@ from testbench.errors import InputError
 from testbench.net.clock import Clock, SystemClock
 from testbench.net.object_store import store_settings
 from testbench.schema.progress import ShowProgress
+from testbench.schema.shards import WHOLE, Shard
 from testbench.telemetry.tracing import open_tracing
 
 OUTPUT: Final = Path("data/arena")
@@ -44,8 +45,8 @@ RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True)
-class Told:
-    """What every command that executes is told.
+class RunOptions:
+    """The options of every command that executes.
 
     Without `output` the manifest says where results are kept; where it names no bucket, that is `OUTPUT`.
     """
@@ -68,7 +69,7 @@ class Told:
 class OpenedRun:
     """A run with its plan, of which the folder may be there or not."""
 
-    told: Told
+    options: RunOptions
     job: ArenaJob
     documents: Documents
     plan: Plan
@@ -79,13 +80,13 @@ class OpenedRun:
     @property
     def credentials(self) -> CredentialSource:
         """Where this run's credentials may be."""
-        return CredentialSource(self.documents, self.told.credentials, self.told.environment)
+        return CredentialSource(self.documents, self.options.credentials, self.options.environment)
 
     @property
     def clients(self) -> TargetClients:
         """Clients without tracing; for checks."""
         return TargetClients(
-            self.job, self.documents, self.credentials, self.plan.chat, self.plan.tools, self.told.concurrency
+            self.job, self.documents, self.credentials, self.plan.chat, self.plan.tools, self.options.concurrency
         )
 
     def beside(self, run: str) -> RunFolder:
@@ -98,37 +99,37 @@ class OpenedRun:
         return RunFolder(self.store.whole, run_folder(metadata.namespace, metadata.name, checked_run(run)))
 
 
-def planned_run(told: Told, run: str | None = None) -> OpenedRun:
+def planned_run(options: RunOptions, run: str | None = None) -> OpenedRun:
     """A run whose plan is made here and now; a new one, or the one of that name.
 
     Raises:
         InputError: manifest, bundle, metrics, credentials or store settings are not as they should be.
     """
-    inputs = load_inputs(told.manifest, name=told.job, source=told.source, only=told.only)
+    inputs = load_inputs(options.manifest, name=options.job, source=options.source, only=options.only)
     plan, documents = prepare(inputs.job, inputs.documents, inputs.bundle)
     inputs = Inputs(inputs.job, documents, inputs.bundle)
-    name = checked_run(run) if run is not None else new_run_id(inputs.job, told.clock.now())
-    store = _folder(told, inputs.job, documents, name)
-    return OpenedRun(told, inputs.job, documents, plan, store, name, inputs.bundle)
+    name = checked_run(run) if run is not None else new_run_id(inputs.job, options.clock.now())
+    store = _folder(options, inputs.job, documents, name)
+    return OpenedRun(options, inputs.job, documents, plan, store, name, inputs.bundle)
 
 
-def begun_run(told: Told, run: str) -> OpenedRun:
+def begun_run(options: RunOptions, run: str) -> OpenedRun:
     """A run that was begun: its plan comes from the store, and the bundle is read only where it is needed again.
 
     Raises:
         InputError: there is no such run, or the bundle has changed.
         StoreError: the store did not answer.
     """
-    documents = load_documents(told.manifest)
-    job = documents.job(told.job)
-    store = _folder(told, job, documents, checked_run(run))
+    documents = load_documents(options.manifest)
+    job = documents.job(options.job)
+    store = _folder(options, job, documents, checked_run(run))
     plan, bundle = read_plan(store), None
     if job.spec.providers is None or job.spec.type == "datagen":
-        inputs = load_inputs(told.manifest, name=told.job, source=told.source, only=told.only)
+        inputs = load_inputs(options.manifest, name=options.job, source=options.source, only=options.only)
         made, documents = prepare(inputs.job, inputs.documents, inputs.bundle)
         check_same(made, plan, run)
         bundle = inputs.bundle
-    return OpenedRun(told, job, documents, plan, store, run, bundle)
+    return OpenedRun(options, job, documents, plan, store, run, bundle)
 
 
 def check_same(made: Plan, begun: Plan, run: str) -> None:
@@ -145,13 +146,13 @@ def check_same(made: Plan, begun: Plan, run: str) -> None:
 def opened_context(
     run: OpenedRun,
     *,
-    place: ShardPlace | None = None,
+    shard: Shard = WHOLE,
     round_: int = 1,
     common_start: CommonStart | None = None,
     show_progress: ShowProgress | None = None,
 ) -> Iterator[JobContext]:
     """The context of a worker or a reducer, with traces that are delivered at the end."""
-    told = run.told
+    options = run.options
     with open_tracing(workflow_name=run.plan.job, agent_url="") as tracing:
         context = JobContext(
             job=run.job,
@@ -159,39 +160,40 @@ def opened_context(
             plan=run.plan,
             store=run.store,
             run_id=run.run_id,
-            clients=replace(run.clients, wiring=Wiring(clock=told.clock, instrument=tracing.instrument)),
+            clients=replace(run.clients, wiring=Wiring(clock=options.clock, instrument=tracing.instrument)),
             source=run.bundle,
-            shard=place or ShardPlace(worker=worker_name()),
+            shard=shard,
+            worker=worker_name(),
             round=round_,
             common_start=common_start,
-            concurrency=told.concurrency,
-            clock=told.clock,
-            environment=told.environment,
+            concurrency=options.concurrency,
+            clock=options.clock,
+            environment=options.environment,
             tracing=tracing,
-            judge_model=told.judge_model,
-            judge_cache=told.judge_cache,
-            outputs=told.outputs,
+            judge_model=options.judge_model,
+            judge_cache=options.judge_cache,
+            outputs=options.outputs,
         )
         yield context if show_progress is None else replace(context, show_progress=show_progress)
 
 
-def store_of(told: Told, job: ArenaJob, documents: Documents) -> ResultStore:
+def store_of(options: RunOptions, job: ArenaJob, documents: Documents) -> ResultStore:
     """Where the results of a job are kept.
 
     Raises:
         InputError: the bucket's credentials are not there, or the environment's endpoint is none.
     """
     output = job.spec.output
-    if told.output is None and output is not None and output.s3 is not None:
-        source = CredentialSource(documents, told.credentials, told.environment)
+    if options.output is None and output is not None and output.s3 is not None:
+        source = CredentialSource(documents, options.credentials, options.environment)
         credentials = source.of_output(output.s3, job.metadata.namespace)
-        return bucket_store(output.s3, store_settings(told.environment), credentials)
-    return folder_store(told.output or OUTPUT)
+        return bucket_store(output.s3, store_settings(options.environment), credentials)
+    return folder_store(options.output or OUTPUT)
 
 
-def _folder(told: Told, job: ArenaJob, documents: Documents, run: str) -> RunFolder:
+def _folder(options: RunOptions, job: ArenaJob, documents: Documents, run: str) -> RunFolder:
     folder = run_folder(job.metadata.namespace, job.metadata.name, run)
-    return RunFolder(store_of(told, job, documents), folder)
+    return RunFolder(store_of(options, job, documents), folder)
 
 
 def new_run_id(job: ArenaJob, now: datetime) -> str:

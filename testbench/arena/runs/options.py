@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from testbench.arena.runs.context import CommonStart
-    from testbench.arena.runs.opening import Told
+    from testbench.arena.runs.opening import RunOptions
     from testbench.net.clock import Clock
     from testbench.schema.progress import Progress
 
@@ -94,18 +94,18 @@ def sharded(function: FunctionT) -> FunctionT:
     return function
 
 
-def told(options: dict[str, Any]) -> Told:
-    """What a command of `executing` was told.
+def run_options(options: dict[str, Any]) -> RunOptions:
+    """Return what a command of `executing` was given.
 
     Raises:
         InputError: an option does not fit.
     """
     from testbench.arena.runs.context import Outputs
-    from testbench.arena.runs.opening import Told
+    from testbench.arena.runs.opening import RunOptions
     from testbench.results.verdict import Policy
 
     rates = {name: options[name] for name in ("min_pass_rate", "max_error_rate", "min_coverage") if name in options}
-    return Told(
+    return RunOptions(
         manifest=options["manifest"],
         job=options["job_name"],
         source=options["source"],

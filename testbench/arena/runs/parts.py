@@ -29,6 +29,7 @@ from testbench.arena.runs.context import (
 )
 from testbench.errors import StoreError
 from testbench.net.clock import Clock
+from testbench.schema.shards import Shard
 
 FLUSH_INTERVAL_S: Final = 2.0
 
@@ -148,26 +149,26 @@ def mark_done(context: JobContext, items: int) -> None:
     Raises:
         StoreError: it was not written; or the shard was done before, and what it consisted of is not there any more.
     """
-    place = context.shard
-    checksums = {name: checksum(content) for name, content in parts_of(context.store, shard_folder(place.index))}
+    shard = context.shard
+    checksums = {name: checksum(content) for name, content in parts_of(context.store, shard_folder(shard.index))}
     marker = DoneMarker(
-        index=place.index,
-        count=place.count,
+        index=shard.index,
+        count=shard.count,
         plan_digest=context.plan.digest,
         items=items,
         parts=checksums,
-        worker=place.worker,
+        worker=context.worker,
         finished_at=context.clock.now(),
     )
-    if context.store.create(done_name(place.index), marker.model_dump_json(indent=2).encode() + b"\n"):
+    if context.store.create(done_name(shard.index), marker.model_dump_json(indent=2).encode() + b"\n"):
         return
-    if not is_done(context.store, context.plan, place.index, place.count, checksums):
-        name = context.store.url(done_name(place.index))
+    if not is_done(context.store, context.plan, shard, checksums):
+        name = context.store.url(done_name(shard.index))
         hint = f"Begin another run; --retry-errors {context.run_id} keeps the results that can be read."
         raise StoreError(f"{name}: parts of this shard were changed or removed after it was done", hint=hint)
 
 
-def is_done(store: RunFolder, plan: Plan, index: int, count: int, checksums: Mapping[str, str] | None = None) -> bool:
+def is_done(store: RunFolder, plan: Plan, shard: Shard, checksums: Mapping[str, str] | None = None) -> bool:
     """Whether a shard is done, and everything that it is made of is there unchanged.
 
     `checksums` are those of the parts that the caller has read anyway; without them they are read.
@@ -175,13 +176,13 @@ def is_done(store: RunFolder, plan: Plan, index: int, count: int, checksums: Map
     Raises:
         StoreError: the store did not answer.
     """
-    marker = _marker(store, done_name(index))
+    marker = _marker(store, done_name(shard.index))
     if marker is None:
         return False
     known = checksums
     if known is None:
-        known = {name: checksum(part) for name, part in parts_of(store, shard_folder(index))}
-    same = (marker.index, marker.count, marker.plan_digest) == (index, count, plan.digest)
+        known = {name: checksum(part) for name, part in parts_of(store, shard_folder(shard.index))}
+    same = (marker.index, marker.count, marker.plan_digest) == (shard.index, shard.count, plan.digest)
     return same and all(known.get(name) == digest for name, digest in marker.parts.items())
 
 

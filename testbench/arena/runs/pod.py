@@ -63,11 +63,11 @@ async def wait_for_start(file: Path, clock: Clock) -> datetime:
     waited = 0.0
     while (start := _start_in(file)) is None:
         if waited >= START_PATIENCE_S:
-            raise _not_ganged("the other workers of the load test are not there")
+            raise _no_common_start("the other workers of the load test are not there")
         await clock.sleep(LOOK_S)
         waited += LOOK_S
     if start < clock.now():
-        raise _not_ganged("the common start is over")
+        raise _no_common_start("the common start is over")
     return start
 
 
@@ -78,15 +78,15 @@ def _start_in(file: Path) -> datetime | None:
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _not_ganged(f"{file} names no start") from error
+        raise _no_common_start(f"{file} names no start") from error
     if start.tzinfo is None:
-        raise _not_ganged(f"{file} names no zone")
+        raise _no_common_start(f"{file} names no zone")
     return start
 
 
-def _not_ganged(message: str) -> WorkError:
+def _no_common_start(message: str) -> WorkError:
     error = WorkError(message, hint="All workers of a load test have to begin at the same time; run it again.")
-    error.exit_code = ExitCode.NOT_GANGED
+    error.exit_code = ExitCode.NO_COMMON_START
     return error
 
 

@@ -1,6 +1,6 @@
 """From the entries of a job to clients: whose address, whose credential, which settings, which tools.
 
-    Contender -> Provider | AgentRuntime -> Target -> AgentClient
+    SystemUnderTest -> Provider | AgentRuntime -> Target -> AgentClient
     tool registries, or the bundle's own tools -> ToolBox
 
 `TargetClients` implements `context.Clients`. Everything that can be wrong with an entry is found by `check` before the
@@ -18,7 +18,7 @@ from testbench import defaults
 from testbench.arena.manifest.documents import Documents
 from testbench.arena.manifest.job import ArenaJob, seconds
 from testbench.arena.manifest.resources import AgentRuntime, DiscoveredTool, Provider, ToolHandler, ToolRegistry
-from testbench.arena.plan.model import ChatDefaults, Contender, MockTool, Plan
+from testbench.arena.plan.model import ChatDefaults, MockTool, Plan, SystemUnderTest
 from testbench.arena.runs.context import OnSpent, kind_of
 from testbench.arena.runs.credentials import CredentialSource
 from testbench.arena.targets.clients import Wiring, client_of
@@ -67,10 +67,10 @@ class TargetClients:
         provider = _found(self.documents.providers.named(name, namespace), "Provider", name)
         return chat_target(provider, self.credentials.of_provider(provider), self.chat)
 
-    def contender(self, contender: Contender, *, on_spent: OnSpent | None = None) -> AgentClient:
+    def system(self, system: SystemUnderTest, *, on_spent: OnSpent | None = None) -> AgentClient:
         tools = self.tools()
         box = ToolBox(tools, self.wiring.instrument) if tools else None
-        return self._open(self.target(contender.kind, contender.name), box, on_spent)
+        return self._open(self.target(system.kind, system.name), box, on_spent)
 
     def entry(self, kind: str, name: str, *, on_spent: OnSpent | None = None) -> AgentClient:
         return self._open(self.target(kind, name), None, on_spent)
@@ -95,11 +95,11 @@ class TargetClients:
         """
         if plan.judge is not None:
             self.target("provider", plan.judge)
-        for contender in plan.contenders:
-            self.target(contender.kind, contender.name)
-            if contender.user is not None:
-                self.target(kind_of(self.documents, self.job.metadata.namespace, contender.user), contender.user)
-        if any(contender.kind == "provider" for contender in plan.contenders):
+        for system in plan.systems:
+            self.target(system.kind, system.name)
+            if system.user is not None:
+                self.target(kind_of(self.documents, self.job.metadata.namespace, system.user), system.user)
+        if any(system.kind == "provider" for system in plan.systems):
             ToolBox(self.tools())
 
     def _open(self, target: Target, tools: ToolBox | None, on_spent: OnSpent | None) -> AgentClient:

@@ -61,7 +61,7 @@ MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
 MAX_ERROR_BYTES: Final = 64 * 1024
 
 OnSpent = Callable[[Usage], None]
-"""Told of every completion, those of failed steps included: an answer that was cut costs as much."""
+"""Receives the usage of every completion, those of failed steps included: an answer that was cut costs as much."""
 
 
 @dataclass

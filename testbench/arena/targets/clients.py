@@ -21,7 +21,7 @@ class Wiring:
     clock: Clock = field(default_factory=SystemClock)
     instrument: Instrument = as_it_is
     on_spent: Callable[[Usage], None] | None = None
-    """Told of every completion of a model, those of failed steps included."""
+    """Receives the usage of every completion of a model, those of failed steps included."""
 
 
 def client_of(

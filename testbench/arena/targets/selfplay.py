@@ -4,7 +4,7 @@
 
 `play` walks with the very hooks that `ExperimentRuntime` walks with (`A2AExecutor`), so a played step is sent, tried
 again, traced and recorded like any other; only where its input comes from differs. A player that fails ends the
-conversation with a step of the error kind `user_simulation`: that is never the contender's fault, and never its score.
+conversation with a step of the error kind `user_simulation`: that is never the system's fault, and never its score.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class AgentPlayer:
 
 
 def player_of(client: AgentClient, patiently: Patiently = once) -> Player:
-    """The player of one conversation. Tools are the contender's: a model that plays is opened without any."""
+    """The player of one conversation. Tools are the system's: a model that plays is opened without any."""
     return ChatPlayer(client, patiently) if isinstance(client, ChatClient) else AgentPlayer(client, patiently)
 
 

@@ -14,7 +14,7 @@ class Watch:
         self.first_text_ms: float | None = None
 
     def see(self, text: object) -> None:
-        """Told of every piece of an answer; the first one that is not empty counts."""
+        """Receives every piece of an answer; the first one that is not empty counts."""
         if text and self.first_text_ms is None:
             self.first_text_ms = round(self.seconds * 1000, 3)
 

@@ -18,10 +18,11 @@ import pytest
 from testbench.arena import cli
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.datagen.worker import reduce_datagen, work_datagen
-from testbench.arena.runs.context import JobContext, ShardPlace
+from testbench.arena.runs.context import JobContext
 from testbench.arena.stores import MemoryStore
 from testbench.cli.command import main
 from testbench.errors import StoreError
+from testbench.schema.shards import Shard, all_shards
 from tests.support.datagen_job import (
     FILES,
     KEY,
@@ -62,10 +63,9 @@ def context(tmp_path: Path, model: ScriptedJudge) -> JobContext:
 async def rounds_of(context: JobContext, shards: int) -> Conclusion:
     """What several workers and a reducer do, one after the other."""
     for number in range(1, 11):
-        for index in range(shards):
-            place = ShardPlace(index, shards, f"worker-{index}")
-            await work_datagen(replace(context, shard=place, round=number))
-        end = await reduce_datagen(replace(context, shard=ShardPlace(0, shards, "reducer"), round=number))
+        for shard in all_shards(shards):
+            await work_datagen(replace(context, shard=shard, worker=f"worker-{shard.index}", round=number))
+        end = await reduce_datagen(replace(context, shard=Shard(0, shards), worker="reducer", round=number))
         if end is not None:
             return end
     raise AssertionError("no end")
@@ -81,8 +81,8 @@ def test_every_request_belongs_to_one_shard(shards: int, context: JobContext, mo
 
 
 def test_a_shard_that_did_not_finish_is_a_failure_and_can_be_made_up_for(context: JobContext) -> None:
-    asyncio.run(work_datagen(replace(context, shard=ShardPlace(0, 2, "a"))))
-    end = asyncio.run(reduce_datagen(replace(context, shard=ShardPlace(0, 2, "r"))))
+    asyncio.run(work_datagen(replace(context, shard=Shard(0, 2), worker="a")))
+    end = asyncio.run(reduce_datagen(replace(context, shard=Shard(0, 2), worker="r")))
     assert end is not None
     assert (end.phase, end.reason) == ("Failed", "MissingShards")
     assert not [name for name in files_of(context) if name.startswith(("dataset", "summary", "rounds"))]
@@ -212,7 +212,7 @@ def test_a_signal_keeps_what_is_answered(context: JobContext, model: ScriptedJud
 
 
 def test_more_or_fewer_workers_take_up_what_others_have_done(context: JobContext, model: ScriptedJudge) -> None:
-    asyncio.run(work_datagen(replace(context, shard=ShardPlace(0, 2, "a"))))
+    asyncio.run(work_datagen(replace(context, shard=Shard(0, 2), worker="a")))
     assert len(model.chats) == 2
     assert run(context).reason == "Succeeded"
     assert len(model.chats) == 3

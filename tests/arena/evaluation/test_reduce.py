@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from testbench.arena.evaluation.results import LOST, experiment_of, reduce
 from testbench.arena.evaluation.rows import rows
-from testbench.arena.plan.model import Plan, shard
+from testbench.arena.plan.model import Plan
 from testbench.schema.models import EvaluatedExperiment, EvaluationRecord
+from testbench.schema.shards import all_shards
 from tests.support.arena_samples import NOON, line_of, plan_of, result_of, scenario
 
 PLAN = plan_of([scenario("weather", "Berlin?", "Paris?"), scenario("tides"), scenario("tides")], repetitions=2)
@@ -27,7 +28,7 @@ def whole() -> list[bytes]:
 
 @given(st.integers(1, 20), st.randoms(use_true_random=False))
 def test_any_sharding_gives_the_same(shards: int, chance: random.Random) -> None:
-    parts = [b"".join(line_of(result_of(PLAN, item)) for item in shard(PLAN, index, shards)) for index in range(shards)]
+    parts = [b"".join(line_of(result_of(PLAN, item)) for item in shard.of(PLAN.items)) for shard in all_shards(shards)]
     chance.shuffle(parts)
     reduction = reduce(PLAN, parts)
     assert reduction.complete

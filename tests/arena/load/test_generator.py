@@ -15,6 +15,7 @@ from testbench.errors import AgentError
 from testbench.net.transport import current
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation
 from testbench.schema.models import Turn, Usage
+from testbench.schema.shards import Shard
 
 HELLO = Draw("greeting", "gpt", ("hello",))
 
@@ -86,7 +87,7 @@ async def driven(
 
 
 def share_of(rate: float, seconds: float, draw: Draw = HELLO, **more: object) -> LoadShare:
-    arrivals = list(RateProfile(rate, 0, seconds).dealt(0, 1))
+    arrivals = list(RateProfile(rate, 0, seconds).dealt(Shard()))
     return LoadShare(worker=0, arrivals=arrivals, draws=(draw,), start=0.0, **more)  # type: ignore[arg-type]  # of the right types
 
 

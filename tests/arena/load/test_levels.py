@@ -71,7 +71,7 @@ def test_every_scenario_meets_everybody_and_repetitions_count_once(tmp_path: Pat
     path = manifest(tmp_path, {}, provider(NOBODY), agent_runtime("http://127.0.0.1:9/"), trials=3)
     context = load_job(path, {"a.yaml": GREETING, "b.yaml": TWO_TURNS})
     draws = draws_of(context.plan)
-    assert sorted((draw.scenario, draw.contender, len(draw.inputs)) for draw in draws) == [
+    assert sorted((draw.scenario, draw.system, len(draw.inputs)) for draw in draws) == [
         ("greeting", "assistant", 1),
         ("greeting", "gpt", 1),
         ("two turns", "assistant", 2),

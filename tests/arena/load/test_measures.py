@@ -15,6 +15,7 @@ from testbench.arena.load.measures import Measures, measure
 from testbench.arena.load.samples import Sample, part_of, table_of
 from testbench.arena.manifest.job import LoadTestSettings
 from testbench.errors import StoreError
+from testbench.schema.shards import all_shards
 
 profiles = st.builds(RateProfile, rate=st.floats(0.5, 500), ramp_s=st.floats(0, 30), duration_s=st.floats(31, 60))
 
@@ -23,7 +24,7 @@ def test_a_minute_of_ramp_and_nine_of_plateau() -> None:
     profile = RateProfile(rate=100, ramp_s=60, duration_s=600)
     assert profile.count == 57_000
     assert profile.time_of(56_999) == pytest.approx(599.99)
-    assert [len(list(profile.dealt(worker, 8))) for worker in range(8)] == [7125] * 8
+    assert [len(list(profile.dealt(shard))) for shard in all_shards(8)] == [7125] * 8
     times = [profile.time_of(number) for number in range(profile.count)]
     in_second = [sum(second <= at < second + 1 for at in times) for second in (15, 30, 45, 59, 61)]
     assert in_second == pytest.approx([26, 51, 76, 99, 100], abs=1)
@@ -44,7 +45,7 @@ def test_an_arrival_is_where_the_integral_reaches_it(profile: RateProfile, numbe
 
 @given(profiles, st.integers(1, 9))
 def test_workers_share_the_schedule_without_gap_or_overlap(profile: RateProfile, workers: int) -> None:
-    dealt = [number for worker in range(workers) for number, _ in profile.dealt(worker, workers)]
+    dealt = [number for shard in all_shards(workers) for number, _ in profile.dealt(shard)]
     assert sorted(dealt) == list(range(profile.count))
 
 
@@ -69,7 +70,7 @@ def sample(
         arrival=arrival,
         worker=0,
         scenario="s",
-        contender="gpt",
+        system="gpt",
         turn=0,
         intended_s=due,
         sent_s=due + slip,

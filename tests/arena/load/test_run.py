@@ -19,9 +19,10 @@ import yaml
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.load.outcome import END_FILE, LoadResults
 from testbench.arena.load.worker import reduce_load, run_load, work_load
-from testbench.arena.runs.context import JobContext, ShardPlace, part_name
+from testbench.arena.runs.context import JobContext, part_name
 from testbench.arena.stores import MemoryStore
 from testbench.errors import AgentError, InputError, StoreError, WorkError
+from testbench.schema.shards import Shard
 from tests.support.load_jobs import (
     GREETING,
     TWO_TURNS,
@@ -79,12 +80,12 @@ def test_models_and_agents_are_sent_every_turn_of_the_schedule(
     table = pq.read_table(io.BytesIO(files_of(context)["samples.parquet"])).to_pylist()
     # 20 turns with 1.5 turns each: 14 conversations, dealt over two scenarios with two under test
     assert len({row["arrival"] for row in table}) == 14
-    assert {(row["scenario"], row["contender"]) for row in table} == {
+    assert {(row["scenario"], row["system"]) for row in table} == {
         (scenario, one) for scenario in ("greeting", "two turns") for one in ("assistant", "gpt")
     }
     asked = len(chat.chats) + len(agent.received)
     assert len(table) == asked == conclusion.counts.total == conclusion.counts.passed
-    assert set(results_of(context).measures.by_contender) == {"assistant", "gpt"}
+    assert set(results_of(context).measures.by_system) == {"assistant", "gpt"}
 
 
 def test_everything_that_was_asked_for_is_written_and_the_summary_last(tmp_path: Path, chat: ScriptedChat) -> None:
@@ -118,9 +119,9 @@ def test_a_model_speaks_under_the_prompt_of_each_scenario(tmp_path: Path, chat: 
 
 
 def test_without_a_rate_each_worker_keeps_one_conversation_going(tmp_path: Path, chat: ScriptedChat) -> None:
-    context = load_job(manifest(tmp_path, {"duration": "15ms"}, provider(chat.base_url)), place=ShardPlace(1, 2, "b"))
+    context = load_job(manifest(tmp_path, {"duration": "15ms"}, provider(chat.base_url)), shard=Shard(1, 2), worker="b")
     asyncio.run(work_load(context))
-    other = replace(context, shard=ShardPlace(0, 2, "a"))
+    other = replace(context, shard=Shard(0, 2), worker="a")
     asyncio.run(work_load(other))
     assert chat.max_in_flight == 1
     asyncio.run(reduce_load(other))
@@ -138,7 +139,7 @@ def test_workers_begin_together_and_share_one_schedule(tmp_path: Path, chat: Scr
 
     async def both() -> Conclusion:
         whole = replace(load_job(path, store=store), clock=clock, common_start=common)
-        workers = [replace(whole, shard=ShardPlace(index, 2, f"w{index}")) for index in range(2)]
+        workers = [replace(whole, shard=Shard(index, 2), worker=f"w{index}") for index in range(2)]
         await asyncio.gather(*map(work_load, workers))
         return await reduce_load(workers[0])
 
@@ -280,8 +281,7 @@ def test_a_second_process_of_the_same_worker_does_not_double_the_load(tmp_path: 
         return context.clock.now() + timedelta(milliseconds=5)
 
     async def both() -> list[BaseException | None]:
-        places = [ShardPlace(0, 1, name) for name in ("a", "b")]
-        workers = [work_load(replace(context, shard=place, common_start=common)) for place in places]
+        workers = [work_load(replace(context, worker=name, common_start=common)) for name in ("a", "b")]
         return await asyncio.gather(*workers, return_exceptions=True)
 
     assert {type(ended) for ended in asyncio.run(both())} == {type(None), WorkError}
@@ -290,15 +290,15 @@ def test_a_second_process_of_the_same_worker_does_not_double_the_load(tmp_path: 
 
 
 def test_workers_that_began_apart_are_no_load_test(tmp_path: Path, chat: ScriptedChat) -> None:
-    context = load_job(manifest(tmp_path, BRIEF, provider(chat.base_url)), place=ShardPlace(0, 2, "a"))
+    context = load_job(manifest(tmp_path, BRIEF, provider(chat.base_url)), shard=Shard(0, 2), worker="a")
     early = datetime.now(UTC) - timedelta(seconds=10)
 
     async def over() -> datetime:
         return early
 
     asyncio.run(work_load(context))
-    asyncio.run(work_load(replace(context, shard=ShardPlace(1, 2, "b"), common_start=over)))
-    assert asyncio.run(reduce_load(context)).reason == "NotGanged"
+    asyncio.run(work_load(replace(context, shard=Shard(1, 2), worker="b", common_start=over)))
+    assert asyncio.run(reduce_load(context)).reason == "NoCommonStart"
 
 
 def test_a_generator_that_is_late_makes_the_test_void(tmp_path: Path, chat: ScriptedChat) -> None:
@@ -329,10 +329,10 @@ def test_a_budget_ends_the_sending(tmp_path: Path, chat: ScriptedChat) -> None:
 def test_workers_share_the_budget(tmp_path: Path, chat: ScriptedChat) -> None:
     prices = {"inputCostPer1K": "10", "outputCostPer1K": "10"}
     settings = {"duration": "10m", "budgetLimit": "0.5"}
-    context = load_job(manifest(tmp_path, settings, provider(chat.base_url, pricing=prices)), place=ShardPlace(0, 2))
+    context = load_job(manifest(tmp_path, settings, provider(chat.base_url, pricing=prices)), shard=Shard(0, 2))
     asyncio.run(work_load(context))
     alone = len(chat.chats)
-    asyncio.run(work_load(replace(context, shard=ShardPlace(1, 2))))
+    asyncio.run(work_load(replace(context, shard=Shard(1, 2))))
     assert asyncio.run(reduce_load(context)).reason == "BudgetExceeded"
     assert len(chat.chats) == 2 * alone
     cost = results_of(context).measures.total_cost

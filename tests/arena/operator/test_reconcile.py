@@ -230,7 +230,7 @@ def test_a_load_test_whose_workers_are_not_ready_in_time_has_failed_and_ends_its
     cluster.set_job("evals-work", active=3, ready=2)
     cluster.pass_time(Settings().gang_timeout_s)
     cluster.settle()
-    assert (cluster.status().phase, cluster.reason()[1]) == ("Failed", "NotGanged")
+    assert (cluster.status().phase, cluster.reason()[1]) == ("Failed", "NoCommonStart")
     assert cluster.names(api.JOB) == ["evals-plan"]
 
 
@@ -239,18 +239,18 @@ def test_a_load_test_whose_workers_ended_before_there_was_a_start_is_not_reduced
     cluster.plan(items=2)
     cluster.end_job("evals-work", "", failed=True, reason="FailedIndexes", failedIndexes="0-2")
     cluster.settle()
-    assert (cluster.status().phase, cluster.reason()[1]) == ("Failed", "NotGanged")
+    assert (cluster.status().phase, cluster.reason()[1]) == ("Failed", "NoCommonStart")
     assert "evals-reduce" not in cluster.names(api.JOB)
 
 
-def test_a_worker_that_misses_the_common_start_ends_the_load_test_as_not_ganged() -> None:
+def test_a_worker_that_misses_the_common_start_ends_the_load_test() -> None:
     cluster = load_test()
     cluster.plan(items=2)
     cluster.set_job("evals-work", active=3, ready=3)
     cluster.settle()
     cluster.end_job("evals-work", "", failed=True, reason="PodFailurePolicy")
     cluster.settle()
-    said = ("NotGanged", "A worker missed the common start. PodFailurePolicy")
+    said = ("NoCommonStart", "A worker missed the common start. PodFailurePolicy")
     assert (cluster.status().phase, cluster.reason()[1:]) == ("Failed", said)
 
 

@@ -108,7 +108,7 @@ def test_pods_that_a_quota_refuses_are_said_in_the_status_though_others_run() ->
     assert cluster.reason()[1] == "Working"
 
 
-def test_a_load_test_that_was_not_ganged_says_what_kept_the_others() -> None:
+def test_a_load_test_without_a_common_start_says_what_kept_the_others() -> None:
     cluster = world(type="loadtest", loadTest={"targetRPS": 200}, workers={"replicas": 2})
     cluster.plan(items=1)
     cluster.set_job("evals-work", active=2, ready=1)
@@ -116,7 +116,7 @@ def test_a_load_test_that_was_not_ganged_says_what_kept_the_others() -> None:
     cluster.pass_time(Settings().gang_timeout_s)
     cluster.settle()
     _, reason, message = cluster.reason()
-    assert reason == "NotGanged"
+    assert reason == "NoCommonStart"
     assert "ErrImagePull Pod evals-work-1: not found" in message
     assert cluster.reason(kind="JobCreated")[0] == "True"
 

@@ -21,9 +21,10 @@ from testbench.arena.manifest.strict_yaml import YamlDocument
 from testbench.arena.plan import build as planning
 from testbench.arena.plan.build import make_plan, prepare
 from testbench.arena.plan.groups import Cast
-from testbench.arena.plan.model import Contender, Plan, shard
+from testbench.arena.plan.model import Plan, SystemUnderTest
 from testbench.arena.plan.text import calls_of, plan_text
 from testbench.errors import InputError, NothingToDo
+from testbench.schema.shards import all_shards
 
 PROVIDERS = ("gpt", "claude", "gemini", "judge", "user")
 AGENTS = ("bot",)
@@ -75,7 +76,7 @@ def entries(*names: str) -> list[dict[str, Any]]:
 
 
 def met(plan: Plan) -> Counter[tuple[str, str]]:
-    return Counter((item.scenario_name, item.contender.label) for item in plan.items)
+    return Counter((item.scenario_name, item.system.label) for item in plan.items)
 
 
 # --- groups ---------------------------------------------------------------------------------------------------------
@@ -85,17 +86,17 @@ def test_every_provider_and_agent_of_a_group_meets_every_scenario_and_the_judge_
     plan = plan_of({"providers": {"default": entries("gpt", "bot"), "judge": entries("judge")}, "trials": 3})
     assert met(plan) == {(scenario, who): 3 for scenario in ("s0", "s1") for who in ("gpt", "bot")}
     assert plan.judge == "judge"
-    assert {contender.label: contender.kind for contender in plan.contenders} == {"gpt": "provider", "bot": "agent"}
+    assert {system.label: system.kind for system in plan.systems} == {"gpt": "provider", "bot": "agent"}
 
 
 def test_other_groups_are_under_test_too_and_keep_their_name() -> None:
     plan = plan_of({"providers": {"default": entries("gpt"), "cheap": entries("gemini", "gpt")}})
-    assert {contender.label for contender in plan.contenders} == {"gpt", "cheap:gemini", "cheap:gpt"}
+    assert {system.label for system in plan.systems} == {"gpt", "cheap:gemini", "cheap:gpt"}
 
 
 def test_selfplay_alone_is_each_ordered_pair() -> None:
     plan = plan_of({"providers": {"selfplay": entries("gpt", "bot", "claude"), "judge": entries("judge")}})
-    pairs = {(contender.name, contender.user) for contender in plan.contenders}
+    pairs = {(system.name, system.user) for system in plan.systems}
     assert pairs == {(a, b) for a in ("gpt", "bot", "claude") for b in ("gpt", "bot", "claude") if a != b}
     assert len(plan.items) == 2 * 6
 
@@ -154,7 +155,7 @@ def test_one_name_in_two_namespaces_is_two_under_test() -> None:
     there["metadata"]["namespace"] = "shared"
     groups = {"default": [*entries("gpt"), {"providerRef": {"name": "gpt", "namespace": "shared"}}]}
     found = documents({"providers": groups}, there)
-    tested = make_plan(found.job(), found, bundle(scenarios(1))).contenders
+    tested = make_plan(found.job(), found, bundle(scenarios(1))).systems
     assert [one.label for one in tested] == ["gpt", "shared/gpt"]
 
 
@@ -189,7 +190,7 @@ def test_without_providers_in_the_job_those_of_the_bundle_are_tested() -> None:
     }
     found = documents({})
     prepared = prepare(found.job(), found, bundle(files))
-    assert {contender.name for contender in prepared.plan.contenders} == {"one", "gpt"}
+    assert {system.name for system in prepared.plan.systems} == {"one", "gpt"}
     assert prepared.plan.judge == "two"
     assert prepared.documents.providers["default/one"].spec.type == "mock"
     assert prepared.documents.providers["default/gpt"].spec.type == "openai", "the manifest's document wins"
@@ -224,7 +225,7 @@ def test_in_a_list_entries_have_no_ids_and_the_same_map_without_uses_is_the_same
 def test_in_the_groups_judge_and_selfplay_the_name_of_the_group_decides() -> None:
     groups = {"default": by_id(model="gpt"), "judge": by_id(customer="judge"), "selfplay": by_id(grader="user")}
     plan = plan_of({"providers": groups}, WITH_USES)
-    assert (plan.judge, {contender.user for contender in plan.contenders}) == ("judge", {None, "user"})
+    assert (plan.judge, {system.user for system in plan.systems}) == ("judge", {None, "user"})
 
 
 def test_an_id_that_plays_and_judges_does_both_and_is_not_tested() -> None:
@@ -232,7 +233,7 @@ def test_an_id_that_plays_and_judges_does_both_and_is_not_tested() -> None:
     group = by_id(model="gpt", customer="user")
     plan = plan_of({"providers": {"default": group}}, WITH_USES | {"config.arena.yaml": arena})
     assert plan.judge == "user"
-    assert {(contender.name, contender.user) for contender in plan.contenders} == {("gpt", None), ("gpt", "user")}
+    assert {(system.name, system.user) for system in plan.systems} == {("gpt", None), ("gpt", "user")}
 
 
 def test_an_agent_cannot_judge_by_its_id_either() -> None:
@@ -286,10 +287,10 @@ def test_any_sharding_has_every_item_once_and_order_changes_nothing(
     plan = plan_of(spec, scenarios(count))
     assert len({item.key for item in plan.items}) == len(plan.items) > 0
     assert [item.position for item in plan.items] == list(range(len(plan.items)))
-    dealt = [item.key for index in range(shards) for item in shard(plan, index, shards)]
+    dealt = [item.key for shard in all_shards(shards) for item in shard.of(plan.items)]
     assert Counter(dealt) == Counter(item.key for item in plan.items)
     judge = {f"judge:{name}" for name in groups.get("judge", ())}
-    assert not judge & {item.contender.label for item in plan.items}
+    assert not judge & {item.system.label for item in plan.items}
 
     files = list(scenarios(count).items())
     random.Random(seed).shuffle(files)
@@ -297,12 +298,12 @@ def test_any_sharding_has_every_item_once_and_order_changes_nothing(
     assert make_plan(other.job(), other, bundle(dict(files))) == plan
 
 
-def test_a_slow_contender_is_spread_over_all_shards() -> None:
+def test_a_slow_system_is_spread_over_all_shards() -> None:
     plan = plan_of({"providers": {"default": entries("gpt", "claude", "gemini")}}, scenarios(6))
     for count in (2, 3, 6):
-        for index in range(count):
-            dealt = Counter(item.contender.name for item in shard(plan, index, count))
-            assert max(dealt.values()) - min(dealt.values()) <= 1, (count, index, dealt)
+        for shard in all_shards(count):
+            dealt = Counter(item.system.name for item in shard.of(plan.items))
+            assert max(dealt.values()) - min(dealt.values()) <= 1, (shard, dealt)
             assert len(dealt) == 3
 
 
@@ -387,13 +388,13 @@ def test_too_many_items_are_refused_and_never_cut() -> None:
 
 def test_who_meets_a_scenario_is_found_out_once_and_not_for_each(monkeypatch: pytest.MonkeyPatch) -> None:
     calls = Counter[bool]()
-    contenders = Cast.contenders
+    systems = Cast.systems
 
-    def counted(cast: Cast, *, played: bool) -> tuple[Contender, ...]:
+    def counted(cast: Cast, *, played: bool) -> tuple[SystemUnderTest, ...]:
         calls[played] += 1
-        return contenders(cast, played=played)
+        return systems(cast, played=played)
 
-    monkeypatch.setattr(Cast, "contenders", counted)
+    monkeypatch.setattr(Cast, "systems", counted)
     plan_of(SPEC, scenarios(50))
     assert max(calls.values()) <= 2
 
@@ -406,7 +407,7 @@ def test_no_scenario_is_nothing_to_do_but_for_data_generation() -> None:
     with pytest.raises(InputError, match="nothing to generate data from"):
         plan_of(generation, files)
     plan = plan_of(generation, {"documents/notes.txt": "x"})
-    assert ([contender.name for contender in plan.contenders], plan.items) == (["gpt"], ())
+    assert ([system.name for system in plan.systems], plan.items) == (["gpt"], ())
 
 
 def test_an_arena_file_that_is_asked_for_has_to_be_there() -> None:

@@ -43,7 +43,7 @@ def test_pods_plan_work_and_reduce(arena: Arena, chat: ScriptedChat, word: Path)
     assert arena.call("plan-run", *run) == 0
     planned = parse_message(word.read_text())
     assert isinstance(planned, PlanMade)
-    assert (planned.items, planned.scenarios, planned.contenders) == (2, 2, 1)
+    assert (planned.items, planned.scenarios, planned.systems) == (2, 2, 1)
     assert planned.digest == arena.plan().digest
     assert chat.requests == []
     for index in ("0", "1", "2"):

@@ -24,15 +24,16 @@ from hypothesis import strategies as st
 from testbench.arena.evaluation.results import reduce
 from testbench.arena.evaluation.rows import row_of
 from testbench.arena.evaluation.worker import work_evaluation
-from testbench.arena.plan.model import Contender
-from testbench.arena.runs.context import JobContext, OnSpent, RunFolder, ShardPlace
-from testbench.arena.runs.opening import Told, planned_run
+from testbench.arena.plan.model import SystemUnderTest
+from testbench.arena.runs.context import JobContext, OnSpent, RunFolder
+from testbench.arena.runs.opening import RunOptions, planned_run
 from testbench.arena.runs.parts import counted_parts, done_markers, is_done
 from testbench.arena.stores import MemoryStore
 from testbench.arena.targets.target import Target
 from testbench.errors import StoreError
 from testbench.net.clock import FakeClock
 from testbench.schema.agent import AgentClient, FakeAgentClient
+from testbench.schema.shards import Shard, all_shards
 from tests.support.arena_runs import Arena, agent_entry, agent_runtime, arena_job, asks, model, provider
 from tests.support.servers.scripted_chat import ScriptedChat
 from tests.support.servers.scripting import PATIENCE_SECONDS
@@ -216,7 +217,7 @@ class FakeClients:
     def target(self, kind: str, name: str) -> Target:
         raise NotImplementedError
 
-    def contender(self, contender: Contender, *, on_spent: OnSpent | None = None) -> AgentClient:
+    def system(self, system: SystemUnderTest, *, on_spent: OnSpent | None = None) -> AgentClient:
         def answer(text: str) -> str:
             self.asked.append(text)
             if len(self.asked) > self.left:
@@ -237,7 +238,7 @@ def planned() -> Iterator[JobContext]:
         arena = Arena(Path(folder))
         arena.bundle(**{f"s{number}": asks(f"s{number}", f"question {number}") for number in range(ITEMS)})
         arena.write(arena_job({"default": [agent_entry("bot")]}, trials=2), agent_runtime("bot", "http://127.0.0.1:9"))
-        run = planned_run(Told(arena.manifest, source=arena.source))
+        run = planned_run(RunOptions(arena.manifest, source=arena.source))
         yield JobContext(
             job=run.job,
             documents=run.documents,
@@ -263,7 +264,8 @@ def test_whenever_workers_die_every_item_is_in_the_result_once(
                 planned,
                 store=RunFolder(store, "run"),
                 clients=clients,
-                shard=ShardPlace(index, shards, f"w{number}"),
+                shard=Shard(index, shards),
+                worker=f"w{number}",
                 clock=FakeClock(),
                 concurrency=3,
             )
@@ -273,7 +275,7 @@ def test_whenever_workers_die_every_item_is_in_the_result_once(
                 assert number < len(crashes)
             asked.update(clients.asked)
     folder = RunFolder(memory, "run")
-    assert all(is_done(folder, planned.plan, index, shards) for index in range(shards))
+    assert all(is_done(folder, planned.plan, shard) for shard in all_shards(shards))
     reduction = reduce(planned.plan, (part for _, part in counted_parts(folder, done_markers(folder, planned.plan))))
     assert reduction.complete
     assert {row_of(item, reduction.results[item.key].scenario).status for item in planned.plan.items} == {"passed"}

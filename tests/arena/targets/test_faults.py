@@ -12,7 +12,7 @@ from testbench.arena.conclusion import Conclusion
 from testbench.arena.evaluation import reducer as reducing
 from testbench.arena.evaluation.worker import run_evaluation
 from testbench.arena.runs.local import begin
-from testbench.arena.runs.opening import Told, opened_context, planned_run
+from testbench.arena.runs.opening import RunOptions, opened_context, planned_run
 from testbench.net.clock import FakeClock
 from testbench.schema.models import EvaluatedExperiment
 from tests.support.arena_runs import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 async def patient_run(arena: Arena) -> Conclusion:
     """A run on a clock that does not wait between tries."""
-    told = Told(arena.manifest, source=arena.source, output=arena.output, clock=FakeClock())
+    told = RunOptions(arena.manifest, source=arena.source, output=arena.output, clock=FakeClock())
     run = planned_run(told)
     begin(run)
     with opened_context(run) as context:

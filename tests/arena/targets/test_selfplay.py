@@ -40,7 +40,7 @@ METRIC = Metric(metric_name="builtin.non_empty")
 
 
 @pytest.fixture
-def contender() -> Iterator[ScriptedChat]:
+def system() -> Iterator[ScriptedChat]:
     with ScriptedChat() as part:
         yield part
 
@@ -85,21 +85,19 @@ def inputs(played: ExecutedScenario) -> list[str]:
     return [step.input for step in played.steps]
 
 
-async def test_the_user_is_played_until_it_is_done(
-    contender: ScriptedChat, user: ScriptedChat, client_of: Open
-) -> None:
+async def test_the_user_is_played_until_it_is_done(system: ScriptedChat, user: ScriptedChat, client_of: Open) -> None:
     user.says("User: where is my parcel?", "I want my money back.", f"Thank you, bye! {END}")
     tool = Tool("time", MockHandler("noon"))
-    contender.says("Hello.", Says("Let me see.", (Call("time", id="c1"),)), "On its way.", "Granted.")
+    system.says("Hello.", Says("Let me see.", (Call("time", id="c1"),)), "On its way.", "Granted.")
     part = SelfPlay(instructions="You are Anna.", turns=1, max_turns=5, metrics=(METRIC,))
-    played = await run(scenario("hi"), part, player_of(client_of(user)), executor(client_of(contender, tool)))
+    played = await run(scenario("hi"), part, player_of(client_of(user)), executor(client_of(system, tool)))
     assert inputs(played) == ["hi", "where is my parcel?", "I want my money back."]
     assert [step.answer for step in played.steps] == ["Hello.", "On its way.", "Granted."]
     assert [step.metrics for step in played.steps] == [(), (METRIC,), (METRIC,)]
     assert [turn.type for turn in played.steps[1].turns] == ["human", "agent", "tool", "agent"]
-    system, *messages = user.bodies[-1]["messages"]
-    assert system["content"].startswith("You are Anna.\n\n")
-    assert END in system["content"]
+    instructions, *messages = user.bodies[-1]["messages"]
+    assert instructions["content"].startswith("You are Anna.\n\n")
+    assert END in instructions["content"]
     assert "tools" not in user.bodies[-1]
     assert [(message["role"], message["content"]) for message in messages[1:]] == [
         ("assistant", "hi"),
@@ -109,62 +107,62 @@ async def test_the_user_is_played_until_it_is_done(
         ("assistant", "I want my money back."),
         ("user", "Granted."),
     ]
-    assert [message["content"] for message in contender.bodies[-1]["messages"] if message["role"] == "user"] == [
+    assert [message["content"] for message in system.bodies[-1]["messages"] if message["role"] == "user"] == [
         "hi",
         "where is my parcel?",
         "I want my money back.",
     ]
 
 
-async def test_ids_are_the_same_in_every_run(contender: ScriptedChat, user: ScriptedChat, client_of: Open) -> None:
+async def test_ids_are_the_same_in_every_run(system: ScriptedChat, user: ScriptedChat, client_of: Open) -> None:
     ids = set()
     for line in ("one thing", "another thing"):
         user.says(line)
         part = SelfPlay(turns=2)
-        played = await run(scenario("hi"), part, player_of(client_of(user)), executor(client_of(contender)))
+        played = await run(scenario("hi"), part, player_of(client_of(user)), executor(client_of(system)))
         ids.add(tuple(step.id for step in played.steps))
     assert len(ids) == 1
     assert len(set(ids.pop())) == 3
 
 
 async def test_a_player_without_permission_to_end_goes_on(
-    contender: ScriptedChat, user: ScriptedChat, client_of: Open
+    system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
     user.says(f"one {END}", END, "two")
-    played = await run(scenario(), SelfPlay(turns=2), player_of(client_of(user)), executor(client_of(contender)))
+    played = await run(scenario(), SelfPlay(turns=2), player_of(client_of(user)), executor(client_of(system)))
     assert inputs(played) == ["one", "two"]
     assert END not in user.bodies[0]["messages"][0]["content"]
-    assert END not in str(contender.bodies)
+    assert END not in str(system.bodies)
 
 
 async def test_a_conversation_ends_after_the_most_questions(
-    contender: ScriptedChat, user: ScriptedChat, client_of: Open
+    system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
     part = SelfPlay(turns=1, max_turns=3)
-    played = await run(scenario(), part, player_of(client_of(user)), executor(client_of(contender)))
+    played = await run(scenario(), part, player_of(client_of(user)), executor(client_of(system)))
     assert len(played.steps) == 3
 
 
 @pytest.mark.parametrize("said", ["", " \n", END, "x" * 8001])
-async def test_a_player_that_says_nothing_of_use_is_not_the_contenders_fault(
-    contender: ScriptedChat, user: ScriptedChat, client_of: Open, said: str
+async def test_a_player_that_says_nothing_of_use_is_not_the_systems_fault(
+    system: ScriptedChat, user: ScriptedChat, client_of: Open, said: str
 ) -> None:
     user.says("one", said)
     part = SelfPlay(turns=3, metrics=(METRIC,))
-    played = await run(scenario(), part, player_of(client_of(user)), executor(client_of(contender)))
+    played = await run(scenario(), part, player_of(client_of(user)), executor(client_of(system)))
     assert [step.status for step in played.steps] == ["ok", "error"]
     last = played.steps[-1]
     assert (last.input, last.turns, last.metrics) == (NOTHING_SAID, (), (METRIC,))
     assert last.error is not None
     assert last.error.kind == "user_simulation"
-    assert len(contender.bodies) == 1
+    assert len(system.bodies) == 1
 
 
-async def test_a_player_that_is_down_is_not_the_contenders_fault(
-    contender: ScriptedChat, user: ScriptedChat, client_of: Open
+async def test_a_player_that_is_down_is_not_the_systems_fault(
+    system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
     user.fail_next(status=401)
-    played = await run(scenario("hi"), SelfPlay(turns=1), player_of(client_of(user)), executor(client_of(contender)))
+    played = await run(scenario("hi"), SelfPlay(turns=1), player_of(client_of(user)), executor(client_of(system)))
     error = played.steps[-1].error
     assert error is not None
     assert (error.kind, error.message) == (
@@ -174,7 +172,7 @@ async def test_a_player_that_is_down_is_not_the_contenders_fault(
 
 
 async def test_a_players_request_is_made_again_as_it_is_told(
-    contender: ScriptedChat, user: ScriptedChat, client_of: Open
+    system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
     async def twice(request: Callable[[], Any]) -> AgentReply:
         try:
@@ -185,36 +183,36 @@ async def test_a_players_request_is_made_again_as_it_is_told(
     user.says("one")
     user.fail_next()
     player = player_of(client_of(user), twice)
-    played = await run(scenario(), SelfPlay(turns=1), player, executor(client_of(contender)))
+    played = await run(scenario(), SelfPlay(turns=1), player, executor(client_of(system)))
     assert inputs(played) == ["one"]
 
 
 async def test_a_step_that_fails_ends_the_conversation(
-    contender: ScriptedChat, user: ScriptedChat, client_of: Open
+    system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
-    contender.statuses(200, 400)
-    played = await run(scenario("hi"), SelfPlay(turns=5), player_of(client_of(user)), executor(client_of(contender)))
+    system.statuses(200, 400)
+    played = await run(scenario("hi"), SelfPlay(turns=5), player_of(client_of(user)), executor(client_of(system)))
     assert [step.status for step in played.steps] == ["ok", "error"]
     assert played.steps[-1].error is not None
     assert played.steps[-1].error.kind == "http_error"
 
 
 async def test_where_a_step_of_the_scenario_fails_nothing_is_played(
-    contender: ScriptedChat, user: ScriptedChat, client_of: Open
+    system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
-    contender.fail_next(status=400)
+    system.fail_next(status=400)
     part = SelfPlay(turns=5)
-    played = await run(scenario("hi", "ho"), part, player_of(client_of(user)), executor(client_of(contender)))
+    played = await run(scenario("hi", "ho"), part, player_of(client_of(user)), executor(client_of(system)))
     assert [step.status for step in played.steps] == ["error", "skipped"]
     assert user.bodies == []
 
 
-async def test_an_agent_can_play_the_user_and_remembers_by_itself(contender: ScriptedChat, client_of: Open) -> None:
+async def test_an_agent_can_play_the_user_and_remembers_by_itself(system: ScriptedChat, client_of: Open) -> None:
     lines = iter(["one", "two"])
     user = FakeAgentClient(lambda _: next(lines))
     part = SelfPlay(instructions="You are Anna.", turns=2)
-    contender.says("Hello.", "Fine.")
-    played = await run(scenario("hi"), part, player_of(user), executor(client_of(contender)))
+    system.says("Hello.", "Fine.")
+    played = await run(scenario("hi"), part, player_of(user), executor(client_of(system)))
     assert inputs(played) == ["hi", "one", "two"]
     (_, first), (_, second) = user.asked
     assert first.startswith("You are Anna.")
@@ -223,12 +221,12 @@ async def test_an_agent_can_play_the_user_and_remembers_by_itself(contender: Scr
     assert len({context for context, _ in user.asked}) == 1
 
 
-async def test_steps_can_be_said_in_other_words(contender: ScriptedChat, user: ScriptedChat, client_of: Open) -> None:
+async def test_steps_can_be_said_in_other_words(system: ScriptedChat, user: ScriptedChat, client_of: Open) -> None:
     user.says("may I have a refund?")
     planned = plan(
         [Scenario(name="s", steps=(Step(input="refund!", reference=Reference(response="yes"), metrics=(METRIC,)),))]
     )[0]
-    played = await reword(Trial(planned), player_of(client_of(user)), executor(client_of(contender)))
+    played = await reword(Trial(planned), player_of(client_of(user)), executor(client_of(system)))
     (step,) = played.steps
     assert (step.id, step.input, step.reference) == (
         planned.steps[0].id,
@@ -240,12 +238,12 @@ async def test_steps_can_be_said_in_other_words(contender: ScriptedChat, user: S
 
 
 async def test_where_other_words_cannot_be_found_the_steps_left_are_skipped(
-    contender: ScriptedChat, user: ScriptedChat, client_of: Open
+    system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
     user.fail_next(status=400)
-    played = await reword(scenario("one", "two"), player_of(client_of(user)), executor(client_of(contender)))
+    played = await reword(scenario("one", "two"), player_of(client_of(user)), executor(client_of(system)))
     assert [(step.input, step.status) for step in played.steps] == [("one", "error"), ("two", "skipped")]
-    assert contender.bodies == []
+    assert system.bodies == []
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from testbench.arena.evaluation.worker import LateClient
+from testbench.arena.evaluation.worker import ReconnectingClient
 from testbench.errors import AgentError
 from testbench.schema.agent import AgentDescription, Conversation, FakeAgentClient
 
@@ -29,7 +29,7 @@ class Away(FakeAgentClient):
 
 async def test_messages_at_the_same_time_share_one_attempt() -> None:
     away = Away()
-    client = LateClient(away)
+    client = ReconnectingClient(away)
     said = await asyncio.gather(*(client.send_step("hello", Conversation()) for _ in range(5)), return_exceptions=True)
     assert [type(one) for one in said] == [AgentError] * 5
     assert away.attempts == 1
@@ -41,7 +41,7 @@ async def test_messages_at_the_same_time_share_one_attempt() -> None:
 
 async def test_after_its_return_it_is_asked_like_any_other() -> None:
     away = Away()
-    client = LateClient(away)
+    client = ReconnectingClient(away)
     with pytest.raises(AgentError):
         await client.send_step("hello", Conversation())
     away.back = True
