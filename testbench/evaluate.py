@@ -119,8 +119,7 @@ def _evaluate(
 ) -> tuple[EvaluatedExperiment, bool]:
     """Judge what was not judged yet, and write the output; or find that it is there already, which is the second."""
     from testbench.cli.progress import open_progress
-    from testbench.metrics.conclusion import has_errors
-    from testbench.metrics.evaluation import evaluate
+    from testbench.metrics.evaluation import evaluate, has_errors
     from testbench.metrics.judge.judge import BASE_URLS
     from testbench.metrics.resume import resuming
     from testbench.schema.files import write_model
@@ -178,7 +177,7 @@ def _dependencies(experiment: ExecutedExperiment) -> EvaluationDependencies:
 
 def _dry_run(experiment: ExecutedExperiment, settings: EvaluationSettings, *, as_json: bool) -> Outcome:
     from testbench.metrics.console import estimate_data, estimate_lines
-    from testbench.metrics.evaluation import estimate
+    from testbench.metrics.estimate import estimate
 
     found = run_async(estimate(experiment, settings, _dependencies(experiment)))
     if not as_json:

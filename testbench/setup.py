@@ -46,7 +46,7 @@ def command(**options: Any) -> Outcome:
 
     The store behind s3:// and its credentials come from AWS_* or MINIO_* variables.
     """
-    from testbench.metrics.naming import refuse_unknown_metrics
+    from testbench.metrics.registry import GenericMetricsRegistry, place_metrics
     from testbench.schema.files import write_model
     from testbench.sources.dataset import SetupOptions, load_experiment
     from testbench.sources.location import parse_location
@@ -61,7 +61,7 @@ def command(**options: Any) -> Outcome:
         limit=options["limit"],
     )
     experiment = load_experiment(location, setup_options, os.environ)
-    refuse_unknown_metrics(experiment)
+    GenericMetricsRegistry().check_names(place_metrics(experiment))
     _warn_of_unjudged_steps(experiment)
     write_model(options["output"], experiment)
     return _outcome(experiment, options["output"])

@@ -182,7 +182,7 @@ def test_a_judge_that_is_down_is_not_done_and_the_file_is_there(
         (experiment(scenario(step(metrics=(metric("Faithfullness"),)))), 2, "ragas.Faithfulness"),
         (experiment(scenario(step(metrics=(FAITHFUL,)))), 2, "--model"),
         (experiment(scenario(step(metrics=(FAITHFUL,))), llm_as_a_judge_model="m"), 2, "OPENAI_API_BASE"),
-        (experiment(scenario(step(metrics=(metric("builtin.regex", pattern="("),)))), 2, "no regular expression"),
+        (experiment(scenario(step(metrics=(metric("builtin.regex", pattern="("),)))), 2, "not a regular expression"),
         (None, 2, "no such file"),
     ],
 )

@@ -7,11 +7,11 @@ A shell like those of the phases: each command reads its inputs, calls one funct
 from __future__ import annotations
 
 import sys
+from collections import Counter
 
 if __name__ == "__main__" and sys.path[0] == __file__.rpartition("/")[0]:
     del sys.path[0]  # modules of this folder must not be taken for libraries of the same name
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from testbench.arena.runs.options import (
     telling,
 )
 from testbench.cli.command import Outcome, PhaseGroup, main, option, run_async
-from testbench.errors import InputError, Interrupted
+from testbench.errors import Interrupted
 from testbench.safe_text import printable
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
     from testbench.arena.plan.model import Plan
     from testbench.arena.runs.inputs import Inputs
     from testbench.arena.runs.opening import OpenedRun
-    from testbench.schema.models import Metric
 
 command = PhaseGroup(
     "arena",
@@ -303,23 +302,9 @@ def _judged_evaluations(plan: Plan) -> int:
     from testbench.arena.plan.text import metrics_of
     from testbench.metrics.registry import GenericMetricsRegistry
 
-    registry = GenericMetricsRegistry()
-    needs_judge: dict[str, bool] = {}
-
-    def judged(metrics: Iterable[Metric], place: str) -> int:
-        found = 0
-        for metric in metrics:
-            key = metric.model_dump_json(include={"metric_name", "parameters"})
-            if key not in needs_judge:
-                try:
-                    needs_judge[key] = registry.check(metric).needs_judge
-                except InputError as error:
-                    error.message = f"{place}: {error.message}"
-                    raise
-            found += needs_judge[key]
-        return found
-
-    of_scenario = {planned.id: judged(metrics_of(planned), planned.path) for planned in plan.scenarios}
+    placed = [(planned, metric) for planned in plan.scenarios for metric in metrics_of(planned)]
+    specs = GenericMetricsRegistry().check_all((planned.path, metric) for planned, metric in placed)
+    of_scenario = Counter(planned.id for (planned, _), spec in zip(placed, specs, strict=True) if spec.needs_judge)
     return sum(of_scenario[item.scenario_id] for item in plan.items)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from testbench.errors import ExitCode
-from testbench.metrics.judge.cost import OVER_BUDGET
+from testbench.metrics.evaluation import count_left_out_for_cost
 from testbench.results.summary import Summary, evaluations, summarize
-from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Evaluation
+from testbench.schema.models import EvaluatedExperiment
 
 OUTAGES = frozenset({"unreachable", "auth", "timeout", "rate_limited", "http_error"})
 """Kinds of a judge's failure that say nothing about the question."""
@@ -38,7 +38,7 @@ def conclude(experiment: EvaluatedExperiment, allowed_errors: Callable[[int, int
     parts = [f"{counts.judged} of {counts.total} evaluations scored"]
     parts += [f"{counts.errors} {_plural('error', counts.errors)}"] if counts.errors else []
     parts += [f"{counts.skipped} skipped"] if counts.skipped else []
-    left_out = sum(map(left_out_for_cost, experiment.scenarios))
+    left_out = sum(map(count_left_out_for_cost, experiment.scenarios))
     parts += [f"{left_out} of these by --max-cost"] if left_out else []
     end = partial(Conclusion, summary, ", ".join(parts))
     if outage := judge_outage(experiment):
@@ -59,21 +59,6 @@ def judge_outage(experiment: EvaluatedExperiment) -> str | None:
     asked = [item.evaluation.result for item in evaluations(experiment) if item.evaluation.result.judge_model]
     failed = [result.error for result in asked if result.error is not None and result.error.kind in OUTAGES]
     return failed[0].message if failed and len(failed) == len(asked) else None
-
-
-def has_errors(scenario: EvaluatedScenario) -> bool:
-    """Whether anything in a scenario could not be judged; for progress."""
-    return any(evaluation.result.result == "error" for evaluation in evaluations_of(scenario))
-
-
-def left_out_for_cost(scenario: EvaluatedScenario) -> int:
-    """How many evaluations were not made because of --max-cost."""
-    return sum(one.result.details.get("skipped_by") == OVER_BUDGET for one in evaluations_of(scenario))
-
-
-def evaluations_of(scenario: EvaluatedScenario) -> list[Evaluation]:
-    """All of a scenario: its own, and those of its steps."""
-    return [*scenario.evaluations, *(one for step in scenario.steps for one in step.evaluations)]
 
 
 def _first_reason(experiment: EvaluatedExperiment) -> str:

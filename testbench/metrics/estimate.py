@@ -9,18 +9,23 @@ of a judge who names two of everything. Answers that the cache knows cost nothin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pydantic import ValidationError
 
 from testbench.errors import JudgeError
+from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
 from testbench.metrics.judge.answer import messages_of
 from testbench.metrics.judge.cache import AnswerStore
 from testbench.metrics.judge.cost import likely_tokens, most_tokens
-from testbench.metrics.judge.judge import AnswerT, JudgeSettings, Question
+from testbench.metrics.judge.judge import BASE_URLS, AnswerT, Judge, JudgeSettings, Question
 from testbench.metrics.judge.options import format_text
 from testbench.metrics.judge.sampling import current_draw
+from testbench.net.clock import Clock
+from testbench.schema.models import ExecutedExperiment
+from testbench.schema.tracing import Tracing, Untraced
 
 ITEMS: Final = 2
 """How many of everything the made-up answers name."""
@@ -52,6 +57,36 @@ class Estimate:
             self.cost_ceiling = None
         else:
             self.cost_ceiling += most
+
+
+async def estimate(
+    experiment: ExecutedExperiment, settings: EvaluationSettings, dependencies: EvaluationDependencies
+) -> Estimate:
+    """Return what `evaluate` would ask the judge and what that can cost; ask nobody and write nothing.
+
+    Raises:
+        NothingToDo: no scenario, or no metric.
+        InputError: a metric or the judge's settings cannot be used.
+    """
+    made: list[DryJudge] = []
+
+    def make_judge(judge_settings: JudgeSettings, clock: Clock, tracing: Tracing) -> Judge:
+        made.append(DryJudge(judge_settings, cached=settings.cache is not None))
+        return made[-1]
+
+    environment = dict(dependencies.environment)
+    if not any(environment.get(name) for name in BASE_URLS):
+        environment[BASE_URLS[0]] = "http://localhost/v1"  # never asked
+    dry = replace(
+        dependencies,
+        environment=environment,
+        make_judge=make_judge,
+        make_store=lambda folder: ReadOnlyStore(dependencies.make_store(folder)),
+        open_tracing=lambda: nullcontext(Untraced()),
+    )
+    await evaluate(experiment, replace(settings, max_cost=None), dry)
+    model = settings.model or experiment.llm_as_a_judge_model
+    return made[0].estimate if made else Estimate(model, settings.embedding_model)
 
 
 class DryJudge:

@@ -1,6 +1,6 @@
-"""Evaluate a whole experiment: the one function that `evaluate.py` and `pipeline.py` call, and what came of it.
+"""Evaluate a whole experiment: what `evaluate.py` and `pipeline.py` call, and the evaluator that the arena opens too.
 
-    executed experiment -> metrics checked -> judge, if any metric needs one -> evaluated experiment -> conclusion
+    executed experiment -> metrics checked -> evaluator, with a judge if any metric needs one -> evaluated experiment
 
 Everything that can be wrong with metrics, parameters, packages and the judge's settings is found before the judge is
 asked for the first time.
@@ -8,29 +8,27 @@ asked for the first time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from testbench import __version__, defaults
 from testbench.errors import InputError, NothingToDo
-from testbench.metrics.conclusion import evaluations_of
-from testbench.metrics.estimate import DryJudge, Estimate, ReadOnlyStore
-from testbench.metrics.evaluator import Limits, MetricEvaluator, metrics_of
+from testbench.metrics.evaluator import Limits, MetricEvaluator
 from testbench.metrics.judge.cache import AnswerStore, CachedJudge, DiskStore
-from testbench.metrics.judge.cost import PriceList
+from testbench.metrics.judge.cost import OVER_BUDGET, PriceList
 from testbench.metrics.judge.injection import GuardedJudge
-from testbench.metrics.judge.judge import BASE_URLS, Judge, JudgeSettings, gateway_of
-from testbench.metrics.naming import place_of
+from testbench.metrics.judge.judge import Judge, JudgeSettings, gateway_of
 from testbench.metrics.protocol import MetricSpec
-from testbench.metrics.registry import GenericMetricsRegistry
+from testbench.metrics.registry import GenericMetricsRegistry, place_metrics
 from testbench.net.clock import Clock, SystemClock
 from testbench.results.summary import total_usage
 from testbench.schema.ids import ScenarioKey, key_of
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedScenario,
+    Evaluation,
     EvaluationRecord,
     ExecutedExperiment,
 )
@@ -59,9 +57,9 @@ class EvaluationSettings:
 
     @property
     def limits(self) -> Limits:
-        """Twice as many evaluations as requests, so that the judge never waits for us between two of them."""
-        patience = max(defaults.METRIC_TIMEOUT_S, 5 * self.timeout_s)
-        return Limits(2 * self.concurrency, patience, self.judge_samples)
+        """Return twice as many evaluations as requests, so that the judge never waits for us between two of them."""
+        timeout_s = max(defaults.METRIC_TIMEOUT_S, 5 * self.timeout_s)
+        return Limits(2 * self.concurrency, timeout_s, self.judge_samples)
 
 
 def _no_tracing() -> AbstractContextManager[Tracing]:
@@ -109,35 +107,22 @@ async def evaluate(
         NothingToDo: no scenario, or no metric.
         InputError: a metric or the judge's settings cannot be used.
     """
-    model = settings.model or experiment.llm_as_a_judge_model
-    specs = checked_specs(experiment, dependencies.registry)
-    asking = any(spec.needs_judge for spec in specs)
+    settings = replace(settings, model=settings.model or experiment.llm_as_a_judge_model)
+    specs = check_metrics(experiment, dependencies.registry)
     found = dict(done or {})
+    left = [scenario for scenario in experiment.scenarios if key_of(scenario) not in found]
     started, begun = dependencies.clock.now(), dependencies.clock.monotonic()
-    with dependencies.open_tracing() if asking else _no_tracing() as tracing:
-        judge = open_judge(settings, model, specs, dependencies, tracing) if asking else None
-        evaluator = MetricEvaluator(
-            dependencies.registry,
-            judge,
-            default_threshold=experiment.default_threshold,
-            limits=settings.limits,
-            asked_of=lambda spec: model if spec.needs_llm else settings.embedding_model,
-            tracer=tracing,
-        )
+    threshold = experiment.default_threshold
+    async with open_evaluator(settings, specs, dependencies, default_threshold=threshold) as evaluator:
         runtime = ExperimentRuntime(evaluator, concurrency=2 * settings.concurrency, on_scenario_done=on_scenario_done)
-        try:
-            left = [scenario for scenario in experiment.scenarios if key_of(scenario) not in found]
-            judged = iter(await runtime.run(left))
-        finally:
-            if judge is not None:
-                await judge.close()
+        judged = iter(await runtime.run(left))
     keys = map(key_of, experiment.scenarios)
     scenarios = tuple(found[key] if key in found else next(judged) for key in keys)
     results = (one.result for scenario in scenarios for one in evaluations_of(scenario))
     used = total_usage(result.usage for result in results)
     record = EvaluationRecord.model_validate(
         {
-            "judge_model": model if judge is not None else None,
+            "judge_model": settings.model if _need_judge(specs) else None,
             "testbench_version": __version__,
             "started_at": started,
             "wall_seconds": max(0.0, dependencies.clock.monotonic() - begun),
@@ -148,38 +133,8 @@ async def evaluate(
     return EvaluatedExperiment.model_validate(dict(experiment) | {"scenarios": scenarios, "evaluation": record})
 
 
-async def estimate(
-    experiment: ExecutedExperiment, settings: EvaluationSettings, dependencies: EvaluationDependencies
-) -> Estimate:
-    """What `evaluate` would ask the judge and what that can cost; asks nobody and writes nothing.
-
-    Raises:
-        NothingToDo: no scenario, or no metric.
-        InputError: a metric or the judge's settings cannot be used.
-    """
-    made: list[DryJudge] = []
-
-    def dry(judge_settings: JudgeSettings, clock: Clock, tracing: Tracing) -> Judge:
-        made.append(DryJudge(judge_settings, cached=settings.cache is not None))
-        return made[-1]
-
-    nowhere = (
-        {} if any(dependencies.environment.get(name) for name in BASE_URLS) else {BASE_URLS[0]: "http://localhost/v1"}
-    )
-    without_world = replace(
-        dependencies,
-        environment={**dependencies.environment, **nowhere},
-        make_judge=dry,
-        make_store=lambda folder: ReadOnlyStore(dependencies.make_store(folder)),
-        open_tracing=_no_tracing,
-    )
-    await evaluate(experiment, replace(settings, max_cost=None), without_world)
-    model = settings.model or experiment.llm_as_a_judge_model
-    return made[0].estimate if made else Estimate(model, settings.embedding_model)
-
-
-def checked_specs(experiment: ExecutedExperiment, registry: GenericMetricsRegistry) -> tuple[MetricSpec, ...]:
-    """The specs of all metrics, each checked once.
+def check_metrics(experiment: ExecutedExperiment, registry: GenericMetricsRegistry) -> list[MetricSpec]:
+    """Return the specs of all metrics of an experiment.
 
     Raises:
         NothingToDo: no scenario, or no metric.
@@ -187,47 +142,82 @@ def checked_specs(experiment: ExecutedExperiment, registry: GenericMetricsRegist
     """
     if not experiment.scenarios:
         raise NothingToDo("the experiment has no scenarios", hint="Run setup.py and run.py on a dataset with rows.")
-    metrics = metrics_of(experiment.scenarios)
-    if not metrics:
+    specs = registry.check_all(place_metrics(experiment))
+    if not specs:
         hint = "Name metrics in the experiment, or give setup.py --metric, e.g. --metric builtin.tool_calls."
         raise NothingToDo("no step and no scenario has a metric", hint=hint)
-    specs: dict[str, MetricSpec] = {}
-    for metric in metrics:
-        key = metric.model_dump_json(include={"metric_name", "parameters"})
-        if key not in specs:
-            try:
-                specs[key] = registry.check(metric)
-            except InputError as error:
-                error.message = f"{place_of(experiment, metric)}: {error.message}"
-                raise
-    return tuple(specs.values())
+    return specs
 
 
-def open_judge(
+@asynccontextmanager
+async def open_evaluator(
     settings: EvaluationSettings,
-    model: str | None,
+    specs: Sequence[MetricSpec],
+    dependencies: EvaluationDependencies,
+    *,
+    default_threshold: float = defaults.THRESHOLD,
+) -> AsyncIterator[MetricEvaluator]:
+    """Yield what judges scenarios with the metrics of these specs; its judge, if one is needed, is closed at the end.
+
+    Raises:
+        InputError: a judge is needed and has no endpoint, no model, or no price where the cost is limited.
+    """
+    asking = _need_judge(specs)
+    with dependencies.open_tracing() if asking else _no_tracing() as tracing:
+        judge = _open_judge(settings, specs, dependencies, tracing) if asking else None
+        try:
+            yield MetricEvaluator(
+                dependencies.registry,
+                judge,
+                default_threshold=default_threshold,
+                limits=settings.limits,
+                judge_model_of=lambda spec: settings.model if spec.needs_llm else settings.embedding_model,
+                tracer=tracing,
+            )
+        finally:
+            if judge is not None:
+                await judge.close()
+
+
+def evaluations_of(scenario: EvaluatedScenario) -> list[Evaluation]:
+    """Return all evaluations of a scenario: its own, and those of its steps."""
+    return [*scenario.evaluations, *(one for step in scenario.steps for one in step.evaluations)]
+
+
+def has_errors(scenario: EvaluatedScenario) -> bool:
+    """Return whether anything in a scenario could not be judged."""
+    return any(evaluation.result.result == "error" for evaluation in evaluations_of(scenario))
+
+
+def count_left_out_for_cost(scenario: EvaluatedScenario) -> int:
+    """Return how many evaluations were not made because of --max-cost."""
+    return sum(one.result.details.get("skipped_by") == OVER_BUDGET for one in evaluations_of(scenario))
+
+
+def _need_judge(specs: Iterable[MetricSpec]) -> bool:
+    return any(spec.needs_judge for spec in specs)
+
+
+def _open_judge(
+    settings: EvaluationSettings,
     specs: Sequence[MetricSpec],
     dependencies: EvaluationDependencies,
     tracing: Tracing,
 ) -> Judge:
-    """The judge of a run, with its cache.
-
-    Raises:
-        InputError: no endpoint, no model, or no price where the cost is limited.
-    """
+    """Return the judge of a run: cached, and guarded against answers that repeat what is judged."""
     asking = next((spec.full_name for spec in specs if spec.needs_llm), None)
-    if asking and not model:
+    if asking and not settings.model:
         raise InputError(
             f"{asking} needs a judge, and no model is named",
             hint="Give --model, or llm_as_a_judge_model in the experiment; OPENAI_API_BASE names the endpoint.",
         )
     base_url, key = gateway_of(dependencies.environment)
     if settings.max_cost is not None:
-        _check_prices(settings, model, specs)
+        _check_prices(settings, specs)
     judge_settings = JudgeSettings(
         base_url=base_url,
         api_key=key,
-        model=model,
+        model=settings.model,
         embedding_model=settings.embedding_model,
         concurrency=settings.concurrency,
         adaptive=settings.adaptive,
@@ -242,9 +232,9 @@ def open_judge(
     return GuardedJudge(judge)
 
 
-def _check_prices(settings: EvaluationSettings, model: str | None, specs: Sequence[MetricSpec]) -> None:
-    """A limit needs the price of everything that will be asked: what nobody knows cannot be kept below it."""
-    asked = [model] if any(spec.needs_llm for spec in specs) else []
+def _check_prices(settings: EvaluationSettings, specs: Sequence[MetricSpec]) -> None:
+    """Check that a limit has the price of everything that will be asked: an unknown cost cannot be kept below it."""
+    asked = [settings.model] if any(spec.needs_llm for spec in specs) else []
     asked += [settings.embedding_model] if any(spec.needs_embeddings for spec in specs) else []
     for name in asked:
         if settings.prices.of(name) is None:

@@ -16,10 +16,9 @@ from typing import Final
 from testbench.metrics.judge.cost import track_usage
 from testbench.metrics.judge.injection import judging
 from testbench.metrics.judge.judge import Judge
-from testbench.metrics.protocol import MetricResult, MetricSpec, Sample
+from testbench.metrics.protocol import MetricResult, MetricSpec, Sample, missing_fields
 from testbench.metrics.registry import GenericMetricsRegistry, ReadyMetric
 from testbench.metrics.returned import failed, sound, writable
-from testbench.metrics.sample_fields import missing_fields
 from testbench.net.time_limit import limit_time
 from testbench.schema.models import (
     EvaluatedScenario,
@@ -85,16 +84,16 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         *,
         default_threshold: float,
         limits: Limits,
-        asked_of: Callable[[MetricSpec], str | None] = lambda _: None,
+        judge_model_of: Callable[[MetricSpec], str | None] = lambda _: None,
         tracer: Tracer | None = None,
     ) -> None:
-        """`default_threshold` is for metrics that name none; `asked_of` names the model that judges for a metric."""
+        """`default_threshold` is for metrics that name none; `judge_model_of` names the model that a metric asks."""
         self._tracer = tracer or Untraced()
         self._registry = registry
         self._judge = judge
         self._threshold = default_threshold
         self._limits = limits
-        self._asked_of = asked_of
+        self._judge_model_of = judge_model_of
         self._judging = asyncio.Semaphore(limits.evaluations)
         self._computing = asyncio.Semaphore(COMPUTING)
 
@@ -104,8 +103,9 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         Raises:
             InputError: a metric cannot be used as it is written.
         """
-        for metric in metrics_of(scenarios):
-            self._ready(metric)
+        for scenario in scenarios:
+            for metric in (*(metric for step in scenario.steps for metric in step.metrics), *scenario.metrics):
+                self._prepare(metric)
 
     async def before_scenario(self, scenario: ExecutedScenario) -> Walk:
         return Walk(scenario.trace_id)
@@ -137,18 +137,18 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         fields: Mapping[str, object] = dict(step) | {"metrics": named, "evaluations": tuple(evaluations)}
         return EvaluatedStep.model_validate(fields)
 
-    def _ready(self, metric: Metric) -> ReadyMetric:
-        return self._registry.ready(metric, self._judge, samples=self._limits.samples)
+    def _prepare(self, metric: Metric) -> ReadyMetric:
+        return self._registry.prepare(metric, self._judge, samples=self._limits.samples)
 
     def _named(self, metric: Metric) -> Metric:
         """The metric under its one name: `faithfulness` and `ragas.Faithfulness` are one row everywhere."""
-        return metric.model_copy(update={"metric_name": self._registry.one_name(metric)})
+        return metric.model_copy(update={"metric_name": self._registry.first_name(metric)})
 
     async def _evaluate(self, work: Work) -> Evaluation:
         return Evaluation(metric=self._named(work.metric), result=writable(await self._result(work)))
 
     async def _result(self, work: Work) -> Result:
-        ready = self._ready(work.metric)
+        ready = self._prepare(work.metric)
         if work.sample is None:
             return Result(result="skipped", reason=work.skipped)
         if missing := missing_fields(work.sample, ready.spec.required):
@@ -172,7 +172,7 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
                 span.set({"gen_ai.evaluation.score.value": result.score})
             if result.error is not None:
                 span.fail(result.error.kind, result.error.message)
-        asked = {"judge_model": self._asked_of(ready.spec), "usage": used.total, "cached": used.all_cached}
+        asked = {"judge_model": self._judge_model_of(ready.spec), "usage": used.total, "cached": used.all_cached}
         return result.model_copy(update=asked)
 
     async def _outcome(self, ready: ReadyMetric, sample: Sample) -> MetricResult:
@@ -202,15 +202,6 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
             reason=outcome.reason,
             details={**outcome.details, "threshold": threshold},
         )
-
-
-def metrics_of(scenarios: Sequence[ExecutedScenario]) -> list[Metric]:
-    """Every metric of the steps and scenarios, as often as it is asked for."""
-    found = []
-    for scenario in scenarios:
-        found += [metric for step in scenario.steps for metric in step.metrics]
-        found += scenario.metrics
-    return found
 
 
 def why_not_judged(step: ExecutedStep) -> str | None:

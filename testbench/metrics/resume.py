@@ -17,8 +17,7 @@ from pydantic import ValidationError
 
 from testbench import __version__
 from testbench.errors import StoreError
-from testbench.metrics.conclusion import has_errors, left_out_for_cost
-from testbench.metrics.evaluation import EvaluationSettings
+from testbench.metrics.evaluation import EvaluationSettings, count_left_out_for_cost, has_errors
 from testbench.net.clock import Clock, SystemClock
 from testbench.schema.files import set_aside
 from testbench.schema.ids import ScenarioKey, content_id, key_of
@@ -117,7 +116,7 @@ def _can_be_told_apart(experiment: ExecutedExperiment) -> bool:
 
 
 def _unfinished(scenario: EvaluatedScenario, *, errors_too: bool) -> bool:
-    return left_out_for_cost(scenario) > 0 or (errors_too and has_errors(scenario))
+    return count_left_out_for_cost(scenario) > 0 or (errors_too and has_errors(scenario))
 
 
 def _output_of(output: Path, identity: str) -> EvaluatedExperiment | None:

@@ -14,8 +14,9 @@ from numbers import Real
 from pydantic_core import PydanticSerializationError
 
 from testbench.errors import JudgeError
+from testbench.metrics.effort import TooMuchEffortError
 from testbench.metrics.judge.cost import OVER_BUDGET
-from testbench.metrics.protocol import MetricResult, TooLongError
+from testbench.metrics.protocol import MetricResult
 from testbench.schema.models import Failure, Result
 
 
@@ -55,7 +56,7 @@ def failed(metric: str, error: BaseException) -> MetricResult:
         if error.kind == OVER_BUDGET:
             return MetricResult(skipped=error.message, details={"skipped_by": OVER_BUDGET})
         return MetricResult(error=failure_of(error))
-    if isinstance(error, TooLongError):
+    if isinstance(error, TooMuchEffortError):
         return MetricResult(error=Failure(kind="too_long", message=str(error)))
     message = f"{metric} failed: {type(error).__name__}: {error}"
     return MetricResult(error=Failure(kind="metric_failed", message=message))

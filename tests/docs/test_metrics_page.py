@@ -33,6 +33,6 @@ async def test_the_pages_own_framework_works() -> None:
     found: dict[str, Any] = {}
     exec(textwrap.dedent(block), found)
     registry = GenericMetricsRegistry({"mine": found["MyAdapter"]})
-    ready = registry.ready(metric("mine.Calm", limit=0), None)
+    ready = registry.prepare(metric("mine.Calm", limit=0), None)
     assert (await ready.call(sample("Is it?"))).score == 0.0
     assert (await ready.call(sample("It is."))).score == 1.0

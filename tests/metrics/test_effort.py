@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from testbench.metrics.builtin.adapter import BuiltinAdapter
-from testbench.metrics.builtin.metric import BuiltinMetric
+from testbench.metrics.computed import ComputedMetric
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample
 from testbench.metrics.ragas.adapter import _RagasCallable
@@ -32,14 +32,14 @@ class Slow:
         return self.told.wait(timeout=10)
 
 
-class SlowMetric(BuiltinMetric):
+class SlowMetric(ComputedMetric):
     """As slow as the test wants."""
 
     metric_name: ClassVar[str] = "slow"
 
     slow: Any
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         return MetricResult(score=float(self.slow.compute()))
 
 
@@ -137,7 +137,7 @@ async def test_a_long_answer_and_a_short_reference_are_compared(asked: Metric) -
 async def test_expressions_have_their_time_together(
     asked: Metric, answer: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("testbench.metrics.builtin.bounded_regex.TIME_LIMIT_S", 0.02)
+    monkeypatch.setattr("testbench.metrics.effort.REGEX_TIME_LIMIT_S", 0.02)
     result = await result_of(asked, answer, "x")
     assert result.error is not None
     assert result.error.kind == "timeout"

@@ -13,9 +13,8 @@ import pytest
 
 from testbench.errors import InputError
 from testbench.metrics.adapter import FrameworkAdapter
-from testbench.metrics.builtin.adapter import METRICS, BuiltinAdapter
+from testbench.metrics.builtin.adapter import BuiltinAdapter
 from testbench.metrics.judge.judge import Judge
-from testbench.metrics.parameters import parameters_of
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Parameter, Sample
 from testbench.metrics.registry import FRAMEWORKS, GenericMetricsRegistry, missing_extras
 from tests.support.metric_samples import metric, sample
@@ -88,13 +87,13 @@ def test_what_cannot_be_used_is_refused_with_a_hint(
 
 
 def test_equal_metrics_share_a_callable(registry: GenericMetricsRegistry) -> None:
-    one, same, other = (registry.ready(metric("builtin.contains", text=text), None) for text in ("a", "a", "b"))
+    one, same, other = (registry.prepare(metric("builtin.contains", text=text), None) for text in ("a", "a", "b"))
     assert one is same
     assert one is not other
 
 
 async def test_overrides_replace_parts_of_the_sample(registry: GenericMetricsRegistry) -> None:
-    ready = registry.ready(metric("builtin.contains", text="rain"), None)
+    ready = registry.prepare(metric("builtin.contains", text="rain"), None)
     assert (await ready.call(sample("sunny"))).score == 0.0
     assert (await ready.call(sample("sunny"), response="rain")).score == 1.0
 
@@ -115,14 +114,14 @@ def test_a_framework_is_loaded_when_it_is_asked_for() -> None:
 
 
 def test_parameters_are_described_as_users_write_them() -> None:
-    described = {parameter.name: parameter for parameter in parameters_of(METRICS["json_schema"])}
+    described = {parameter.name: parameter for parameter in BuiltinAdapter().specs()["json_schema"].parameters}
     assert described["schema"] == Parameter(
         name="schema",
         type="dict[str, any]",
         required=True,
         description="The schema; draft 2020-12 unless it says otherwise.",
     )
-    modes = {parameter.name: parameter.type for parameter in parameters_of(METRICS["contains"])}
+    modes = {parameter.name: parameter.type for parameter in BuiltinAdapter().specs()["contains"].parameters}
     assert (modes["mode"], modes["text"], modes["casefold"]) == ("all | any", "str | list[str]", "bool")
 
 
@@ -205,7 +204,7 @@ def test_a_package_of_a_user_adds_a_framework() -> None:
         ("broken.Own", "broken cannot be loaded: AttributeError"),
         ("quits.Own", "quits cannot be loaded: SystemExit"),
         ("unfinished.Own", "unfinished cannot be loaded: TypeError"),
-        ("forgetful.Own", "forgetful cannot say its metrics: its adapter failed with RuntimeError: no file"),
+        ("forgetful.Own", "forgetful cannot list its metrics: its adapter failed with RuntimeError: no file"),
         ("elsewhere.Own", "'elsewhere' calls itself 'builtin'"),
         ("twice.Own", "several packages bring a metric framework 'twice': others:Adapter and users_metrics:Adapter"),
         ("mine.Asking", "mine.Asking needs 'answer', which no sample has"),
@@ -214,7 +213,7 @@ def test_a_package_of_a_user_adds_a_framework() -> None:
 )
 def test_a_broken_package_of_a_user_is_named(name: str, told: str) -> None:
     with pytest.raises(InputError, match=re.escape(told)):
-        GenericMetricsRegistry().ready(metric(name), None)
+        GenericMetricsRegistry().prepare(metric(name), None)
 
 
 def test_a_package_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,23 +7,21 @@ Called by `evaluation`, and by whoever judges conversations of a load test. One 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 
-from testbench import defaults
 from testbench.arena.plan.text import metrics_of
 from testbench.arena.runs.context import JobContext
 from testbench.arena.targets.target import ChatTarget
 from testbench.errors import InputError
-from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, open_judge
+from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, open_evaluator
 from testbench.metrics.evaluator import MetricEvaluator
 from testbench.metrics.judge.cost import Price, PriceList
 from testbench.metrics.judge.judge import BASE_URLS
-from testbench.metrics.protocol import MetricSpec
 from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.net.pacing import CEILING
-from testbench.schema.models import EvaluatedScenario, ExecutedScenario, Metric
+from testbench.schema.models import EvaluatedScenario, ExecutedScenario
 from testbench.schema.runtime import ExperimentRuntime
 
 
@@ -83,44 +81,15 @@ async def opened_judge(context: JobContext) -> AsyncIterator[ConversationJudge]:
         InputError: a metric, its parameters or the judge's settings cannot be used.
     """
     registry = GenericMetricsRegistry()
-    specs = checked_specs(context, registry)
-    judging = judging_of(context)
-    dependencies = EvaluationDependencies(judging.environment, registry=registry, clock=context.clock)
-    asking = any(spec.needs_judge for spec in specs)
-    settings = judging.settings
-    judge = open_judge(settings, settings.model, specs, dependencies, context.tracing) if asking else None
-    evaluator = MetricEvaluator(
-        registry,
-        judge,
-        default_threshold=defaults.THRESHOLD,
-        limits=settings.limits,
-        asked_of=lambda spec: settings.model if spec.needs_llm else settings.embedding_model,
-        tracer=context.tracing,
+    specs = registry.check_all(
+        (planned.path, metric) for planned in context.plan.scenarios for metric in metrics_of(planned)
     )
-    try:
+    judging = judging_of(context)
+    dependencies = EvaluationDependencies(
+        judging.environment,
+        registry=registry,
+        clock=context.clock,
+        open_tracing=lambda: nullcontext(context.tracing),
+    )
+    async with open_evaluator(judging.settings, specs, dependencies) as evaluator:
         yield ConversationJudge(evaluator)
-    finally:
-        if judge is not None:
-            await judge.close()
-
-
-def checked_specs(context: JobContext, registry: GenericMetricsRegistry) -> tuple[MetricSpec, ...]:
-    """The specs of all metrics of the plan, each checked once.
-
-    Raises:
-        InputError: a metric cannot be used; says in which file.
-    """
-    specs: dict[str, MetricSpec] = {}
-    for planned in context.plan.scenarios:
-        for key, metric in _distinct(metrics_of(planned)):
-            if key not in specs:
-                try:
-                    specs[key] = registry.check(metric)
-                except InputError as error:
-                    error.message = f"{planned.path}: {error.message}"
-                    raise
-    return tuple(specs.values())
-
-
-def _distinct(metrics: Iterable[Metric]) -> Iterable[tuple[str, Metric]]:
-    return {metric.model_dump_json(include={"metric_name", "parameters"}): metric for metric in metrics}.items()

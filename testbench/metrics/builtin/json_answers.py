@@ -9,9 +9,9 @@ from typing import Any, ClassVar, Final, Self
 
 from pydantic import Field, model_validator
 
-from testbench.metrics.builtin.bounded_regex import find
 from testbench.metrics.builtin.json_equality import differences
-from testbench.metrics.builtin.metric import BuiltinMetric, verdict
+from testbench.metrics.computed import ComputedMetric, pass_or_fail
+from testbench.metrics.effort import find
 from testbench.metrics.protocol import MetricResult, Sample, SampleField
 
 
@@ -107,7 +107,7 @@ def _refuse(constant: str) -> Any:
     raise ValueError(f"{constant} is no JSON number")
 
 
-class _JsonMetric(BuiltinMetric):
+class _JsonMetric(ComputedMetric):
     """A metric over an answer that is one JSON value."""
 
     fenced: bool = Field(default=True, description="JSON in a Markdown fence counts as JSON.")
@@ -134,19 +134,19 @@ class JsonSchema(_JsonMetric):
             raise ValueError(f"no JSON Schema: {error.message}") from error
         return self
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         from jsonschema.validators import validator_for
         from referencing import Registry
 
         try:
             document = read_json(sample.response or "", fenced=self.fenced)
         except NoJsonError as error:
-            return verdict(False, str(error))
+            return pass_or_fail(False, str(error))
         bounded = with_bounded_keywords(validator_for(self.schema_))
         # an empty registry: a schema cannot make us fetch another one
         validator = bounded(self.schema_, registry=Registry())
         faults = [f"{fault.json_path}: {fault.message:.120}" for fault in validator.iter_errors(document)]
-        return verdict(not faults, _listed(faults) or "the answer fits the schema")
+        return pass_or_fail(not faults, _listed(faults) or "the answer fits the schema")
 
 
 class JsonEquality(_JsonMetric):
@@ -157,10 +157,10 @@ class JsonEquality(_JsonMetric):
     value: Any = Field(default=None, description="The expected value; without it, reference.response as JSON.")
     tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Allowed difference of numbers.")
 
-    def required(self) -> tuple[SampleField, ...]:
+    def required_fields(self) -> tuple[SampleField, ...]:
         return ("response",) if "value" in self.model_fields_set else ("response", "reference")
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         if "value" in self.model_fields_set:
             expected = self.value
         else:
@@ -171,9 +171,9 @@ class JsonEquality(_JsonMetric):
         try:
             document = read_json(sample.response or "", fenced=self.fenced)
         except NoJsonError as error:
-            return verdict(False, str(error))
+            return pass_or_fail(False, str(error))
         faults = list(differences(expected, document, tolerance=self.tolerance))
-        return verdict(not faults, _listed(faults) or "the answer equals the expected value")
+        return pass_or_fail(not faults, _listed(faults) or "the answer equals the expected value")
 
 
 def _listed(faults: list[str]) -> str:

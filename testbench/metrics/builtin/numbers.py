@@ -8,7 +8,7 @@ from typing import ClassVar, Final, Literal
 
 from pydantic import Field
 
-from testbench.metrics.builtin.metric import BuiltinMetric, verdict
+from testbench.metrics.computed import ComputedMetric, pass_or_fail
 from testbench.metrics.protocol import MetricResult, Sample, SampleField
 
 _MINUS: Final = str.maketrans({"\u2212": "-", "\u2013": "-"})
@@ -37,7 +37,7 @@ def numbers_in(text: str, decimal: Literal[".", ","] = ".") -> list[float]:
     return found
 
 
-class Numeric(BuiltinMetric):
+class Numeric(ComputedMetric):
     """The answer names the expected number, within a tolerance."""
 
     metric_name: ClassVar[str] = "numeric"
@@ -52,10 +52,10 @@ class Numeric(BuiltinMetric):
     )
     decimal: Literal[".", ","] = Field(default=".", description="The sign that starts the decimals.")
 
-    def required(self) -> tuple[SampleField, ...]:
+    def required_fields(self) -> tuple[SampleField, ...]:
         return ("response",) if self.value is not None else ("response", "reference")
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         expected = self.value
         if expected is None:
             named = numbers_in(sample.reference.response or "", self.decimal)
@@ -69,7 +69,7 @@ class Numeric(BuiltinMetric):
         passed = any(abs(number - expected) <= allowed + slack for number in self._counting(found))
         shown = ", ".join(f"{number:g}" for number in found[:10]) or "none"
         reason = f"numbers in the answer: {shown}; expected ({self.pick}) {expected:g} ± {allowed:g}"
-        return verdict(passed, reason, numbers=found[:100], expected=expected)
+        return pass_or_fail(passed, reason, numbers=found[:100], expected=expected)
 
     def _counting(self, found: list[float]) -> list[float]:
         match self.pick:
@@ -83,7 +83,7 @@ class Numeric(BuiltinMetric):
                 return found if len(set(found)) == 1 else []
 
 
-class Latency(BuiltinMetric):
+class Latency(ComputedMetric):
     """The agent answered in time; over a scenario, the sum of its steps."""
 
     metric_name: ClassVar[str] = "latency"
@@ -91,6 +91,6 @@ class Latency(BuiltinMetric):
 
     max_ms: float = Field(gt=0, allow_inf_nan=False, description="Milliseconds that it may take.")
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         took = sample.latency_ms or 0.0
-        return verdict(took <= self.max_ms, f"{took:.10g} ms, {self.max_ms:.10g} ms allowed", latency_ms=took)
+        return pass_or_fail(took <= self.max_ms, f"{took:.10g} ms, {self.max_ms:.10g} ms allowed", latency_ms=took)

@@ -15,8 +15,10 @@ from typing import Any, ClassVar, Final, Literal
 
 from pydantic import Field
 
-from testbench.metrics.builtin.metric import BuiltinMetric, expected_text
-from testbench.metrics.protocol import LINEAR, TOKENS, MetricResult, Sample, SampleField, check_product
+from testbench.metrics.builtin.text import expected_text
+from testbench.metrics.computed import ComputedMetric
+from testbench.metrics.effort import LINEAR_BOUND, SUBSEQUENCE_BOUND, check_product
+from testbench.metrics.protocol import MetricResult, Sample, SampleField
 
 _TOKEN: Final = re.compile(
     r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff]"  # kana and Han: one character is one token
@@ -36,16 +38,16 @@ class _Tokenizer:
         return tokens(text)
 
 
-class _AgainstReference(BuiltinMetric):
+class _AgainstReference(ComputedMetric):
     text: str | None = Field(default=None, min_length=1, description="The expected text; else reference.response.")
 
-    def required(self) -> tuple[SampleField, ...]:
+    def required_fields(self) -> tuple[SampleField, ...]:
         return ("response",) if self.text is not None else ("response", "reference")
 
     def pair(self, sample: Sample) -> tuple[str, str]:
         """The answer and what was expected."""
         answer, expected = sample.response or "", expected_text(self.text, sample) or ""
-        check_product(len(answer), len(expected), LINEAR)
+        check_product(len(answer), len(expected), LINEAR_BOUND)
         return answer, expected
 
 
@@ -63,7 +65,7 @@ class Rouge(_AgainstReference):
         if self.type != "rougeL":
             _rouge(self.type)  # imports nltk
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         answer, expected = self.pair(sample)
         found = _longest(answer, expected) if self.type == "rougeL" else _shared(self.type, answer, expected)
         ours, theirs = max(1, found.ours), max(1, found.theirs)
@@ -87,7 +89,7 @@ class Bleu(_AgainstReference):
         description="intl: by Unicode; 13a: as in papers on Latin scripts; char: scripts without spaces.",
     )
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         answer, expected = self.pair(sample)
         found = _bleu(self.tokenizer)(answer, [expected])
         return MetricResult(score=min(1.0, found.score / 100), reason=f"{found} (0 to 100, {self.tokenizer})")
@@ -100,7 +102,7 @@ class ChrF(_AgainstReference):
 
     word_order: int = Field(default=0, ge=0, le=2, description="2 is chrF++, which looks at words too.")
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         answer, expected = self.pair(sample)
         found = _chrf(self.word_order)(answer, [expected])
         return MetricResult(score=min(1.0, found.score / 100), reason=f"{found} (0 to 100)")
@@ -120,7 +122,7 @@ def _longest(answer: str, expected: str) -> _Shared:
     from rapidfuzz.distance import LCSseq
 
     ours, theirs = tokens(answer), tokens(expected)
-    check_product(len(ours), len(theirs), TOKENS, "tokens")
+    check_product(len(ours), len(theirs), SUBSEQUENCE_BOUND, "tokens")
     return _Shared(LCSseq.similarity(ours, theirs), len(ours), len(theirs))
 
 

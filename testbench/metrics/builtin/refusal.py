@@ -11,7 +11,7 @@ from typing import ClassVar, Final
 
 from pydantic import Field, field_validator
 
-from testbench.metrics.builtin.metric import BuiltinMetric, quoted, verdict
+from testbench.metrics.computed import ComputedMetric, pass_or_fail, quote
 from testbench.metrics.protocol import MetricResult, Sample
 
 PHRASES: Final = (
@@ -48,7 +48,7 @@ PHRASES: Final = (
 _APOSTROPHES: Final = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "`": "'"})
 
 
-class Refusal(BuiltinMetric):
+class Refusal(ComputedMetric):
     """The agent says that it does not know or cannot answer (or, with expected: false, does not say so)."""
 
     metric_name: ClassVar[str] = "refusal"
@@ -66,13 +66,13 @@ class Refusal(BuiltinMetric):
             raise ValueError("a phrase must not be empty")
         return phrases
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         answer = comparable(sample.response or "")
         known = (*(PHRASES if self.phrases is None else self.phrases), *self.more_phrases)
         found = next((phrase for phrase in known if comparable(phrase) in answer), None)
-        said = f"it says {quoted(found)}" if found else f"none of {len(known)} phrases of refusal is there"
+        said = f"it says {quote(found)}" if found else f"none of {len(known)} phrases of refusal is there"
         wanted = "a refusal was expected" if self.expected else "no refusal was expected"
-        return verdict((found is not None) == self.expected, f"{said}; {wanted}", refused=found is not None)
+        return pass_or_fail((found is not None) == self.expected, f"{said}; {wanted}", refused=found is not None)
 
 
 def comparable(text: str) -> str:

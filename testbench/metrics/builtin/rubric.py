@@ -18,8 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from testbench.metrics.judge.injection import fenced, nonce_of
 from testbench.metrics.judge.judge import Judge, Question
-from testbench.metrics.protocol import Combine, MetricResult, MetricSpec, Sample, SampleField
-from testbench.metrics.sample_fields import field_value
+from testbench.metrics.protocol import Combine, MetricResult, MetricSpec, Sample, SampleField, field_value
 from testbench.schema.models import Turn
 
 Material = Literal[
@@ -30,7 +29,7 @@ TITLES: Final[Mapping[Material, str]] = {
     "response": "ANSWER",
     "reference": "REFERENCE ANSWER",
     "retrieved_contexts": "CONTEXTS",
-    "reference_tool_calls": "EXPECTED TOOL CALLS",
+    "reference_tool_calls": "EXPECTED TOOL PAIRWISE_BOUND",
     "turns": "TURNS",
     "conversation": "CONVERSATION",
 }
@@ -94,8 +93,8 @@ class RubricVerdict(BaseModel):
     code: str = Field(description="The code of this request.")
 
 
-def spec_of(given: RubricParameters, base: MetricSpec) -> MetricSpec:
-    """The spec of `builtin.judge` with these parameters."""
+def spec_with(given: RubricParameters, base: MetricSpec) -> MetricSpec:
+    """Return the spec of `builtin.judge` with these parameters."""
     required: tuple[SampleField, ...] = tuple(dict.fromkeys(given.include))
     return replace(
         base,

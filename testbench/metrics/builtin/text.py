@@ -7,12 +7,21 @@ from typing import ClassVar, Final, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from testbench.metrics.builtin.bounded_regex import check_pattern, find
-from testbench.metrics.builtin.metric import BuiltinMetric, expected_text, quoted, verdict
-from testbench.metrics.protocol import CHARACTERS, MetricResult, Sample, SampleField, check_product
+from testbench.metrics.computed import ComputedMetric, pass_or_fail, quote
+from testbench.metrics.effort import EDIT_DISTANCE_BOUND, check_product, check_regex, find
+from testbench.metrics.protocol import MetricResult, Sample, SampleField
+
+Texts = str | list[str]
+PARTIAL_RATIO_BOUND: Final = 1e10
+"""Length of the longer text times the square of the shorter: 2,000 characters each, a third of a second."""
 
 
-class TextMetric(BuiltinMetric):
+def expected_text(given: str | None, sample: Sample) -> str | None:
+    """Return the text that is expected: the parameter, else the reference."""
+    return given if given is not None else sample.reference.response
+
+
+class TextMetric(ComputedMetric):
     """A metric that compares texts after making them comparable."""
 
     casefold: bool = Field(default=False, description="Upper and lower case are the same.")
@@ -37,11 +46,6 @@ def _casefold(text: str, unicode: bool) -> str:
     return text
 
 
-Texts = str | list[str]
-PARTIAL: Final = 1e10
-"""Length of the longer text times the square of the shorter: 2,000 characters each, a third of a second."""
-
-
 def _listed(texts: Texts) -> list[str]:
     return [texts] if isinstance(texts, str) else texts
 
@@ -58,7 +62,7 @@ class _AgainstText(TextMetric):
             raise ValueError("must not be empty")
         return text
 
-    def required(self) -> tuple[SampleField, ...]:
+    def required_fields(self) -> tuple[SampleField, ...]:
         return ("response",) if self.text is not None else ("response", "reference")
 
     def expected(self, sample: Sample) -> list[str]:
@@ -70,14 +74,14 @@ class ExactMatch(_AgainstText):
 
     metric_name: ClassVar[str] = "exact_match"
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         response = self.normalise(sample.response or "")
         expected = self.expected(sample)
         equal = next((text for text in expected if self.normalise(text) == response), None)
         if equal is not None:
-            return verdict(True, f"the answer is {quoted(equal)}")
-        wanted = " or ".join(map(quoted, expected))
-        return verdict(False, f"the answer is {quoted(sample.response or '')}, expected {wanted}")
+            return pass_or_fail(True, f"the answer is {quote(equal)}")
+        wanted = " or ".join(map(quote, expected))
+        return pass_or_fail(False, f"the answer is {quote(sample.response or '')}, expected {wanted}")
 
 
 class Contains(_AgainstText):
@@ -87,13 +91,13 @@ class Contains(_AgainstText):
 
     mode: Literal["all", "any"] = Field(default="all", description="Of several texts, how many must be there.")
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         found, missing = self._look_for(sample)
         passed = not missing if self.mode == "all" else bool(found)
         reason = f"{len(found)} of {len(found) + len(missing)} found"
         if missing:
-            reason += f", missing: {', '.join(map(quoted, missing))}"
-        return verdict(passed, f"{reason} ({self.mode} needed)", found=found, missing=missing)
+            reason += f", missing: {', '.join(map(quote, missing))}"
+        return pass_or_fail(passed, f"{reason} ({self.mode} needed)", found=found, missing=missing)
 
     def _look_for(self, sample: Sample) -> tuple[list[str], list[str]]:
         response = self.normalise(sample.response or "")
@@ -109,11 +113,11 @@ class NotContains(_AgainstText):
 
     text: Texts = Field(description="What must not be there.")
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         response = self.normalise(sample.response or "")
         found = [text for text in _listed(self.text) if self.normalise(text) in response]
-        reason = f"found {', '.join(map(quoted, found))}" if found else "none of the texts is there"
-        return verdict(not found, reason, found=found)
+        reason = f"found {', '.join(map(quote, found))}" if found else "none of the texts is there"
+        return pass_or_fail(not found, reason, found=found)
 
 
 class Regex(TextMetric):
@@ -129,16 +133,16 @@ class Regex(TextMetric):
     @field_validator("pattern")
     @classmethod
     def _is_an_expression(cls, pattern: str) -> str:
-        check_pattern(pattern)
+        check_regex(pattern)
         return pattern
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         # case is left to the expression's own flag, so that classes such as [A-Z] keep their meaning
         response = self.normalise(sample.response or "", fold=False)
         match = find(self.pattern, response, whole=self.mode == "fullmatch", ignore_case=self.casefold)
         if match is None:
-            return verdict(self.absent, f"nothing matches {self.pattern!r} ({self.mode})")
-        return verdict(not self.absent, f"{quoted(match)} matches {self.pattern!r} ({self.mode})")
+            return pass_or_fail(self.absent, f"nothing matches {self.pattern!r} ({self.mode})")
+        return pass_or_fail(not self.absent, f"{quote(match)} matches {self.pattern!r} ({self.mode})")
 
 
 class Similarity(TextMetric):
@@ -152,15 +156,15 @@ class Similarity(TextMetric):
         description="`token_…` compares words in any order, `partial` the best matching part.",
     )
 
-    def required(self) -> tuple[SampleField, ...]:
+    def required_fields(self) -> tuple[SampleField, ...]:
         return ("response",) if self.text is not None else ("response", "reference")
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         from rapidfuzz import distance, fuzz
 
         left, right = self.normalise(sample.response or ""), self.normalise(expected_text(self.text, sample) or "")
         shorter = min(len(left), len(right))
-        most = CHARACTERS if self.algorithm != "partial" else PARTIAL / max(1, shorter)
+        most = EDIT_DISTANCE_BOUND if self.algorithm != "partial" else PARTIAL_RATIO_BOUND / max(1, shorter)
         check_product(len(left), len(right), most)
         how = f"{self.algorithm} of {len(left)} and {len(right)} characters"
         match self.algorithm:
@@ -201,10 +205,10 @@ class Length(TextMetric):
             raise ValueError("min is above max")
         return self
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         text = self.normalise(sample.response or "")
         length = len(text) if self.unit == "characters" else len(text.split())
         low, high = self.min or 0, self.max
         allowed = f"at least {low}" if high is None else f"{low} to {high}"
         passed = length >= low and (high is None or length <= high)
-        return verdict(passed, f"{length} {self.unit}, {allowed} allowed", length=length)
+        return pass_or_fail(passed, f"{length} {self.unit}, {allowed} allowed", length=length)

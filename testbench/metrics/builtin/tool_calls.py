@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from testbench.metrics.builtin.bounded_regex import find
 from testbench.metrics.builtin.json_equality import key_of, same
-from testbench.metrics.builtin.metric import BuiltinMetric, verdict
-from testbench.metrics.protocol import CALLS, TOKENS, MetricResult, Sample, SampleField, check_product
+from testbench.metrics.computed import ComputedMetric, pass_or_fail
+from testbench.metrics.effort import PAIRWISE_BOUND, SUBSEQUENCE_BOUND, check_product, find
+from testbench.metrics.protocol import MetricResult, Sample, SampleField
 from testbench.schema.models import ToolCall
 
 SameCall: TypeAlias = Callable[[ToolCall, ToolCall], bool]
@@ -32,11 +32,11 @@ def in_order_by_key(expected: Sequence[str], made: Sequence[str]) -> int:
     """How many expected keys come in their order, others in between ignored.
 
     Raises:
-        TooLongError: there are too many.
+        TooMuchEffortError: there are too many.
     """
     from rapidfuzz.distance import LCSseq
 
-    check_product(len(expected), len(made), TOKENS, "tool calls")
+    check_product(len(expected), len(made), SUBSEQUENCE_BOUND, "tool calls")
     return LCSseq.similarity(expected, made)
 
 
@@ -46,9 +46,9 @@ def paired(expected: Sequence[ToolCall], made: Sequence[ToolCall], same: SameCal
     A call may fit several expectations, so a greedy choice could waste it; augmenting paths (Kuhn) find the maximum.
 
     Raises:
-        TooLongError: there are too many.
+        TooMuchEffortError: there are too many.
     """
-    check_product(len(expected), len(made), CALLS, "tool calls")
+    check_product(len(expected), len(made), PAIRWISE_BOUND, "tool calls")
     fitting = [[position for position, call in enumerate(made) if same(wanted, call)] for wanted in expected]
     taken_by: dict[int, int] = {}
     for wanted in range(len(expected)):
@@ -71,9 +71,9 @@ def in_order(expected: Sequence[ToolCall], made: Sequence[ToolCall], same: SameC
     """How many expected calls were made in their order, others in between ignored: the longest common subsequence.
 
     Raises:
-        TooLongError: there are too many.
+        TooMuchEffortError: there are too many.
     """
-    check_product(len(expected), len(made), CALLS, "tool calls")
+    check_product(len(expected), len(made), PAIRWISE_BOUND, "tool calls")
     row = [0] * (len(made) + 1)
     for wanted in expected:
         above = 0
@@ -94,7 +94,7 @@ def calls_made(sample: Sample) -> list[ToolCall]:
     return [call for turn in sample.turns if turn.type == "agent" for call in turn.tool_calls or ()]
 
 
-class ToolCalls(BuiltinMetric):
+class ToolCalls(ComputedMetric):
     """The agent called the expected tools with the expected arguments."""
 
     metric_name: ClassVar[str] = "tool_calls"
@@ -114,7 +114,7 @@ class ToolCalls(BuiltinMetric):
     )
     tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Allowed difference of numbers.")
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         expected, made = list(sample.reference.tool_calls or ()), calls_made(sample)
         if not expected and not made:
             return MetricResult(score=1.0, reason="no tool call expected, none made")
@@ -177,7 +177,7 @@ class ToolCalls(BuiltinMetric):
         return same(wanted, found, tolerance=self.tolerance)
 
 
-class ForbiddenTools(BuiltinMetric):
+class ForbiddenTools(ComputedMetric):
     """The agent called no forbidden tool."""
 
     metric_name: ClassVar[str] = "forbidden_tools"
@@ -192,19 +192,19 @@ class ForbiddenTools(BuiltinMetric):
             raise ValueError("give tools, allowed or both")
         return self
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         made = calls_made(sample)
         forbidden = Counter(call.name for call in made if self._forbids(call.name))
         if not forbidden:
-            return verdict(True, f"{len(made)} calls, none of a forbidden tool")
+            return pass_or_fail(True, f"{len(made)} calls, none of a forbidden tool")
         named = ", ".join(f"{name} ({times} times)" for name, times in forbidden.items())
-        return verdict(False, f"called {named}", forbidden=dict(forbidden))
+        return pass_or_fail(False, f"called {named}", forbidden=dict(forbidden))
 
     def _forbids(self, name: str) -> bool:
         return _fits(name, self.tools) or (self.allowed is not None and not _fits(name, self.allowed))
 
 
-class MaxToolCalls(BuiltinMetric):
+class MaxToolCalls(ComputedMetric):
     """The agent called tools at most so many times."""
 
     metric_name: ClassVar[str] = "max_tool_calls"
@@ -213,10 +213,10 @@ class MaxToolCalls(BuiltinMetric):
     limit: int = Field(ge=0, description="Calls that are allowed.")
     tool: str | None = Field(default=None, description="Count only this tool; a name or a pattern.")
 
-    def judge(self, sample: Sample) -> MetricResult:
+    def score(self, sample: Sample) -> MetricResult:
         made = [call for call in calls_made(sample) if self.tool is None or fnmatchcase(call.name, self.tool)]
         what = "tool calls" if self.tool is None else f"calls of {self.tool}"
-        return verdict(len(made) <= self.limit, f"{len(made)} {what}, {self.limit} allowed", made=len(made))
+        return pass_or_fail(len(made) <= self.limit, f"{len(made)} {what}, {self.limit} allowed", made=len(made))
 
 
 def _fits(name: str, patterns: Iterable[str]) -> bool:

@@ -20,21 +20,12 @@ from deepeval.test_case import Turn as DeepEvalTurn
 from pydantic import BaseModel
 
 from testbench.errors import InputError
-from testbench.metrics.adapter import FrameworkAdapter
+from testbench.metrics.adapter import FrameworkAdapter, parse_parameters
 from testbench.metrics.deepeval import specs
 from testbench.metrics.deepeval.judge_bridge import BridgedModel, recording
+from testbench.metrics.effort import PAIRWISE_BOUND, check_product
 from testbench.metrics.judge.judge import Judge
-from testbench.metrics.parameters import parse_parameters
-from testbench.metrics.protocol import (
-    CALLS,
-    MetricCallable,
-    MetricResult,
-    MetricSpec,
-    Sample,
-    SampleField,
-    check_product,
-)
-from testbench.metrics.sample_fields import field_value
+from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample, SampleField, field_value
 from testbench.schema.models import Failure, ToolCall, Turn
 
 REASON_LIMIT: Final = 4000
@@ -120,7 +111,7 @@ class _DeepEvalCallable:
         sample = replace(sample, **overrides)
         if self.spec.name in specs.NOTHING:
             made, expected = _calls_made(sample), sample.reference.tool_calls or ()
-            check_product(len(made), max(1, len(expected)), CALLS, "tool calls")
+            check_product(len(made), max(1, len(expected)), PAIRWISE_BOUND, "tool calls")
             if self.spec.name == "ToolCorrectnessMetric" and self._counts_as_one(made, expected):
                 message = "the same call was made more than once, which DeepEval counts as one; see builtin.tool_calls"
                 return MetricResult(error=Failure(kind="undefined", message=message))

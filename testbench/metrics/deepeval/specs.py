@@ -17,7 +17,7 @@ from typing import Any, Final, get_type_hints
 import deepeval.metrics as metrics_module
 from pydantic import BaseModel, ConfigDict, create_model
 
-from testbench.metrics.parameters import parameters_of
+from testbench.metrics.adapter import parameters_of
 from testbench.metrics.protocol import MetricSpec, SampleField
 
 FRAMEWORK: Final = "deepeval"

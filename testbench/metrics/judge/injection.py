@@ -21,8 +21,7 @@ from pydantic import ValidationError
 from testbench.errors import JudgeError
 from testbench.metrics.judge.answer import FragmentsError, objects_in
 from testbench.metrics.judge.judge import AnswerT, Judge, Question
-from testbench.metrics.protocol import Sample
-from testbench.metrics.sample_fields import field_value
+from testbench.metrics.protocol import Sample, field_value
 
 _documents: ContextVar[tuple[Any, ...] | FragmentsError] = ContextVar("testbench_documents_under_judgement", default=())
 """The objects in the texts, or why they are not known."""

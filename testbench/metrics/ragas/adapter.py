@@ -19,22 +19,13 @@ from ragas.messages import AIMessage, HumanMessage, ToolMessage
 from ragas.messages import ToolCall as RagasToolCall
 
 from testbench.errors import InputError
-from testbench.metrics.adapter import FrameworkAdapter
+from testbench.metrics.adapter import FrameworkAdapter, parse_parameters
+from testbench.metrics.effort import EDIT_DISTANCE_BOUND, LINEAR_BOUND, check_product
 from testbench.metrics.judge.judge import Judge
-from testbench.metrics.parameters import parse_parameters
-from testbench.metrics.protocol import (
-    CHARACTERS,
-    LINEAR,
-    MetricCallable,
-    MetricResult,
-    MetricSpec,
-    Sample,
-    check_product,
-)
+from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample, field_value
 from testbench.metrics.ragas import names, specs
 from testbench.metrics.ragas.judge_bridge import BridgedEmbeddings, BridgedLLM, recording, remember_schemas
 from testbench.metrics.ragas.reading import result_of, rubric_range
-from testbench.metrics.sample_fields import field_value
 from testbench.schema.models import Failure, ToolCall, Turn
 
 _WORD: Final = re.compile(r"[a-z0-9]+")
@@ -44,13 +35,13 @@ SPANS: Final = 4e10
 """Product of two lengths for looking up every quoted span: 200,000 characters each, half a second."""
 
 _BOUNDS: Final[Mapping[str, tuple[str, str, float]]] = {
-    "NonLLMStringSimilarity": ("response", "reference", CHARACTERS),
-    "NonLLMContextPrecisionWithReference": ("retrieved_contexts", "reference_contexts", CHARACTERS),
-    "NonLLMContextRecall": ("retrieved_contexts", "reference_contexts", CHARACTERS),
+    "NonLLMStringSimilarity": ("response", "reference", EDIT_DISTANCE_BOUND),
+    "NonLLMContextPrecisionWithReference": ("retrieved_contexts", "reference_contexts", EDIT_DISTANCE_BOUND),
+    "NonLLMContextRecall": ("retrieved_contexts", "reference_contexts", EDIT_DISTANCE_BOUND),
     "QuotedSpansAlignment": ("response", "retrieved_contexts", SPANS),
-    "BleuScore": ("response", "reference", LINEAR),
-    "CHRFScore": ("response", "reference", LINEAR),
-    "RougeScore": ("response", "reference", LINEAR),
+    "BleuScore": ("response", "reference", LINEAR_BOUND),
+    "CHRFScore": ("response", "reference", LINEAR_BOUND),
+    "RougeScore": ("response", "reference", LINEAR_BOUND),
 }
 """The two arguments that are compared, and the largest product of their lengths."""
 
@@ -59,7 +50,7 @@ def check_effort(name: str, metric: Any, arguments: Mapping[str, Any]) -> None:
     """See that a metric comes to an end in reasonable time.
 
     Raises:
-        TooLongError: it would not.
+        TooMuchEffortError: it would not.
     """
     if name not in _BOUNDS:
         return

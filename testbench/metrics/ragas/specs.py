@@ -17,7 +17,7 @@ from typing import Any, Final, get_args
 import ragas.metrics.collections as collections
 from pydantic import BaseModel, ConfigDict, create_model
 
-from testbench.metrics.parameters import parameters_of
+from testbench.metrics.adapter import parameters_of
 from testbench.metrics.protocol import MetricSpec, SampleField
 from testbench.metrics.ragas.legacy_metrics import FORMER
 

@@ -52,7 +52,7 @@ def read(files: Mapping[str, str], only: ScenarioFilter | None = None) -> list[F
 
 
 async def passes(metric: Metric, sample: Sample) -> bool:
-    result = await GenericMetricsRegistry().ready(metric, None).call(sample)
+    result = await GenericMetricsRegistry().prepare(metric, None).call(sample)
     assert result.error is None
     assert result.skipped is None
     assert result.score is not None

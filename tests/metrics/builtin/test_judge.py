@@ -45,7 +45,7 @@ def saying(*scores: int, code: Callable[[str], str] = code_in) -> FakeJudge:
 
 async def judged(judge: Judge, of: Sample | None = None, **parameters: Any) -> MetricResult:
     registry = GenericMetricsRegistry({"builtin": BuiltinAdapter})
-    ready = registry.ready(metric("builtin.judge", **(CRITERIA | parameters)), judge)
+    ready = registry.prepare(metric("builtin.judge", **(CRITERIA | parameters)), judge)
     return await ready.call(of or sample())
 
 
@@ -90,7 +90,7 @@ async def test_the_prompt_holds_what_was_asked_for_each_between_its_fences() -> 
     await judged(judge, given, include=include, examples=[example])
     [prompt] = judge.asked
     nonce = code_in(prompt)
-    for title in ("QUESTION", "ANSWER", "REFERENCE ANSWER", "CONTEXTS", "EXPECTED TOOL CALLS", "CONVERSATION"):
+    for title in ("QUESTION", "ANSWER", "REFERENCE ANSWER", "CONTEXTS", "EXPECTED TOOL PAIRWISE_BOUND", "CONVERSATION"):
         assert f"<<<{title} {nonce}\n" in prompt
         assert f"\n{title} {nonce}>>>" in prompt
     for text in ("polite", "Go away!", "rude", "18 degrees", 'get_weather({"city": "Paris"})', "Sunny."):

@@ -111,7 +111,7 @@ async def test_similarity_is_a_part_of_the_letters() -> None:
 
 
 async def test_an_expression_that_takes_for_ever_is_an_error_and_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("testbench.metrics.builtin.bounded_regex.TIME_LIMIT_S", 0.05)
+    monkeypatch.setattr("testbench.metrics.effort.REGEX_TIME_LIMIT_S", 0.05)
     result = await judged("regex", "a" * 60 + "b", pattern="(a|aa)+$")
     assert result.score is None
     assert result.error is not None
@@ -129,7 +129,7 @@ async def test_length(parameters: dict[str, Any], score: float) -> None:
 @pytest.mark.parametrize(
     ("name", "parameters", "told"),
     [
-        ("regex", {"pattern": "("}, "no regular expression"),
+        ("regex", {"pattern": "("}, "not a regular expression"),
         ("regex", {}, "pattern"),
         ("contains", {"text": []}, "empty"),
         ("contains", {"text": ""}, "empty"),

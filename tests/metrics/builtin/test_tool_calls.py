@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from testbench.errors import InputError
 from testbench.metrics.builtin.adapter import BuiltinAdapter
-from testbench.metrics.protocol import MetricResult, TooLongError
+from testbench.metrics.effort import TooMuchEffortError
+from testbench.metrics.protocol import MetricResult
 from testbench.schema.models import Reference, ToolCall
 from tests.support.metric_samples import calls, sample
 
@@ -113,7 +114,7 @@ async def test_an_agent_that_calls_in_a_loop_is_judged(mode: str) -> None:
 )
 async def test_too_many_calls_that_must_be_compared_with_each_other_are_an_error(parameters: dict[str, Any]) -> None:
     assert (await judged(calls(PARIS), calls(*[PARIS] * 1000), **parameters)).score == pytest.approx(2 / 1001)
-    with pytest.raises(TooLongError, match="1,000 and 1,000 tool calls"):
+    with pytest.raises(TooMuchEffortError, match="1,000 and 1,000 tool calls"):
         await judged(calls(*[PARIS] * 1000), calls(*[PARIS] * 1000), **parameters)
 
 

@@ -73,7 +73,7 @@ async def test_expressions_in_a_schema(schema: dict[str, Any], answer: str, scor
 async def test_an_expression_in_a_schema_that_takes_for_ever_is_an_error(
     keyword: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("testbench.metrics.builtin.bounded_regex.TIME_LIMIT_S", 0.05)
+    monkeypatch.setattr("testbench.metrics.effort.REGEX_TIME_LIMIT_S", 0.05)
     endless, text = "(a|aa)+$", "a" * 60 + "b"
     schemas: dict[str, dict[str, Any]] = {
         "pattern": {"pattern": endless},

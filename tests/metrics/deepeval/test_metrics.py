@@ -15,10 +15,10 @@ if find_spec("deepeval") is None:
 
 from testbench.errors import InputError, JudgeError
 from testbench.metrics.deepeval.adapter import DeepEvalAdapter
+from testbench.metrics.effort import TooMuchEffortError
 from testbench.metrics.judge.judge import FakeJudge
-from testbench.metrics.protocol import MetricResult, TooLongError
+from testbench.metrics.protocol import MetricResult, missing_fields
 from testbench.metrics.registry import GenericMetricsRegistry
-from testbench.metrics.sample_fields import missing_fields
 from testbench.schema.models import Reference
 from tests.support.metric_samples import ANSWER, calls, metric, sample
 
@@ -106,9 +106,9 @@ async def test_thousands_of_tool_calls_are_an_error_or_come_to_an_end() -> None:
     looping = sample(made=many, reference=Reference(tool_calls=some))
     for ordering in (False, True):
         assert (await judged("ToolCorrectnessMetric", of=looping, should_consider_ordering=ordering)).score == 1.0
-    with pytest.raises(TooLongError, match="1,000 and 1,000 tool calls"):
+    with pytest.raises(TooMuchEffortError, match="1,000 and 1,000 tool calls"):
         await judged("ToolCorrectnessMetric", of=sample(made=many, reference=Reference(tool_calls=many)))
-    with pytest.raises(TooLongError):
+    with pytest.raises(TooMuchEffortError):
         await judged("ToolPermissionMetric", of=sample(made=calls("t") * 200_000))
 
 

@@ -13,13 +13,12 @@ import pytest
 
 from testbench.errors import InputError, JudgeError
 from testbench.metrics.judge.judge import FakeJudge
-from testbench.metrics.protocol import MetricResult, MetricSpec
+from testbench.metrics.protocol import MetricResult, MetricSpec, missing_fields
 from testbench.metrics.ragas import specs as ragas_specs
 from testbench.metrics.ragas.adapter import RagasAdapter
 from testbench.metrics.ragas.judge_bridge import BridgedEmbeddings, BridgedLLM, KnownSchema, remember_schemas
 from testbench.metrics.ragas.reading import rubric_range
 from testbench.metrics.registry import GenericMetricsRegistry
-from testbench.metrics.sample_fields import missing_fields
 from testbench.schema.models import Reference
 from tests.support.metric_samples import ANSWER, calls, metric, sample
 

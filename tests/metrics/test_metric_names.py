@@ -72,7 +72,7 @@ def test_setup_imports_no_framework(tmp_path: Path) -> None:
     code = f"""
 import sys
 from pathlib import Path
-from tests.metrics.test_naming import setup
+from tests.metrics.test_metric_names import setup
 code = setup(Path({str(tmp_path)!r}), "--metric", "Faithfulness", "--metric", "builtin.tool_calls")
 heavy = {{"ragas", "deepeval", "openai", "langchain_core"}} & {{name.split(".")[0] for name in sys.modules}}
 sys.exit(f"loaded {{heavy}}" if heavy else code)
