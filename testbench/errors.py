@@ -3,8 +3,9 @@
     TestbenchError
     ├── InputError            2    arguments, configuration or a file are wrong
     ├── WorkError             3    the work could not be done
-    │   ├── AgentError             the agent under test did not answer
-    │   ├── JudgeError             the judge gave no verdict that can be used
+    │   ├── RemoteError            a call may be made again, or must not
+    │   │   ├── AgentError         the agent under test did not answer
+    │   │   └── JudgeError         the judge gave no verdict that can be used
     │   ├── StoreError             a dataset or file could not be read or written
     │   └── TelemetryError         scores or traces did not arrive
     ├── NothingToDo           4    no scenario, no metric, no score
@@ -56,17 +57,32 @@ class WorkError(TestbenchError):
     """The work could not be done: something outside Testbench did not play its part."""
 
 
-class AgentError(WorkError):
-    """The agent under test gave no answer to a message.
+class RemoteError(WorkError):
+    """An agent or a judge gave no answer to a request; `testbench.net.retry` decides whether it is made again.
 
-    `kind` is a stable word for files and summaries: `unreachable`, `timeout`, `http_error`, `rate_limited`, `protocol`,
-    `failed`, `rejected`, `canceled`, `auth_required`, `no_answer`; of models also `truncated`, `content_filter`; and
-    `tool_unavailable`, `user_simulation` where somebody else than the agent failed.
-    `retry_after` is the wait in seconds that the agent asked for, `delivered` whether the message may have reached it.
-    `overloaded` is set where it asked for less (HTTP 429 or 503).
+    `kind` is a stable word for files and summaries.
     """
 
+    retry_after: float | None = None
+    """The wait in seconds that the other side asked for."""
     overloaded = False
+    """The other side asks for fewer requests at once."""
+    attempts = 1
+    """How many requests were made."""
+
+    def __init__(self, message: str, *, kind: str, retryable: bool, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.kind = kind
+        self.retryable = retryable
+
+
+class AgentError(RemoteError):
+    """The agent under test gave no answer to a message.
+
+    `kind`: `unreachable`, `timeout`, `http_error`, `rate_limited`, `protocol`, `failed`, `rejected`, `canceled`,
+    `auth_required`, `no_answer`; of models also `truncated`, `content_filter`; and `tool_unavailable`,
+    `user_simulation` where somebody else than the agent failed. `delivered`: the message may have reached it.
+    """
 
     def __init__(
         self,
@@ -78,19 +94,17 @@ class AgentError(WorkError):
         delivered: bool = True,
         hint: str = "Check that the agent runs and speaks A2A: curl AGENT_URL/.well-known/agent-card.json",
     ) -> None:
-        super().__init__(message, hint=hint)
-        self.kind = kind
-        self.retryable = retryable
+        super().__init__(message, kind=kind, retryable=retryable, hint=hint)
         self.retry_after = retry_after
         self.delivered = delivered
 
 
-class JudgeError(WorkError):
+class JudgeError(RemoteError):
     """The judge gave no usable verdict.
 
     `kind`: `unreachable`, `timeout`, `rate_limited`, `auth`, `http_error`, `malformed`, `truncated`, `content_filter`,
     `too_long`, and `max_cost` where it was not asked because it would have cost too much.
-    `raw` keeps what the judge said where it said something; `attempts` counts the requests.
+    `raw` keeps what the judge said where it said something.
     """
 
     def __init__(
@@ -103,10 +117,8 @@ class JudgeError(WorkError):
         attempts: int = 1,
         hint: str = "Check OPENAI_API_BASE (or OPENAI_BASE_URL), the key in OPENAI_API_KEY and the model's name.",
     ) -> None:
-        super().__init__(message, hint=hint)
-        self.kind = kind
+        super().__init__(message, kind=kind, retryable=retryable, hint=hint)
         self.raw = raw
-        self.retryable = retryable
         self.attempts = attempts
 
 

@@ -15,7 +15,7 @@ from a2a.utils.errors import A2AError, InternalError, InvalidAgentResponseError
 from google.protobuf.json_format import ParseError
 
 from testbench.errors import AgentError
-from testbench.net.retry import retry_after
+from testbench.net.retry import read_retry_after
 from testbench.safe_text import hide, printable
 
 TRANSPORT_FAULTS: Final = (
@@ -80,7 +80,7 @@ def _of_status(response: httpx.Response, secrets: Sequence[str]) -> AgentError:
             message,
             kind="rate_limited" if status == 429 else "http_error",
             retryable=True,
-            retry_after=retry_after(response.headers.get("retry-after"), datetime.now(UTC)),
+            retry_after=read_retry_after(response.headers.get("retry-after"), datetime.now(UTC)),
             delivered=False,
             hint="The agent is overloaded: try a lower --concurrency, or auto.",
         )

@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from testbench.errors import AgentError
 from testbench.execution.trials import Trial
 from testbench.net.clock import Clock, SystemClock
 from testbench.net.pacing import Pacer
-from testbench.net.retry import GaveUp, RetryPolicy, Succeeded, persist
+from testbench.net.retry import GaveUp, RetryPolicy, Succeeded, call_with_retries
 from testbench.safe_text import printable
 from testbench.schema import tracing as names
 from testbench.schema.agent import AgentClient, AgentReply, Conversation
@@ -106,12 +105,12 @@ class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, Executed
         """The step as it went, and the number of tries."""
         started_at = self._clock.now()
         with self._tracer.step(state.span, state.position, _span_attributes(step, state)) as span:
-            sent = await persist(
+            sent = await call_with_retries(
                 lambda: self._agent.send_step(step.input, state.conversation),
                 self._rules.retry,
                 self._clock,
                 self._chance,
-                lambda again: self._pacer.turn(ahead=again or state.position > 0),
+                lambda again: self._pacer.take_slot(ahead=again or state.position > 0),
             )
             state.conversation.outstanding = None
             human = Turn(type="human", content=step.input, timestamp=started_at)
@@ -158,7 +157,7 @@ def _answered(human: Turn, sent: Succeeded[AgentReply]) -> dict[str, object]:
 
 
 def _failure(gave_up: GaveUp) -> Failure:
-    error: AgentError = gave_up.error
+    error = gave_up.error
     return Failure(
         kind=error.kind,
         message=printable(error.message, FAILURE_LENGTH),

@@ -23,8 +23,8 @@ from testbench.execution.executor import A2AExecutor, OnStepError, RunDependenci
 from testbench.execution.resume import Earlier, find_earlier, journal_identity
 from testbench.execution.run_summary import RunStatistics, Sending, run_statistics
 from testbench.execution.trials import Trial, in_file_order, trials
-from testbench.net.pacing import Pacer, automatic, fixed
-from testbench.net.retry import GaveUp, RetryPolicy, persist
+from testbench.net.pacing import Pacer, automatic_pace, fixed_pace
+from testbench.net.retry import GaveUp, RetryPolicy, call_with_retries
 from testbench.safe_text import shown_url
 from testbench.schema.agent import AgentClient
 from testbench.schema.files import set_aside, write_model
@@ -195,7 +195,9 @@ class _Run:
     async def _connect(self, earlier: Earlier) -> Session:
         """This process at its work, once the agent is there."""
         started_at = self.dependencies.clock.now()
-        connected = await persist(self.agent.connect, CONNECTING, self.dependencies.clock, self.dependencies.chance)
+        connected = await call_with_retries(
+            self.agent.connect, CONNECTING, self.dependencies.clock, self.dependencies.chance
+        )
         if isinstance(connected, GaveUp):
             place = shown_url(self.settings.agent_url)
             if place not in connected.error.message:  # the deadline cut the last try short
@@ -225,7 +227,7 @@ class _Run:
             progress.advance(failed=step.status != "ok")
 
         settings = self.settings
-        pacer = Pacer(automatic(settings.concurrency) if settings.adaptive else fixed(settings.concurrency))
+        pacer = Pacer(automatic_pace(settings.concurrency) if settings.adaptive else fixed_pace(settings.concurrency))
         rules = StepRules(settings.retry, settings.on_step_error)
         runtime = ExperimentRuntime(
             A2AExecutor(self.agent, rules, self.dependencies, pacer, step_done),

@@ -120,7 +120,14 @@ def open_bucket(bucket: str, settings: StoreSettings, timeout_seconds: float = d
             "read_timeout": patience,
             "timeout": timedelta(seconds=defaults.FETCH_TOTAL_S),
         },
-        retry_config={"max_retries": defaults.FETCH_RETRIES, "retry_timeout": patience},
+        retry_config={
+            "max_retries": defaults.FETCH_RETRIES,
+            "retry_timeout": patience,
+            "backoff": {
+                "init_backoff": timedelta(seconds=defaults.BACKOFF_BASE_S),
+                "max_backoff": timedelta(seconds=defaults.BACKOFF_CAP_S),
+            },
+        },
     )
 
 

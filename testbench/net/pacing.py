@@ -1,7 +1,7 @@
 """How many requests to have in flight, found out instead of guessed: additive increase, multiplicative decrease.
 
     what came of a request -> Pace -> the next Pace        pure, after D.-M. Chiu and R. Jain, 1989
-    Pacer                                                   waits for a place under the pace
+    Pacer                                                   waits for a slot under the pace
 
 Used where `--concurrency auto` is given: by the judge in evaluate, and for agents in run.
 """
@@ -32,12 +32,12 @@ class Pace:
     epoch: int = 0
 
     @property
-    def places(self) -> int:
-        """Whole requests, at least one."""
+    def slots(self) -> int:
+        """How many whole requests, at least one."""
         return max(1, int(self.limit))
 
     def after(self, outcome: Outcome, *, epoch: int, in_flight: int) -> Pace:
-        """The pace after a request that began in `epoch`; `in_flight` counted it.
+        """Return the pace after a request that began in `epoch`; `in_flight` counted it.
 
         Half for a round in which one was pushed back, one more for each round that was answered; before the first
         pushback twice as many, as TCP's slow start does. All requests in flight are pushed back at once, so only the
@@ -45,19 +45,19 @@ class Pace:
         """
         if outcome == "pushback" and epoch == self.epoch:
             return replace(self, limit=max(1.0, self.limit * DECREASE), epoch=self.epoch + 1)
-        if outcome == "done" and in_flight >= self.places and epoch == self.epoch:
-            more = 1.0 if self.epoch == 0 else 1 / self.places
+        if outcome == "done" and in_flight >= self.slots and epoch == self.epoch:
+            more = 1.0 if self.epoch == 0 else 1 / self.slots
             return replace(self, limit=min(float(self.ceiling), self.limit + more))
         return self
 
 
-def fixed(places: int) -> Pace:
-    """A pace that never changes."""
-    return FixedPace(float(places), places)
+def fixed_pace(slots: int) -> Pace:
+    """Return a pace that never changes."""
+    return FixedPace(float(slots), slots)
 
 
-def automatic(ceiling: int = CEILING) -> Pace:
-    """A pace that begins low and finds out."""
+def automatic_pace(ceiling: int = CEILING) -> Pace:
+    """Return a pace that begins low and finds out."""
     return Pace(min(START, float(ceiling)), ceiling)
 
 
@@ -69,8 +69,8 @@ class FixedPace(Pace):
 
 
 @dataclass
-class Turn:
-    """One request under way; whoever makes it says what came of it."""
+class Slot:
+    """The right to one request under way; whoever makes it says what came of it."""
 
     epoch: int
     outcome: Outcome = "failed"
@@ -86,38 +86,38 @@ class Pacer:
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     @asynccontextmanager
-    async def turn(self, *, ahead: bool = False) -> AsyncIterator[Turn]:
-        """Wait for a place and hold it inside the block.
+    async def take_slot(self, *, ahead: bool = False) -> AsyncIterator[Slot]:
+        """Wait for a slot and hold it inside the block.
 
         `ahead` is for what goes on with something that was begun: it comes before everything that is new, so that
         what is begun is ended, and not ever more begun.
         """
-        await self._take_place(self._ahead if ahead else self._waiting)
-        turn = Turn(self.pace.epoch)
+        await self._wait(self._ahead if ahead else self._waiting)
+        slot = Slot(self.pace.epoch)
         try:
-            yield turn
+            yield slot
         finally:
-            self.pace = self.pace.after(turn.outcome, epoch=turn.epoch, in_flight=self.in_flight)
+            self.pace = self.pace.after(slot.outcome, epoch=slot.epoch, in_flight=self.in_flight)
             self.in_flight -= 1
             self._let_go_on()
 
-    async def _take_place(self, queue: deque[asyncio.Future[None]]) -> None:
-        if self.in_flight < self.pace.places and not self._ahead and not self._waiting:
+    async def _wait(self, queue: deque[asyncio.Future[None]]) -> None:
+        if self.in_flight < self.pace.slots and not self._ahead and not self._waiting:
             self.in_flight += 1
             return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        queue.append(place)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        queue.append(waiter)
         try:
-            await place
+            await waiter
         except asyncio.CancelledError:
-            if place.done() and not place.cancelled():  # it was given the place and leaves without having used it
+            if waiter.done() and not waiter.cancelled():  # it was given the slot and leaves without having used it
                 self.in_flight -= 1
                 self._let_go_on()
             raise
 
     def _let_go_on(self) -> None:
-        while (queue := self._ahead or self._waiting) and self.in_flight < self.pace.places:
-            place = queue.popleft()
-            if not place.done():
+        while (queue := self._ahead or self._waiting) and self.in_flight < self.pace.slots:
+            waiter = queue.popleft()
+            if not waiter.done():
                 self.in_flight += 1
-                place.set_result(None)
+                waiter.set_result(None)

@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
-from testbench.net.retry import retry_after
+from testbench.net.retry import read_retry_after
 from testbench.safe_text import printable, shown_url
 from testbench.telemetry.endpoints import Signal
 
@@ -55,7 +55,7 @@ def read_reply(signal: Signal, status: int, headers: Mapping[str, str], body: by
         return Reply("refused", f"{text} to {shown_url(headers.get('location', ''))}, and is not followed")
     said = _error_message(headers, body)
     text = f"{text}: {said}" if said else text
-    wait = retry_after(headers.get("retry-after"), now)
+    wait = read_retry_after(headers.get("retry-after"), now)
     return Reply(REFUSALS.get(status, "refused"), text, retryable=status in RETRYABLE, retry_after=wait)
 
 

@@ -13,8 +13,8 @@ from testbench.errors import AgentError
 from testbench.execution.executor import RunDependencies
 from testbench.execution.run import RunResult, RunSettings, execute
 from testbench.net.clock import FakeClock, SystemClock
-from testbench.net.pacing import CEILING, Pacer, fixed
-from testbench.net.retry import GaveUp, RetryPolicy, Succeeded, persist
+from testbench.net.pacing import CEILING, Pacer, fixed_pace
+from testbench.net.retry import GaveUp, RetryPolicy, Succeeded, call_with_retries
 from testbench.schema.a2a_client import A2AStepClient, ClientSettings
 from testbench.schema.agent import Conversation
 from testbench.schema.models import Experiment, Scenario, Step
@@ -101,14 +101,16 @@ def test_auto_is_an_option_of_run(
 async def test_the_wait_for_a_turn_is_neither_latency_nor_part_of_the_deadline() -> None:
     """A step that waited long for its turn is not the agent's fault."""
     clock = FakeClock()
-    pacer = Pacer(fixed(1))
+    pacer = Pacer(fixed_pace(1))
 
     async def slow() -> str:
         await clock.sleep(4.0)
         return "answer"
 
     async def one() -> Succeeded[str] | GaveUp:
-        return await persist(slow, RetryPolicy(deadline_s=5.0), clock, lambda: 0.0, lambda again: pacer.turn())
+        return await call_with_retries(
+            slow, RetryPolicy(deadline_s=5.0), clock, lambda: 0.0, lambda again: pacer.take_slot()
+        )
 
     outcomes = await asyncio.gather(*(one() for _ in range(5)))
     assert outcomes == [Succeeded("answer", 1, 4.0)] * 5
@@ -128,7 +130,7 @@ async def test_under_auto_only_the_deadline_ends_the_patience_with_a_rate_limit(
             raise error
         return "answer"
 
-    outcome = await persist(call, RetryPolicy(patient=patient, retries=3), FakeClock(), lambda: 0.0)
+    outcome = await call_with_retries(call, RetryPolicy(patient=patient, retries=3), FakeClock(), lambda: 0.0)
     assert outcome.attempts == attempts
     assert isinstance(outcome, Succeeded if patient else GaveUp)
 
@@ -139,8 +141,8 @@ async def test_503_with_a_time_to_come_back_asks_for_time_and_without_one_is_a_f
         error.overloaded = True
         raise error
 
-    patient = await persist(lambda: refuse(1.0), RetryPolicy(retries=3), FakeClock(), lambda: 0.0)
-    short = await persist(lambda: refuse(None), RetryPolicy(retries=3), FakeClock(), lambda: 0.0)
+    patient = await call_with_retries(lambda: refuse(1.0), RetryPolicy(retries=3), FakeClock(), lambda: 0.0)
+    short = await call_with_retries(lambda: refuse(None), RetryPolicy(retries=3), FakeClock(), lambda: 0.0)
     assert (patient.attempts, short.attempts) == (10, 3)
 
 

@@ -79,7 +79,7 @@ async def test_an_evaluation_that_waits_long_for_its_turn_is_not_lost(
     go_on = asyncio.Event()
 
     async def occupy(pacer: Pacer) -> None:
-        async with pacer.turn():
+        async with pacer.take_slot():
             await go_on.wait()
 
     def make(settings: JudgeSettings, clock: Clock, tracing: Tracing) -> Judge:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from testbench.errors import AgentError
 from testbench.net.clock import FakeClock
-from testbench.net.retry import GaveUp, RetryPolicy, Succeeded, persist
+from testbench.net.retry import GaveUp, RetryPolicy, Succeeded, call_with_retries, compute_backoff
 
 
 def fault(
@@ -34,7 +34,7 @@ def failing(*errors: AgentError) -> Callable[[], Awaitable[str]]:
 
 async def attempt(policy: RetryPolicy, *errors: AgentError) -> tuple[Succeeded[str] | GaveUp, FakeClock]:
     clock = FakeClock()
-    return await persist(failing(*errors), policy, clock, lambda: 1.0), clock
+    return await call_with_retries(failing(*errors), policy, clock, lambda: 1.0), clock
 
 
 async def test_a_call_that_succeeds_is_made_once() -> None:
@@ -91,7 +91,7 @@ async def test_the_deadline_also_ends_a_call_that_never_returns() -> None:
         await asyncio.Event().wait()
         return ""
 
-    outcome = await persist(hang, RetryPolicy(deadline_s=0.01), FakeClock(), lambda: 1.0)
+    outcome = await call_with_retries(hang, RetryPolicy(deadline_s=0.01), FakeClock(), lambda: 1.0)
     assert isinstance(outcome, GaveUp)
     assert (outcome.error.kind, outcome.attempts) == ("timeout", 1)
     assert "0.01 s" in outcome.error.message
@@ -109,7 +109,7 @@ async def test_a_later_try_gets_only_what_is_left_of_the_deadline() -> None:
         return ""
 
     async with asyncio.timeout(20):
-        outcome = await persist(slow_then_silent, RetryPolicy(deadline_s=60), clock, lambda: 0.0)
+        outcome = await call_with_retries(slow_then_silent, RetryPolicy(deadline_s=60), clock, lambda: 0.0)
     assert isinstance(outcome, GaveUp)
     assert (outcome.error.kind, outcome.attempts) == ("timeout", 2)
 
@@ -126,7 +126,7 @@ async def test_being_cancelled_is_no_fault_to_retry() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await persist(cancelled, RetryPolicy(), FakeClock(), lambda: 1.0)
+        await call_with_retries(cancelled, RetryPolicy(), FakeClock(), lambda: 1.0)
 
 
 @given(
@@ -144,3 +144,18 @@ def test_a_wait_is_never_shorter_than_asked_nor_longer_than_the_time_left(
     if wait is not None:
         assert (after or 0) <= wait <= (after or 0) + 30
         assert elapsed + wait < 500
+
+
+@given(st.integers(1, 10_000), st.floats(0, 1), st.floats(0, 1), st.none() | st.floats(0, 1e9))
+def test_a_back_off_stays_between_its_jitter_and_its_cap_and_what_was_asked_for_comes_on_top(
+    failures: int, chance: float, jitter: float, after: float | None
+) -> None:
+    wait = compute_backoff(failures, chance, base_s=2, cap_s=30, jitter=jitter, retry_after=after)
+    longest = min(30, 2 ** min(failures, 5))
+    assert (after or 0) + longest * (1 - jitter) - 1e-6 <= wait <= (after or 0) + longest + 1e-6
+
+
+def test_a_back_off_doubles_up_to_its_cap() -> None:
+    assert [compute_backoff(failures, 1.0, base_s=1, cap_s=5) for failures in range(1, 6)] == [1, 2, 4, 5, 5]
+    assert compute_backoff(3, 0.0, base_s=1) == 0
+    assert compute_backoff(3, 0.0, base_s=1, jitter=0.5) == 2

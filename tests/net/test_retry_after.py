@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.net.retry import retry_after
+from testbench.net.retry import read_retry_after
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -34,10 +34,10 @@ NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
     ],
 )
 def test_retry_after_in_seconds_or_as_a_date(header: str | None, seconds: float | None) -> None:
-    assert retry_after(header, NOW) == seconds
+    assert read_retry_after(header, NOW) == seconds
 
 
 @given(st.text() | st.from_regex(r"Thu, [0-9]+ Jan [0-9]+ [0-9]+:[0-9]+:[0-9]+ [+-][0-9]+"))
 def test_whatever_a_server_writes_is_a_wait_or_none(header: str) -> None:
-    wait = retry_after(header, NOW)
+    wait = read_retry_after(header, NOW)
     assert wait is None or wait >= 0

@@ -24,12 +24,12 @@ from testbench.arena.runs.context import JobContext, kind_of, shard_folder
 from testbench.arena.runs.parts import PartWriter, is_done, mark_done, parts_of
 from testbench.arena.targets.chat import ChatClient
 from testbench.arena.targets.selfplay import play, player_of, reword
-from testbench.errors import AgentError
+from testbench.errors import RemoteError
 from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules
 from testbench.execution.run import CONNECTING
 from testbench.execution.trials import Trial
-from testbench.net.pacing import Pacer, automatic
-from testbench.net.retry import GaveUp, RetryPolicy, persist
+from testbench.net.pacing import Pacer, automatic_pace
+from testbench.net.retry import GaveUp, RetryPolicy, call_with_retries
 from testbench.schema.agent import AgentClient, AgentDescription, AgentReply, Conversation
 from testbench.schema.ids import plan as plan_scenarios
 from testbench.schema.models import ExecutedScenario
@@ -133,7 +133,7 @@ async def _opened(context: JobContext) -> AsyncIterator[Mapping[tuple[str, str],
                 if key not in sides:
                     client = _client(context, key, system)
                     stack.push_async_callback(client.close)
-                    sides[key] = Side(client, Pacer(automatic(context.concurrency)))
+                    sides[key] = Side(client, Pacer(automatic_pace(context.concurrency)))
         down = await _down(sides, context)
         tested = {(system.kind, system.name) for system in context.plan.systems}
         if tested <= down.keys():
@@ -153,10 +153,10 @@ def _client(context: JobContext, key: tuple[str, str], system: SystemUnderTest) 
     return context.clients.entry(kind_of(context.documents, context.job.metadata.namespace, name), name)
 
 
-async def _down(sides: Mapping[tuple[str, str], Side], context: JobContext) -> dict[tuple[str, str], AgentError]:
+async def _down(sides: Mapping[tuple[str, str], Side], context: JobContext) -> dict[tuple[str, str], RemoteError]:
     """Who cannot be reached, and why. One that is down among others is an error in each of its items."""
     tried = await asyncio.gather(
-        *(persist(side.client.connect, CONNECTING, context.clock, random.random) for side in sides.values())
+        *(call_with_retries(side.client.connect, CONNECTING, context.clock, random.random) for side in sides.values())
     )
     return {key: found.error for key, found in zip(sides, tried, strict=True) if isinstance(found, GaveUp)}
 
@@ -243,7 +243,9 @@ class _Worker:
 
         async def ask(request: Callable[[], Awaitable[AgentReply]]) -> AgentReply:
             clock = self._context.clock
-            said = await persist(request, RETRY, clock, random.random, lambda again: pacer.turn(ahead=True))
+            said = await call_with_retries(
+                request, RETRY, clock, random.random, lambda again: pacer.take_slot(ahead=True)
+            )
             if isinstance(said, GaveUp):
                 raise said.error
             return said.value

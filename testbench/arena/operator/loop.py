@@ -46,6 +46,7 @@ from testbench.arena.operator.observer import Observer
 from testbench.arena.operator.reconcile import reconcile
 from testbench.arena.operator.settings import Settings
 from testbench.errors import InputError
+from testbench.net.retry import compute_backoff
 from testbench.safe_text import printable
 
 log = logging.getLogger(__name__)
@@ -308,7 +309,8 @@ class OperatorLoop:
         await self._cluster.patch(ARENA_JOB, observed.namespace, observed.name, change, status=True)
 
     def _backoff(self, failures: int) -> float:
-        return min(LONGEST_BACKOFF_S, self._settings.backoff_s * 2.0 ** min(failures, 10))
+        base_s = self._settings.backoff_s
+        return compute_backoff(failures + 1, 1.0, base_s=base_s, cap_s=LONGEST_BACKOFF_S)
 
 
 def _without_numbers(status: JobStatus) -> JobStatus:

@@ -16,7 +16,7 @@ from testbench.arena.targets.completion import Completion
 from testbench.arena.targets.gateway import HttpFaultError
 from testbench.arena.targets.target import ChatTarget, hide, place
 from testbench.errors import AgentError
-from testbench.net.retry import retry_after
+from testbench.net.retry import read_retry_after
 from testbench.safe_text import printable
 
 PASSES: Final = frozenset({408, 425, 429})
@@ -52,7 +52,7 @@ def of_status(status: int, body: bytes, headers: Mapping[str, str], target: Chat
         message,
         kind="rate_limited" if status == 429 else "http_error",
         retryable=passes,
-        retry_after=retry_after(headers.get("retry-after"), now) if passes else None,
+        retry_after=read_retry_after(headers.get("retry-after"), now) if passes else None,
         delivered=status not in NOT_TAKEN and (status >= 500 or status == 0),
         hint=LOAD_HINT if status in NOT_TAKEN else GATEWAY_HINT,
     )

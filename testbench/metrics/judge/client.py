@@ -14,21 +14,21 @@ import math
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
 
 from pydantic import BaseModel
 
-from testbench.errors import JudgeError
+from testbench.errors import JudgeError, RemoteError
 from testbench.metrics.judge.answer import Message, UnfitAnswerError, messages_of, read_answer
 from testbench.metrics.judge.cost import CostBudget, Reservation, most_tokens, record_paid
-from testbench.metrics.judge.failures import Failed, complaint_of, explain, is_free_of_charge, is_pushback, is_timeout
+from testbench.metrics.judge.failures import complaint_of, explain, is_free_of_charge
 from testbench.metrics.judge.gateway import FAULTS, SAID_LIMIT, Chat, Gateway, Instrument, RefusedError, Tokens, Vectors
 from testbench.metrics.judge.judge import AnswerT, JudgeSettings, Question
 from testbench.metrics.judge.options import RequestOptions, format_text
 from testbench.net.clock import Clock, SystemClock
-from testbench.net.pacing import Pacer, Turn, automatic, fixed
-from testbench.net.retry import wait_before
+from testbench.net.pacing import Pacer, Slot, automatic_pace, fixed_pace
+from testbench.net.retry import RetryPolicy, Succeeded, call_with_retries
 from testbench.net.time_limit import not_counted
 from testbench.safe_text import printable
 from testbench.schema.models import Usage
@@ -48,6 +48,32 @@ RAW_LIMIT: Final = 4000
 """Characters of a judge's words that an error keeps."""
 
 
+@dataclass(frozen=True)
+class JudgeRetries(RetryPolicy):
+    """Patient with a judge that was heard of before, and quick to give up on an address where nobody ever answered.
+
+    A rate limit says when to come back: only the deadline ends it. A wait is never below half of the back-off: a
+    server may ask to be asked again at once.
+    """
+
+    patient: bool = True
+    jitter: float = 0.5
+    role: str = "judge"
+    has_answered: Callable[[], bool] = lambda: True
+
+    def retries_after(self, error: RemoteError) -> int:
+        if error.kind == "unreachable" and not self.has_answered():
+            return min(self.retries, RETRIES_BEFORE_FIRST_ANSWER)
+        return self.retries
+
+    def is_lasting(self, errors: Sequence[RemoteError]) -> bool:
+        return False
+
+    def deadline_error(self) -> RemoteError:
+        message = f"the {self.role} gave no answer within {self.deadline_s:g} s, retries included"
+        return JudgeError(message, kind="timeout")
+
+
 class OpenAIJudge:
     """Asks a chat model at `settings.base_url`; one for a run, made inside its event loop."""
 
@@ -57,14 +83,20 @@ class OpenAIJudge:
         """`instrument` puts something around the HTTP transport, e.g. a trace."""
         self._settings = settings
         self._clock = clock or SystemClock()
-        # spreads retries and hides nothing
-        self._draw = random.Random()  # noqa: S311  # nosec B311
         self._answered = 0
-        self._down: JudgeError | None = None
+        self._down: RemoteError | None = None
+        self._retries = JudgeRetries(
+            retries=settings.retries,
+            deadline_s=settings.deadline_s,
+            role=settings.role,
+            has_answered=lambda: self._answered > 0,
+        )
         self._options = RequestOptions(settings.max_tokens, settings.temperature)
         self._budget = None if settings.max_cost is None else CostBudget(settings.max_cost)
         self._gateway = Gateway(settings, instrument)
-        self._pacer = Pacer(automatic(settings.concurrency) if settings.adaptive else fixed(settings.concurrency))
+        self._pacer = Pacer(
+            automatic_pace(settings.concurrency) if settings.adaptive else fixed_pace(settings.concurrency)
+        )
 
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
         """See `Judge.ask`; an answer that does not fit is asked for once more, with what was wrong with it."""
@@ -95,7 +127,7 @@ class OpenAIJudge:
             tokens = reply.usage and reply.usage.model_copy(update={"completion_tokens": 0})
             return reply, self._record(model, tokens, headers)
 
-        reply = await self._patiently(request, self._most(model, list(texts), answer_tokens=0))
+        reply = await self._call(request, self._most(model, list(texts), answer_tokens=0))
         vectors = {vector.index: vector.embedding for vector in reply.data}
         if sorted(vectors) != list(range(len(texts))):
             raise JudgeError(f"asked for {len(texts)} embeddings, got {len(vectors)}", kind="malformed")
@@ -113,7 +145,7 @@ class OpenAIJudge:
         """
         texts = [*(message["content"] for message in messages), format_text(answer)]
         most = self._most(self._settings.model, texts, self._settings.max_tokens)
-        reply = await self._patiently(lambda: self._request_chat(messages, answer), most)
+        reply = await self._call(lambda: self._request_chat(messages, answer), most)
         choice, role = reply.choices[0], self._settings.role
         said = choice.message.content or ""
         if choice.finish_reason == "length":
@@ -150,64 +182,43 @@ class OpenAIJudge:
         price = self._settings.prices.of(model)
         return math.inf if price is None else price.of(most_tokens(texts), answer_tokens)
 
-    async def _patiently(self, request: Request[T], most: float) -> T:
-        """The reply to a request that is made again for as long as that makes sense.
+    async def _call(self, request: Request[T], most: float) -> T:
+        """Return the reply to a request that can cost `most`, made again for as long as that makes sense.
 
         Raises:
             JudgeError: it does not any more.
         """
         if self._down:
             raise JudgeError(self._down.message, kind=self._down.kind, hint=self._down.hint, attempts=0)
-        answered_before, attempt, spent = self._answered, 0, 0.0
-        while True:
-            attempt += 1
-            failed = await self._try(request, most, again=attempt > 1)
-            if not isinstance(failed, Failed):
-                return failed
-            wait = wait_before(attempt, failed.retry_after, self._draw)
-            spent += failed.seconds + wait  # but not the wait for a turn, which others cause
-            tries_left = attempt <= self._retries(failed.error)
-            if not failed.error.retryable or not tries_left or spent >= self._settings.deadline_s:
-                failed.error.attempts = attempt
-                self._give_up(failed.error, answered_before)
-                raise failed.error
-            with not_counted():
-                await self._clock.sleep(wait)
+        answered_before, reservation = self._answered, Reservation(0.0)
 
-    def _retries(self, error: JudgeError) -> float:
-        """How often a failure of this kind may be tried again."""
-        if error.kind == "rate_limited":
-            return math.inf  # it says when to come back: only the deadline ends it
-        if error.kind == "unreachable" and not self._answered:
-            return min(self._settings.retries, RETRIES_BEFORE_FIRST_ANSWER)
-        return self._settings.retries
+        @asynccontextmanager
+        async def take_slot(again: bool) -> AsyncIterator[Slot]:
+            """A slot under the pace, before those who are new, and the money for it."""
+            nonlocal reservation
+            async with AsyncExitStack() as stack:
+                with not_counted():
+                    slot = await stack.enter_async_context(self._pacer.take_slot(ahead=again))
+                    reservation = await stack.enter_async_context(self._reserve(most))
+                yield slot
 
-    async def _try(self, request: Request[T], most: float, *, again: bool) -> T | Failed:
-        async with self._turn(most, again) as (turn, reservation):
-            begun = self._clock.monotonic()
+        async def call() -> T:
             try:
                 async with asyncio.timeout(self._settings.timeout_s):
                     reply, usage = await request()
             except FAULTS as error:
                 if is_free_of_charge(error):
                     reservation.charge(0.0)
-                if is_pushback(error) or is_timeout(error):
-                    turn.outcome = "pushback"
-                failed = explain(error, self._settings, self._clock.now())
-                return replace(failed, seconds=self._clock.monotonic() - begun)
+                raise explain(error, self._settings, self._clock.now()) from error
             reservation.charge(usage.cost_usd)
-            turn.outcome = "done"
-        self._answered += 1
-        return reply
+            return reply
 
-    @asynccontextmanager
-    async def _turn(self, most: float, again: bool) -> AsyncIterator[tuple[Turn, Reservation]]:
-        """The right to one request: a place under the pace, before those who are new, and the money for it."""
-        async with AsyncExitStack() as stack:
-            with not_counted():
-                turn = await stack.enter_async_context(self._pacer.turn(ahead=again))
-                reservation = await stack.enter_async_context(self._reserve(most))
-            yield turn, reservation
+        outcome = await call_with_retries(call, self._retries, self._clock, random.random, take_slot)
+        if isinstance(outcome, Succeeded):
+            self._answered += 1
+            return outcome.value
+        self._give_up(outcome.error, answered_before)
+        raise outcome.error
 
     def _reserve(self, most: float) -> AbstractAsyncContextManager[Reservation]:
         return nullcontext(Reservation(0.0)) if self._budget is None else self._budget.reserve(most)
@@ -221,8 +232,9 @@ class OpenAIJudge:
         record_paid(usage)
         return usage
 
-    def _give_up(self, error: JudgeError, answered_before: int) -> None:
-        lasting = error.kind == "auth" or (error.retryable and self._answered == answered_before)
+    def _give_up(self, error: RemoteError, answered_before: int) -> None:
+        passes = error.retryable or error.kind == "timeout"
+        lasting = error.kind == "auth" or (passes and self._answered == answered_before)
         if lasting and self._down is None:
             self._down = error
             message = "the %s is down (%s); what is left to ask it is not tried any more"

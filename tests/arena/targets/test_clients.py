@@ -12,7 +12,7 @@ from testbench.arena.targets.tools import ToolBox
 from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules
 from testbench.execution.trials import Trial
 from testbench.net.clock import FakeClock
-from testbench.net.pacing import Pacer, fixed
+from testbench.net.pacing import Pacer, fixed_pace
 from testbench.net.retry import RetryPolicy
 from testbench.schema.ids import plan
 from testbench.schema.models import ExecutedScenario, Scenario, Step
@@ -29,7 +29,7 @@ async def run(target: Target, *scenarios: Scenario, tools: ToolBox | None = None
     client = client_of(target, tools)
     try:
         await client.connect()
-        executor = A2AExecutor(client, StepRules(RetryPolicy()), dependencies, Pacer(fixed(2)), lambda *_: None)
+        executor = A2AExecutor(client, StepRules(RetryPolicy()), dependencies, Pacer(fixed_pace(2)), lambda *_: None)
         return await ExperimentRuntime(executor, concurrency=2).run([Trial(one) for one in plan(scenarios)])
     finally:
         await client.close()

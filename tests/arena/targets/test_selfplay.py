@@ -29,7 +29,7 @@ from testbench.errors import AgentError
 from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules
 from testbench.execution.trials import Trial
 from testbench.net.clock import FakeClock
-from testbench.net.pacing import Pacer, fixed
+from testbench.net.pacing import Pacer, fixed_pace
 from testbench.net.retry import RetryPolicy
 from testbench.schema.agent import AgentReply, FakeAgentClient
 from testbench.schema.ids import plan
@@ -70,7 +70,7 @@ async def client_of() -> AsyncIterator[Open]:
 def executor(client: ChatClient) -> A2AExecutor:
     rules = StepRules(RetryPolicy(retries=0))
     dependencies = RunDependencies(clock=FakeClock(), chance=lambda: 0.0)
-    return A2AExecutor(client, rules, dependencies, Pacer(fixed(8)), lambda *_: None)
+    return A2AExecutor(client, rules, dependencies, Pacer(fixed_pace(8)), lambda *_: None)
 
 
 def scenario(*inputs: str) -> Trial:

@@ -202,7 +202,7 @@ async def test_the_wait_for_a_turn_uses_up_no_patience(judge: ScriptedJudge, clo
     judge.answer("Verdict", GOOD)
     judge.fail_next(1, status=429)
     client = OpenAIJudge(JudgeSettings(base_url=judge.base_url, api_key="k", model="m", concurrency=1), clock)
-    async with client._pacer.turn():
+    async with client._pacer.take_slot():
         asking = asyncio.create_task(client.ask(QUESTION))
         while not client._pacer._waiting:  # noqa: ASYNC110  # nobody tells when one begins to wait
             await asyncio.sleep(0)
@@ -464,7 +464,7 @@ async def test_a_pushback_halves_the_pace_and_a_fault_does_not(
     judge.fail_next(1, status=status)
     client = connect(concurrency=64, adaptive=True)
     await client.ask(QUESTION)
-    assert client._pacer.pace.places == places
+    assert client._pacer.pace.slots == places
 
 
 async def test_a_server_that_queues_too_much_gets_fewer_requests(judge: ScriptedJudge, connect: Connect) -> None:
@@ -472,7 +472,7 @@ async def test_a_server_that_queues_too_much_gets_fewer_requests(judge: Scripted
     client = connect(concurrency=64, adaptive=True, timeout_s=0.3)
     await client.ask(QUESTION)
     judge.release()
-    assert client._pacer.pace.places <= 4  # a busy machine may run out of time more than once
+    assert client._pacer.pace.slots <= 4  # a busy machine may run out of time more than once
 
 
 async def test_the_judge_is_asked_through_the_proxy_of_the_environment(
