@@ -66,6 +66,18 @@ TRACE_FLUSH_S: Final = 5.0
 USER_INPUT_TRUNCATED: Final = 50
 """Characters of the user's input that a data point carries."""
 
+OPERATOR_IMAGE: Final = "ghcr.io/agentic-layer/testbench/testworkflows:latest"
+"""Image of an ArenaJob's workers."""
+OPERATOR_PULL_POLICY: Final = "IfNotPresent"
+OPERATOR_SERVICE_ACCOUNT: Final = "default"
+OPERATOR_RETRIES: Final = 3
+"""Further tries of a shard."""
+OPERATOR_START_TIMEOUT_S: Final = 300.0
+"""Seconds until all workers of a load test have to be ready."""
+OPERATOR_START_LEAD_S: Final = 120.0
+"""Seconds from then to their common start."""
+OPERATOR_HEALTH_PORT: Final = 8080
+
 MIN_PASS_RATE: Final = 1.0
 MAX_ERROR_RATE: Final = 0.0
 MIN_COVERAGE: Final = 0.0

@@ -17,7 +17,7 @@ from pydantic import Field
 
 from testbench.arena.evaluation.results import Reduction
 from testbench.arena.evaluation.rows import ItemRow
-from testbench.arena.manifest.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
+from testbench.arena.manifest.job_status import MESSAGE_LENGTH, SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
 from testbench.arena.plan.model import PlanModel
 from testbench.results.summary import total_usage
 from testbench.results.verdict import Verdict, VerdictWord
@@ -33,6 +33,8 @@ NOT_JUDGED: Final = "NotJudged"
 BELOW_THRESHOLD: Final = "BelowThreshold"
 OUTPUT_FAILED: Final = "OutputFailed"
 CANCELLED: Final = "Cancelled"
+NO_COMMON_START: Final = "NoCommonStart"
+"""Of a load test: its workers did not begin together, by their own measurements or because some were not ready."""
 
 REASONS: Final[Mapping[VerdictWord, str]] = {
     "pass": SUCCEEDED,
@@ -40,7 +42,6 @@ REASONS: Final[Mapping[VerdictWord, str]] = {
     "error": NOT_JUDGED,
     "nothing": NO_ITEMS,
 }
-MESSAGE_LENGTH: Final = 1000
 TERMINATION_BYTES: Final = 4096
 """What Kubernetes keeps of a container's termination message."""
 

@@ -24,6 +24,9 @@ from testbench.arena.manifest.job_status import (
     Progress,
 )
 
+PENDING: Final = "Pending"
+WORKING: Final = "Working"
+"""Reasons of a job that waits for nothing but its turn, and of one whose pods work."""
 ENDED: Final[frozenset[JobPhase]] = frozenset({"Succeeded", "Failed", "Cancelled"})
 
 
@@ -47,7 +50,7 @@ class JobState:
 
 
 def build_status(state: JobState, before: JobStatus, now: datetime) -> JobStatus:
-    """The status to write. Once a job has ended it stays as it ended."""
+    """Return the status to write. Once a job has ended it stays as it ended."""
     if before.phase in ENDED:
         return before
     phase = _phase(state)
@@ -69,7 +72,7 @@ def build_status(state: JobState, before: JobStatus, now: datetime) -> JobStatus
 
 
 def progress_of(counts: Counts) -> Progress:
-    """Items with a verdict are completed; those that nobody could judge have failed, whatever the reason."""
+    """Return counts as progress: items with a verdict are completed, those that could not be judged have failed."""
     completed = counts.passed + counts.failed
     return Progress(total=counts.total, completed=completed, failed=counts.total - completed, pending=0)
 
@@ -97,11 +100,11 @@ def _wanted(state: JobState, phase: JobPhase) -> list[tuple[ConditionType, Condi
     if waiting is not None and not state.created and end is None:
         config = ("ConfigValid", "Unknown", *waiting)
     created: ConditionStatus = "True" if state.created else "False"
-    reason, message = waiting or ("Pending", "")
+    reason, message = waiting or (PENDING, "")
     if end is not None:
         reason, message = end.reason, end.message
     elif state.created and waiting is None:
-        reason, message = "Working", f"{state.active_workers} workers"
+        reason, message = WORKING, f"{state.active_workers} workers"
     return [
         config,
         ("JobCreated", created, "Created" if state.created else reason, ""),

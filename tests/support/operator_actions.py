@@ -24,7 +24,7 @@ from tests.support.manifest_files import DEPLOY
 from tests.support.operator_fixture import NAMESPACE, S3, arena_job, conclusion
 
 PROBE_TIMEOUT_S = 20.0
-FAST = Settings(calm_s=0.01, backoff_s=0.005, status_interval_s=0.05, reference_poll_s=0.05)
+FAST = Settings(round_interval_s=0.01, backoff_s=0.005, status_interval_s=0.05, reference_poll_s=0.05)
 
 
 class OperatorThread:

@@ -22,6 +22,7 @@ from testbench.errors import InputError
 
 TAR_SUFFIXES: Final = (".tar.gz", ".tgz", ".tar")
 ZIP_SUFFIXES: Final = (".zip",)
+SUFFIXES: Final = (*TAR_SUFFIXES, *ZIP_SUFFIXES)
 DAMAGED: Final = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error),
     *(EOFError, NotImplementedError, ValueError),
@@ -38,8 +39,8 @@ _SPARE: Final = 64 * 1024 * 1024
 
 
 def is_archive(path: Path) -> bool:
-    """By its name."""
-    return path.name.lower().endswith((*TAR_SUFFIXES, *ZIP_SUFFIXES))
+    """Return whether a file is an archive, by its name."""
+    return path.name.lower().endswith(SUFFIXES)
 
 
 def read_archive(path: Path) -> BundleFiles:

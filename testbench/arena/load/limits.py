@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from testbench.arena.conclusion import CANCELLED, SUCCEEDED, Conclusion, Counts
+from testbench.arena.conclusion import CANCELLED, NO_COMMON_START, SUCCEEDED, Conclusion, Counts
 from testbench.arena.load.generator import Stopped
 from testbench.arena.load.measures import Distribution, Measures
 from testbench.arena.manifest.job import LoadTestSettings, LoadThreshold, seconds
@@ -24,7 +24,6 @@ LIMIT_MISSED: Final = "LimitMissed"
 NO_REQUESTS: Final = "NoRequests"
 BUDGET_EXCEEDED: Final = "BudgetExceeded"
 BUDGET_UNKNOWN: Final = "BudgetUnknown"
-NO_COMMON_START: Final = "NoCommonStart"
 MISSING_WORKERS: Final = "MissingWorkers"
 
 TIMES: Final = ("latency_", "ttft_")

@@ -24,6 +24,9 @@ SUMMARY_SCORE: Final = "score"
 SUMMARY_ERRORS: Final = "errors"
 """Keys of `result.summary` that have a column of their own; further keys are free."""
 
+MESSAGE_LENGTH: Final = 1000
+"""Characters of a message in a condition, an event or a termination message, at most."""
+
 Number: TypeAlias = Annotated[int, Field(ge=0, le=INT32_MAX)]
 
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import click
 
+from testbench import defaults
 from testbench.arena.cluster.access import find_access
 from testbench.arena.cluster.api import Json
 from testbench.arena.cluster.http import HttpCluster
 from testbench.arena.operator.loop import OperatorLoop, serve_probes
-from testbench.arena.operator.settings import DEFAULT_IMAGE, Settings
+from testbench.arena.operator.settings import Settings
 from testbench.errors import InputError, TestbenchError
 from testbench.safe_text import printable
 
@@ -29,15 +30,35 @@ PREFIX = "TESTBENCH_ARENA_OPERATOR"
 
 @click.command(context_settings={"auto_envvar_prefix": PREFIX, "show_default": True})
 @click.option("--namespace", "namespaces", multiple=True, help="Look after this namespace; again for more. [all]")
-@click.option("--image", default=DEFAULT_IMAGE, help="Of the workers.")
-@click.option("--image-pull-policy", default="IfNotPresent", type=click.Choice(["Always", "IfNotPresent", "Never"]))
-@click.option("--worker-service-account", default="default", help="Of the workers, who get no token of it.")
+@click.option("--image", default=defaults.OPERATOR_IMAGE, help="Of the workers.")
+@click.option(
+    "--image-pull-policy", default=defaults.OPERATOR_PULL_POLICY, type=click.Choice(["Always", "IfNotPresent", "Never"])
+)
+@click.option(
+    "--worker-service-account",
+    default=defaults.OPERATOR_SERVICE_ACCOUNT,
+    help="Of the workers, who get no token of it.",
+)
 @click.option("--worker-resources", metavar="JSON", help="Requests and limits of every worker.")
 @click.option("--allow-cross-namespace", is_flag=True, help="Let jobs use Providers of other namespaces.")
-@click.option("--retries", default=3, type=click.IntRange(0, 100), help="Of a shard, before it counts as failed.")
-@click.option("--gang-timeout", default=300.0, help="Seconds until all workers of a load test have to be ready.")
-@click.option("--start-lead", default=120.0, help="Seconds from then to their common start.")
-@click.option("--health-port", default=8080, type=click.IntRange(0, 65535), help="Of /healthz and /readyz.")
+@click.option(
+    "--retries",
+    default=defaults.OPERATOR_RETRIES,
+    type=click.IntRange(0, 100),
+    help="Of a shard, before it counts as failed.",
+)
+@click.option(
+    "--gang-timeout",
+    default=defaults.OPERATOR_START_TIMEOUT_S,
+    help="Seconds until all workers of a load test have to be ready.",
+)
+@click.option("--start-lead", default=defaults.OPERATOR_START_LEAD_S, help="Seconds from then to their common start.")
+@click.option(
+    "--health-port",
+    default=defaults.OPERATOR_HEALTH_PORT,
+    type=click.IntRange(0, 65535),
+    help="Of /healthz and /readyz.",
+)
 @click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of the pod's own service account.")
 @click.option("--server", metavar="URL", help="An API server that asks for no credentials, e.g. kubectl proxy.")
 def command(**options: Any) -> None:
@@ -58,9 +79,9 @@ async def _run(options: dict[str, Any]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with HttpCluster(access) as cluster:
-        shell = OperatorLoop(cluster, settings, options["namespaces"])
-        async with serve_probes(options["health_port"], lambda: shell.alive, lambda: shell.ready):
-            await shell.run(stop)
+        loop = OperatorLoop(cluster, settings, options["namespaces"])
+        async with serve_probes(options["health_port"], lambda: loop.alive, lambda: loop.ready):
+            await loop.run(stop)
 
 
 def _settings(options: dict[str, Any]) -> Settings:
@@ -70,7 +91,7 @@ def _settings(options: dict[str, Any]) -> Settings:
         service_account=options["worker_service_account"],
         cross_namespace=options["allow_cross_namespace"],
         retries=options["retries"],
-        gang_timeout_s=options["gang_timeout"],
+        start_timeout_s=options["gang_timeout"],
         start_lead_s=options["start_lead"],
         resources=_resources(options["worker_resources"]),
     )
@@ -85,7 +106,7 @@ def _resources(text: str | None) -> Json | None:
         found = None
     if not isinstance(found, dict):
         hint = """Write it as a container has it: {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}."""
-        raise InputError(f"--worker-resources: {printable(text, 100)} is no JSON object", hint=hint)
+        raise InputError(f"--worker-resources: {printable(text, 100)} is not a JSON object", hint=hint)
     return found
 
 

@@ -1,6 +1,6 @@
-"""What `reconcile` asks for: values, so that a test can read them and a crash between two of them can be played.
+"""What `reconcile` asks for, as values: a test can read them, and stop between two of them as a crash would.
 
-Each is harmless when it is done twice.
+Each does no harm when it is done twice. Made by `reconcile` and `schedules`, carried out by `loop`.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
 from testbench.arena.cluster.api import ARENA_JOB, EVENT, Json, Kind
-from testbench.arena.manifest.job_status import Condition, JobStatus
-from testbench.arena.operator.metadata import format_time
+from testbench.arena.manifest.job_status import MESSAGE_LENGTH, Condition, ConditionType, JobStatus
+from testbench.arena.operator.metadata import OPERATOR_NAME, format_time
 from testbench.arena.operator.observed import Observed
-from testbench.arena.status import JobState, build_status
+from testbench.arena.status import PENDING, WORKING, JobState, build_status
 from testbench.safe_text import printable
 
 
@@ -33,7 +33,7 @@ class Create:
 
 @dataclass(frozen=True)
 class CopySecret:
-    """Create `body` with the data of another namespace's Secret; only the shell ever sees that data."""
+    """Create `body` with the data of another namespace's Secret; only the loop ever sees that data."""
 
     namespace: str
     name: str
@@ -61,7 +61,7 @@ class Delete:
 
 @dataclass(frozen=True)
 class EmitEvent:
-    """Tell whoever looks at the ArenaJob; the same event is told once."""
+    """Write an Event about the ArenaJob; the same one is written once."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -73,7 +73,7 @@ Action: TypeAlias = Create | CopySecret | Patch | Delete | EmitEvent
 
 @dataclass(frozen=True)
 class Decision:
-    """Do the actions in their order, then write the status, then look again after so many seconds (None: when woken).
+    """Actions to do in their order, then a status to write, then the seconds until the next round (None: when woken).
 
     An action that fails ends the round: the next one begins with what is there then.
     """
@@ -83,15 +83,14 @@ class Decision:
     requeue_after_s: float | None = None
 
 
-MESSAGE_LENGTH: Final = 1000
-REPORTER: Final = "testbench-arena-operator"
-UNREMARKABLE: Final = ("Pending", "Working")
-AFFECTED: Final = ("Ready", "Progressing")
-"""Conditions that say why a job does not get on."""
+UNREMARKABLE: Final = (PENDING, WORKING)
+"""Reasons of `Ready` that need no event."""
+BLOCKED: Final = ("Ready", "Progressing")
+"""Conditions that say why a job makes no progress."""
 
 
 def derive_events(before: JobStatus, after: JobStatus) -> Iterator[EmitEvent]:
-    """What a change of the status is worth telling: a new phase, or another reason to wait or not to get on."""
+    """Return the events of a change of the status: a new phase, or another reason to wait or to make no progress."""
     ready, earlier = _find_condition(after, "Ready"), _find_condition(before, "Ready")
     if after.phase not in (before.phase, "Pending", None):
         said = f"{ready.reason}: {ready.message}" if ready else ""
@@ -104,7 +103,7 @@ def make_decision(
     observed: Observed, before: JobStatus, state: JobState, actions: tuple[Action, ...], now: datetime,
     requeue_after_s: float | None = None,
 ) -> Decision:  # fmt: skip
-    """The actions, the status that goes with them where it changes anything, and the events of that change."""
+    """Return the actions with the status of this state, where it differs from the observed one, and its events."""
     status = build_status(replace(state, generation=observed.generation), before, now)
     if status == observed.status:
         return Decision(actions, None, requeue_after_s)
@@ -112,16 +111,16 @@ def make_decision(
 
 
 def build_denied_status(before: JobStatus, reason: str, message: str, now: datetime) -> JobStatus:
-    """The status of a job whose next step is refused: everything as it was, and why it does not get on."""
+    """Return the status of a job whose next step was denied: as it was, with the reason why it makes no progress."""
     if not before.conditions:
         return build_status(JobState(waiting=(reason, message)), before, now)
     said = {"reason": reason, "message": message}
-    conditions = (each.model_copy(update=said if each.type in AFFECTED else {}) for each in before.conditions)
+    conditions = (each.model_copy(update=said if each.type in BLOCKED else {}) for each in before.conditions)
     return before.model_copy(update={"conditions": tuple(conditions)})
 
 
 def build_event(event: EmitEvent, observed: Observed, now: datetime) -> Json:
-    """The Event as an object. Its name is made of what it says, so that saying it twice makes one."""
+    """Return the Event as an object. Its name is a digest of its content, so that writing it twice makes one."""
     message = printable(event.message, MESSAGE_LENGTH)
     mark = hashlib.sha256(f"{observed.uid} {event.reason} {message}".encode()).hexdigest()[:16]
     return {
@@ -139,14 +138,14 @@ def build_event(event: EmitEvent, observed: Observed, now: datetime) -> Json:
         "type": event.type,
         "reason": event.reason,
         "message": message,
-        "source": {"component": REPORTER},
-        "reportingComponent": REPORTER,
-        "reportingInstance": REPORTER,
+        "source": {"component": OPERATOR_NAME},
+        "reportingComponent": OPERATOR_NAME,
+        "reportingInstance": OPERATOR_NAME,
         "firstTimestamp": format_time(now),
         "lastTimestamp": format_time(now),
         "count": 1,
     }
 
 
-def _find_condition(status: JobStatus, kind: str) -> Condition | None:
+def _find_condition(status: JobStatus, kind: ConditionType) -> Condition | None:
     return next((condition for condition in status.conditions if condition.type == kind), None)

@@ -1,7 +1,7 @@
 """Fetches a bundle's archive before a worker starts, as `python -m testbench.arena.operator.fetch`.
 
-Runs in a pod as its init container. The archive is not unpacked: whoever reads the bundle takes it as it is. Only what
-has the checksum is kept, so that all pods of a run have the same bundle or none.
+Runs in a pod as its init container. The archive is not unpacked: workers read the bundle from it. Only what has the
+checksum is kept, so that all pods of a run have the same bundle or none. What it unpacks to has a limit of its own.
 
     fetch URL CHECKSUM FILE MESSAGE    MESSAGE: the file in which a pod says why it ended
 """
@@ -16,23 +16,24 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from testbench.errors import InputError, StoreError, TestbenchError
+from testbench.arena.bundle.bundle import MAX_BYTES
+from testbench.arena.manifest.job_status import MESSAGE_LENGTH
+from testbench.defaults import FETCH_TIMEOUT_S
+from testbench.errors import ExitCode, InputError, StoreError, TestbenchError
 from testbench.safe_text import printable, shown_url
 
 if TYPE_CHECKING:
     import httpx
 
-TIMEOUT_S: Final = 60.0
-MAX_BYTES: Final = 256 * 1024 * 1024
-"""Of the archive; what it unpacks to has a limit of its own."""
-SUFFIXES: Final = (".tar.gz", ".tgz", ".tar", ".zip")
+SOURCE_INVALID: Final = "SourceInvalid"
+"""The reason of a job whose bundle cannot be used."""
 
 
 def fetch(url: str, checksum: str, path: Path) -> None:
     """Fetch `url` into `path`, which appears whole or not at all. `checksum` is `sha256:` and 64 hex digits, or these.
 
     Raises:
-        InputError: the checksum is none, or the archive has another one or is too large.
+        InputError: the checksum is not one, or the archive has another one or is too large.
         StoreError: it cannot be fetched or written.
     """
     import httpx
@@ -40,10 +41,10 @@ def fetch(url: str, checksum: str, path: Path) -> None:
     wanted = checksum.removeprefix("sha256:").lower()
     if len(wanted) != 64 or set(wanted) - set("0123456789abcdef"):
         raise InputError(
-            f"checksum {printable(checksum, 100)!r} is no SHA-256", hint="Write sha256: and 64 hex digits."
+            f"checksum {printable(checksum, 100)!r} is not a SHA-256", hint="Write sha256: and 64 hex digits."
         )
     try:
-        with httpx.stream("GET", url, timeout=TIMEOUT_S, follow_redirects=True) as answer:
+        with httpx.stream("GET", url, timeout=FETCH_TIMEOUT_S, follow_redirects=True) as answer:
             if answer.status_code != 200:
                 hint = "The ArenaSource's status.artifact.url has to answer with its archive."
                 raise StoreError(f"{shown_url(url)}: HTTP {answer.status_code}", hint=hint)
@@ -60,7 +61,7 @@ def fetch(url: str, checksum: str, path: Path) -> None:
 
 
 def _write(answer: httpx.Response, path: Path, wanted: str) -> str:
-    """The checksum of what came; it is kept if that is the one that is wanted."""
+    """Return the SHA-256 of what arrived; the file is kept if it is the wanted one."""
     digest, size = hashlib.sha256(), 0
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
     try:
@@ -79,15 +80,16 @@ def _write(answer: httpx.Response, path: Path, wanted: str) -> str:
 
 
 def main(arguments: list[str]) -> int:
+    """Fetch as the arguments say; return the exit code."""
     url, checksum, path, message = arguments
     try:
         fetch(url, checksum, Path(path))
     except TestbenchError as error:
         print(f"error: {error.message}\nhint: {error.hint}", file=sys.stderr)
-        refusal = {"reason": "SourceInvalid", "message": printable(error.message, 1000)}
+        refusal = {"reason": SOURCE_INVALID, "message": printable(error.message, MESSAGE_LENGTH)}
         Path(message).write_text(json.dumps(refusal) if isinstance(error, InputError) else "")
         return int(error.exit_code)
-    return 0
+    return ExitCode.DONE
 
 
 if __name__ == "__main__":

@@ -1,8 +1,12 @@
-"""The Kubernetes Jobs of a run, and the ConfigMaps that they read.
+"""Builds the Kubernetes Jobs of a run and the ConfigMaps that they read, and tells how far a Job has come.
 
-The rules of failure are the same for all: a worker that was told to stop (75, 143) or whose node went away has not
-failed; one that cannot work with this configuration (78) is not tried again; anything else, an OOM kill included,
-counts against the retries of its index.
+The rules of failure are the same for all: a worker that was told to stop or whose node went away has not failed; one
+that cannot work with this configuration is not tried again; anything else, an OOM kill included, counts against the
+retries of its index. Pure; called by `reconcile`.
+
+The Job controller starts an index as soon as it may; the operator decides how many at once. Their number doubles while
+all that were asked for are at work, and is never lowered: that would end pods that are working. At the end Kubernetes
+itself runs no more pods than there are indexes left.
 """
 
 from __future__ import annotations
@@ -34,24 +38,23 @@ from testbench.arena.operator.observed import KubeJob, Run
 from testbench.arena.operator.pods import INDEX, START, Task, build_pod_template
 from testbench.arena.operator.references import PodSetup, Resolved, SecretCopy
 from testbench.arena.operator.settings import Settings
+from testbench.errors import ExitCode
 
 MANIFEST_KEY: Final = "manifest.json"
 SETUP_KEY: Final = "setup.json"
 START_KEY: Final = "start.json"
 
-STOPPED: Final = (75, 143)
-"""Told to stop: by itself, or before it could listen."""
-NO_COMMON_START: Final = 76
+STOPPED: Final = (ExitCode.STOPPED, ExitCode.TERMINATED)
+"""A pod that was told to stop: it ended itself, or was ended before it could listen."""
 FAILED_BY_RULE: Final = "PodFailurePolicy"
-"""Why Kubernetes fails a Job at once; only a load test has such a rule for its workers, for NO_COMMON_START."""
-CONFIGURATION: Final = 78
-DECIDED: Final = (1, 2, 4, 78)
-"""A single pod that ends so has said the last word: a verdict, or a refusal."""
+"""Why Kubernetes fails a Job at once; of Jobs of workers only those of a load test have such a rule."""
+FINAL: Final = (ExitCode.VERDICT_FAIL, ExitCode.BAD_INPUT, ExitCode.NOTHING_TO_DO, ExitCode.CONFIGURATION)
+"""A single pod that ends so is not tried again: it ended with a verdict, or a refusal."""
 MAX_CONFIG_BYTES: Final = 900_000
 """A ConfigMap holds a little more than a million bytes, with everything about it."""
 MAX_SHARDS: Final = 10_000
 FAILED_PART: Final = 4
-"""One index in so many may fail before the others are not begun any more: then it is not the items."""
+"""One index in so many may fail; if more do, no further ones are begun: then it is not the items."""
 
 
 class Size(NamedTuple):
@@ -62,25 +65,25 @@ class Size(NamedTuple):
 
 
 def build_plan_job(run: Run, settings: Settings) -> Json:
-    """One pod that makes the plan, or says why there is none."""
+    """Return the Job of one pod that makes the plan, or says why there is none."""
     return _build_one_pod_job(run, Task("plan-run"), name_plan_job(run.manifest.metadata.name), settings)
 
 
 def build_whole_job(run: Run, settings: Settings) -> Json:
-    """One pod that does everything. Without a store nothing is left of a failed one, so it is not tried again."""
+    """Return the Job of one pod that does everything. Without a store nothing is left of a failed pod: no retries."""
     job = run.manifest
     retries = settings.retries if job.spec.output is not None else 0
     return _build_one_pod_job(run, Task("run-all"), name_whole_job(job.metadata.name), settings, retries)
 
 
 def build_reduce_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
-    """One pod that makes the result of the parts of all shards."""
+    """Return the Job of one pod that makes the result of the parts of all shards."""
     task = Task("reduce", ("--count", str(size.shards), *_build_round_arguments(run, round_)), items=size.items)
     return _build_one_pod_job(run, task, name_reduce_job(run.manifest.metadata.name, round_), settings)
 
 
 def build_work_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
-    """One pod for each shard, begun with the fewest workers; a load test begins with all, and has one attempt."""
+    """Return the Job of all shards, begun with the fewest workers; a load test begins with all, and has one attempt."""
     job, shards = run.manifest, size.shards
     gang = needs_common_start(job)
     arguments = ["--index", INDEX, "--count", str(shards), *_build_round_arguments(run, round_)]
@@ -88,8 +91,8 @@ def build_work_job(run: Run, size: Size, round_: int, settings: Settings) -> Jso
         arguments += ["--start-file", START]
     task = Task("work", tuple(arguments), waits_for_start=gang)
     rules = [
-        _build_exit_rule("FailIndex", (CONFIGURATION,)),
-        *([_build_exit_rule("FailJob", (NO_COMMON_START,))] if gang else []),
+        _build_exit_rule("FailIndex", (ExitCode.CONFIGURATION,)),
+        *([_build_exit_rule("FailJob", (ExitCode.NO_COMMON_START,))] if gang else []),
         _build_exit_rule("Ignore", STOPPED),
         _DISRUPTED,
     ]
@@ -109,12 +112,12 @@ def build_work_job(run: Run, size: Size, round_: int, settings: Settings) -> Jso
 
 
 def needs_common_start(job: ArenaJob) -> bool:
-    """Whether all workers have to begin together."""
+    """Return whether all workers have to begin together."""
     return job.spec.type == "loadtest"
 
 
 def count_shards(job: ArenaJob, items: int, settings: Settings) -> int:
-    """Into how many shards the work is cut: one for each worker that there will ever be.
+    """Return into how many shards the work is cut: one for each worker that there will ever be.
 
     More shards than workers cost more pod starts than their evenness gains (`benchmarks/shards.py`): the items are
     dealt one by one, so that every shard has its part of the slow ones. A load test takes as many as its rate needs,
@@ -132,7 +135,7 @@ def count_shards(job: ArenaJob, items: int, settings: Settings) -> int:
 
 
 def build_run_config(job: ArenaJob, resolved: Resolved) -> Json:
-    """The job as it is now, what it refers to and how its pods are set up: kept for the whole run, without secrets."""
+    """Return the ConfigMap that keeps the job, what it refers to and its pods' setup for the run, without secrets."""
     manifest = job.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"status"})
     manifest["metadata"] = {key: manifest["metadata"][key] for key in ("name", "namespace", "uid")}
     listed = {"apiVersion": "v1", "kind": "List", "items": [manifest, *resolved.documents]}
@@ -145,7 +148,7 @@ def read_run(content: Json, run_id: str) -> Run:
     """What `build_run_config` kept.
 
     Raises:
-        ValueError: somebody has changed it.
+        ValueError: it was changed.
     """
     data = content.get("data") or {}
     try:
@@ -157,13 +160,13 @@ def read_run(content: Json, run_id: str) -> Run:
 
 
 def build_start_config(job: ArenaJob, start: datetime) -> Json:
-    """Tells all workers of a load test the same moment to begin."""
+    """Return the ConfigMap that tells all workers of a load test the same moment to begin."""
     body = _build_owned(job, CONFIG_MAP, name_start_config(job.metadata.name), "start")
     return body | {"immutable": True, "data": {START_KEY: json.dumps({"t0": format_time(start)})}}
 
 
 def build_secret_copy(job: ArenaJob, copy: SecretCopy) -> Json:
-    """The Secret that will hold a copy, without its data."""
+    """Return the Secret that will hold a copy, without its data."""
     name = name_copied_secret(job.metadata.name, copy.folder)
     return _build_owned(job, SECRET, name, "credentials") | {"type": "Opaque"}
 
@@ -179,7 +182,7 @@ def _build_one_pod_job(run: Run, task: Task, name: str, settings: Settings, retr
         "backoffLimit": settings.retries if retries is None else retries,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {
-            "rules": [_build_exit_rule("FailJob", DECIDED), _build_exit_rule("Ignore", STOPPED), _DISRUPTED]
+            "rules": [_build_exit_rule("FailJob", FINAL), _build_exit_rule("Ignore", STOPPED), _DISRUPTED]
         },
         "template": build_pod_template(job, run, task, settings),
     }
@@ -192,8 +195,8 @@ _DISRUPTED: Final[Json] = {
 }
 
 
-def _build_exit_rule(action: str, codes: Sequence[int]) -> Json:
-    return {"action": action, "onExitCodes": {"operator": "In", "values": sorted(codes)}}
+def _build_exit_rule(action: str, codes: Sequence[ExitCode]) -> Json:
+    return {"action": action, "onExitCodes": {"operator": "In", "values": sorted(map(int, codes))}}
 
 
 def _build_round_arguments(run: Run, round_: int) -> tuple[str, ...]:
@@ -216,7 +219,7 @@ def _build_owned(job: ArenaJob, kind: Kind, name: str, phase: str) -> Json:
 
 
 def parse_indexes(ranges: str) -> Iterator[range]:
-    """The ranges of a text such as `1,3-5`. What is no range is left out: it is only ever counted."""
+    """Yield the ranges of a text such as `1,3-5`. What is not a range is left out: indexes are only ever counted."""
     for part in ranges.split(","):
         first, _, last = part.partition("-")
         if first.isdigit() and (last or first).isdigit():
@@ -224,24 +227,24 @@ def parse_indexes(ranges: str) -> Iterator[range]:
 
 
 def count_indexes(ranges: str) -> int:
-    """How many indexes a text such as `1,3-5` names."""
+    """Return how many indexes a text such as `1,3-5` names."""
     return sum(map(len, parse_indexes(ranges)))
 
 
 def count_remaining(job: KubeJob) -> int:
-    """How many of its indexes have not ended."""
+    """Return how many of its indexes have not ended."""
     return job.completions - count_indexes(job.completed_indexes) - count_indexes(job.failed_indexes)
 
 
 def choose_parallelism(job: KubeJob, most: int) -> int:
-    """What the Job's parallelism should be now; never less than it is."""
+    """Return what the Job's parallelism should be now; never less than it is."""
     settled = job.active == job.ready == job.parallelism
     wanted = min(job.parallelism * 2, most, count_remaining(job)) if settled else job.parallelism
     return max(job.parallelism, wanted)
 
 
 def count_items(ranges: str, items: int, shards: int) -> int:
-    """How many of `items`, dealt one by one to `shards`, are in the shards that the text names."""
+    """Return how many of `items`, dealt one by one to `shards`, are in the shards that the text names."""
     each, more = divmod(items, shards)
     return sum(
         each * len(part) + max(0, min(part.stop, more) - part.start)
@@ -250,7 +253,7 @@ def count_items(ranges: str, items: int, shards: int) -> int:
 
 
 def compute_progress(items: int, job: KubeJob | None) -> Progress:
-    """Items of finished and of failed shards; what is in flight is pending until its shard is finished."""
+    """Return the items of finished and of failed shards; what is in flight is pending until its shard is finished."""
     if job is None:
         return Progress(total=items, pending=items)
     completed = count_items(job.completed_indexes, items, job.completions)

@@ -1,8 +1,8 @@
-"""Keeps every ArenaJob in step, until it is told to stop: watches wake, and each look starts from what is there.
+"""Reconciles every ArenaJob until it is told to stop: watches say which, and each round starts from what is there.
 
-I/O. A watch is only an alarm clock: what it brings is thrown away and the job is read anew, so a lost or doubled event
-is a late or a needless look. Whatever befalls a watch, it is begun again from a list; nothing that the API server says
-ends the process. One instance is enough, and two do no harm.
+I/O. What a watch delivers is not used: the job is read anew, so a lost or doubled event means a late or a needless
+round. Whatever happens to a watch, it is begun again from a list; nothing that the API server says ends the process.
+One instance is enough, and two do no harm. The kubelet's probes are answered here too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from testbench.arena.cluster.api import (
     Json,
     Kind,
 )
-from testbench.arena.manifest.job_status import JobStatus
+from testbench.arena.manifest.job_status import MESSAGE_LENGTH, JobStatus
 from testbench.arena.operator.actions import (
     Action,
     CopySecret,
@@ -40,7 +40,7 @@ from testbench.arena.operator.actions import (
     build_event,
     derive_events,
 )
-from testbench.arena.operator.metadata import SCHEDULE_LABEL, is_owned_by
+from testbench.arena.operator.metadata import MANAGED_BY_LABEL, OPERATOR_NAME, SCHEDULE_LABEL, is_owned_by
 from testbench.arena.operator.observed import Observed
 from testbench.arena.operator.observer import Observer
 from testbench.arena.operator.reconcile import reconcile
@@ -52,13 +52,14 @@ from testbench.safe_text import printable
 log = logging.getLogger(__name__)
 
 WORKERS: Final = 4
+NAME_TAKEN: Final = "NameTaken"
+SECRET_MISSING: Final = "SecretMissing"  # noqa: S105  # the reason of a condition
 LONGEST_BACKOFF_S: Final = 60.0
 LONGEST_SLEEP_S: Final = 1.0
-"""The queue looks at the clock this often, so that a clock that is set does not leave a job asleep."""
-MESSAGE_LENGTH: Final = 1000
+"""The queue reads the clock this often, so that no job waits for long after the clock was set."""
 DEFECTS: Final = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
-"""What a job that nobody has thought of would raise here. It must not take all the others along."""
-MANAGED_BY_OPERATOR: Final = "app.kubernetes.io/managed-by=testbench-arena-operator"
+"""What a defect of the operator would raise for one job. It must not end the work on all others."""
+MANAGED_BY_OPERATOR: Final = f"{MANAGED_BY_LABEL}={OPERATOR_NAME}"
 
 
 class JobKey(NamedTuple):
@@ -69,7 +70,7 @@ class JobKey(NamedTuple):
 
 
 class WorkQueue:
-    """The jobs that are to be looked at and when; each of them is with one worker at a time."""
+    """The jobs that need a round and when; each of them is with one worker at a time."""
 
     def __init__(self, now: Callable[[], datetime]) -> None:
         self._now = now
@@ -78,13 +79,13 @@ class WorkQueue:
         self._changed = asyncio.Event()
 
     def add(self, key: JobKey, after_s: float = 0) -> None:
-        """Look at it after so many seconds, or earlier if that was asked for already."""
+        """Ask for a round after so many seconds, or earlier if that was asked for already."""
         due = self._now() + timedelta(seconds=after_s)
         self._due[key] = min(due, self._due.get(key, due))
         self._changed.set()
 
     async def take(self) -> JobKey:
-        """The next one whose time has come."""
+        """Wait for the next job that is due, and return it."""
         while True:
             self._changed.clear()
             now = self._now()
@@ -100,13 +101,13 @@ class WorkQueue:
                     await self._changed.wait()
 
     def done(self, key: JobKey) -> None:
-        """The worker has finished with it."""
+        """Let others take the job again."""
         self._busy.discard(key)
         self._changed.set()
 
 
 class OperatorLoop:
-    """The loop. `namespaces`: those that are looked after; none means all of them."""
+    """The operator's loop over the jobs of these namespaces; none means all of them."""
 
     def __init__(
         self,
@@ -123,21 +124,21 @@ class OperatorLoop:
         self._queue = WorkQueue(now)
         self._failures: dict[JobKey, int] = {}
         self._written: dict[JobKey, datetime] = {}
-        self._unseen = 2 * len(self._namespaces)
+        self._unlisted = 2 * len(self._namespaces)
         self._heard = monotonic()
 
     @property
     def ready(self) -> bool:
-        """Whether everything that is to be looked after was listed once."""
-        return self._unseen <= 0
+        """Whether all jobs were listed once."""
+        return self._unlisted <= 0
 
     @property
     def alive(self) -> bool:
-        """Whether the API server was heard of lately. A new process reads a new certificate and a new address."""
-        return monotonic() - self._heard < self._settings.silence_s
+        """Whether the API server answered lately. If not, a new process reads a new certificate and a new address."""
+        return monotonic() - self._heard < self._settings.silence_limit_s
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Work until `stop` is set. What is begun then is left as it is: the next process goes on from there."""
+        """Work until `stop` is set. Unfinished rounds are left as they are: the next process goes on from there."""
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._work()) for _ in range(WORKERS)]
             for namespace in self._namespaces:
@@ -150,12 +151,12 @@ class OperatorLoop:
     # --- what wakes -------------------------------------------------------------------------------------------------
 
     async def _watch(self, kind: Kind, namespace: str | None, labels: str = "") -> None:
-        failures, observed = 0, False
+        failures, listed_once = 0, False
         while True:
             try:
                 listed = await self._cluster.list(kind, namespace, labels)
-                self._unseen -= not observed
-                observed = True
+                self._unlisted -= not listed_once
+                listed_once = True
                 self._heard = monotonic()
                 for item in listed.items:
                     self._wake(kind, item)
@@ -179,7 +180,7 @@ class OperatorLoop:
             failures += 1
 
     def _wake(self, kind: Kind, content: Json) -> None:
-        """Look at the ArenaJob that this is, or that it belongs to; for a run of a schedule at both."""
+        """Ask for a round of the ArenaJob that this is, or that it belongs to; for a run of a schedule, of both."""
         metadata = content["metadata"]
         namespace = metadata.get("namespace", "")
         if kind == ARENA_JOB:
@@ -212,7 +213,7 @@ class OperatorLoop:
         self._queue.add(key, self._backoff(0 if soon else failures))
 
     async def run_round(self, key: JobKey) -> None:
-        """One round: see, decide, act, write the status.
+        """Run one round for a job: observe, decide, act, write the status.
 
         Raises:
             ClusterError: it could not be finished; the next round begins with what is there then.
@@ -234,10 +235,10 @@ class OperatorLoop:
         if not observed.ended:
             requeue.append(self._settings.resync_s)
         if requeue:
-            self._queue.add(key, max(min(requeue), self._settings.calm_s))
+            self._queue.add(key, max(min(requeue), self._settings.round_interval_s))
 
     async def _report_denial(self, observed: Observed, denied: Denied, now: datetime) -> None:
-        """Say in the status, and once in an event, why the job does not get on."""
+        """Write into the status, and once into an event, why the job makes no progress."""
         message = printable(denied.message, MESSAGE_LENGTH)
         status = (
             observed.status if observed.ended else build_denied_status(observed.status, denied.reason, message, now)
@@ -265,7 +266,7 @@ class OperatorLoop:
                 await self._emit(action, observed, now)
 
     async def _emit(self, event: EmitEvent, observed: Observed, now: datetime) -> None:
-        """Events are a courtesy: one that cannot be written holds nothing up."""
+        """Write an event. They are a courtesy: one that cannot be written holds nothing up."""
         try:
             await self._cluster.create(EVENT, build_event(event, observed, now))
         except ClusterError as error:
@@ -278,24 +279,23 @@ class OperatorLoop:
             return
         found = await self._cluster.get(kind, observed.namespace, name)
         if found is None or not is_owned_by(found, observed.uid) or "deletionTimestamp" in found["metadata"]:
-            message = f"{kind.name} {name} is there and belongs to somebody else, or is about to go."
-            raise Denied(message, reason="NameTaken")
+            message = f"{kind.name} {name} exists and belongs to somebody else, or is being deleted."
+            raise Denied(message, reason=NAME_TAKEN)
 
     async def _copy(self, namespace: str, name: str, body: Json, observed: Observed) -> None:
         secret = await self._cluster.get(SECRET, namespace, name)
         if secret is None:
-            raise Denied(f"Secret {namespace}/{name} does not exist.", reason="SecretMissing")
+            raise Denied(f"Secret {namespace}/{name} does not exist.", reason=SECRET_MISSING)
         await self._create(SECRET, body | {"data": secret.get("data") or {}}, observed)
 
     async def _write(self, key: JobKey, observed: Observed, status: JobStatus | None, now: datetime) -> float | None:
-        """Write the status; one in which only numbers changed waits for its turn, and says how long."""
+        """Write the status; if only numbers changed since the last one, return the seconds until it may be written."""
         if status is None:
             return None
         since = (now - self._written.get(key, datetime.min.replace(tzinfo=UTC))).total_seconds()
         interval = self._settings.status_interval_s
-        if 0 <= since < interval and _without_numbers(observed.status) == _without_numbers(
-            status
-        ):  # below 0 the clock was set back
+        # below 0 the clock was set back
+        if 0 <= since < interval and _without_numbers(observed.status) == _without_numbers(status):
             return interval - since
         await self._patch_status(observed, status)
         self._written[key] = now
@@ -303,8 +303,9 @@ class OperatorLoop:
 
     async def _patch_status(self, observed: Observed, status: JobStatus) -> None:
         content = status.model_dump(mode="json", by_alias=True)
-        if observed.status.result is not None and content["result"] is not None:  # a merge keeps what it is not told of
-            content["result"]["summary"] = dict.fromkeys(observed.status.result.summary) | content["result"]["summary"]
+        before = observed.status.result
+        if before is not None and content["result"] is not None:  # a merge keeps the keys that it does not name
+            content["result"]["summary"] = dict.fromkeys(before.summary) | content["result"]["summary"]
         change = {"metadata": {"resourceVersion": observed.resource_version}, "status": content}
         await self._cluster.patch(ARENA_JOB, observed.namespace, observed.name, change, status=True)
 
@@ -314,7 +315,7 @@ class OperatorLoop:
 
 
 def _without_numbers(status: JobStatus) -> JobStatus:
-    """What nobody should have to wait for: all but numbers, and the messages that repeat them."""
+    """Return the status without numbers and the messages that repeat them; the rest is written at once."""
     conditions = tuple(condition.model_copy(update={"message": ""}) for condition in status.conditions)
     return status.model_copy(update={"progress": None, "active_workers": None, "conditions": conditions})
 
@@ -324,7 +325,7 @@ PROBE_TIMEOUT_S: Final = 5.0
 
 @asynccontextmanager
 async def serve_probes(port: int, healthy: Callable[[], bool], ready: Callable[[], bool]) -> AsyncIterator[int]:
-    """Serve both pages on this port of all addresses while inside; yields the port, which 0 leaves to the machine.
+    """Answer `/healthz` and `/readyz` on this port of all addresses while inside; yield the port, which 0 leaves open.
 
     Raises:
         InputError: the port is not free.
@@ -337,7 +338,7 @@ async def serve_probes(port: int, healthy: Callable[[], bool], ready: Callable[[
             writer.write(_build_reply(pages.get(b"".join(line.split(b" ")[1:2]))))
             await writer.drain()
         except (TimeoutError, ConnectionError, ValueError):
-            pass  # whoever asked will ask again
+            pass  # the kubelet asks again
         finally:
             writer.close()
 

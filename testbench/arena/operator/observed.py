@@ -1,7 +1,7 @@
-"""What the operator sees of one ArenaJob at one moment: plain values, read from the API server's objects.
+"""What the operator observed of one ArenaJob at one moment: plain values, read from the API server's objects.
 
 Made by `testbench.arena.operator.observer`, decided upon by `testbench.arena.operator.reconcile`. What is not as it
-should be is a value too: an unreadable manifest is seen, and answered in the status.
+should be is a value too: an unreadable manifest is observed, and answered in the status.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ KubeJobState = Literal["running", "complete", "failed"]
 
 @dataclass(frozen=True)
 class KubeJob:
-    """A Kubernetes Job of ours; `ended` indexes are in the compressed form of its status, e.g. `0-3,7`."""
+    """A Kubernetes Job of an ArenaJob; indexes are in the compressed form of its status, e.g. `0-3,7`."""
 
     name: str
     uid: str
     resource_version: str
     created_at: datetime
     state: KubeJobState = "running"
-    why: str = ""
+    reason: str = ""
+    """Why it ended: the reason and the message of its last condition."""
     completions: int = 1
     parallelism: int = 1
     active: int = 0
@@ -103,18 +104,24 @@ class Observed:
     run: Run | None = None
     jobs: Mapping[str, KubeJob] = field(default_factory=dict)
     messages: Mapping[str, PodMessage] = field(default_factory=dict)
-    start_told: bool = False
+    start_announced: bool = False
     scheduled_runs: tuple[ScheduledRun, ...] = ()
     tick_recorded: bool = True
     """Of a run of a schedule that has ended: whether the schedule's status shows that it ran, and how it ended."""
 
     @property
     def ended(self) -> bool:
+        """Whether the status says that the job has ended."""
         return self.status.phase in ENDED
+
+    @property
+    def changed_after_failure(self) -> bool:
+        """Whether the manifest of a failed job has changed since: one that was refused may be corrected now."""
+        return self.status.phase == "Failed" and self.status.observed_generation != self.generation
 
 
 def read_job(content: Json) -> Observed:
-    """An ArenaJob as it is in the API server, without what belongs to it."""
+    """Return an ArenaJob of the API server, without what belongs to it."""
     metadata = content["metadata"]
     manifest, fault = None, ""
     try:
@@ -136,7 +143,7 @@ def read_job(content: Json) -> Observed:
 
 
 def read_status(content: Json) -> JobStatus:
-    """The status; one that nobody can read counts as none."""
+    """Return the status of an ArenaJob; one that cannot be read counts as none."""
     try:
         return validated(JobStatus, content.get("status") or {})
     except ValidationError:
@@ -144,7 +151,7 @@ def read_status(content: Json) -> JobStatus:
 
 
 def read_scheduled_run(content: Json) -> ScheduledRun:
-    """A run of a schedule."""
+    """Return a run of a schedule, which is an ArenaJob too."""
     metadata = content["metadata"]
     tick = (metadata.get("annotations") or {}).get(TICK_ANNOTATION)
     return ScheduledRun(
@@ -159,16 +166,16 @@ def read_scheduled_run(content: Json) -> ScheduledRun:
 
 
 def read_kube_job(content: Json) -> KubeJob:
-    """A Kubernetes Job."""
+    """Return a Kubernetes Job."""
     metadata, spec, status = content["metadata"], content.get("spec") or {}, content.get("status") or {}
-    state, why = _read_state(status)
+    state, reason = _read_state(status)
     return KubeJob(
         name=metadata["name"],
         uid=metadata["uid"],
         resource_version=metadata.get("resourceVersion", ""),
         created_at=parse_time(metadata.get("creationTimestamp")),
         state=state,
-        why=why,
+        reason=reason,
         completions=spec.get("completions") or 1,
         parallelism=_read_number(spec.get("parallelism"), 1),
         active=_read_number(status.get("active")),
@@ -185,8 +192,8 @@ def _read_state(status: Json) -> tuple[KubeJobState, str]:
     """Only Complete and Failed are the end: SuccessCriteriaMet and FailureTarget come while pods still terminate."""
     for condition in status.get("conditions") or ():
         if condition.get("status") == "True" and condition.get("type") in ("Complete", "Failed"):
-            why = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
-            return ("complete" if condition["type"] == "Complete" else "failed"), why
+            reason = f"{condition.get('reason', '')}: {condition.get('message', '')}".strip(": ")
+            return ("complete" if condition["type"] == "Complete" else "failed"), reason
     return "running", ""
 
 

@@ -1,11 +1,11 @@
-"""What the pods of a run say at their end, in the 4,096 bytes that Kubernetes keeps of each.
+"""What the pods of a run report at their end, in the 4,096 bytes that Kubernetes keeps, and why pods do not start.
 
     plan-run         {"digest", "items", "scenarios", "systems"}, or {"reason", "message"} where it refuses
     reduce, run-all  a Conclusion, or {"next": "again", "message"} where a further round of data generation is needed;
                      run-all may refuse as plan-run does
 
-A pod is a stranger here: whatever is not exactly one of these, or could not be shown in a status, is no word at all,
-and never a success.
+A pod is not trusted: whatever is not exactly one of these, or could not be shown in a status, counts as no message, and
+never as a success.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Final, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from testbench.arena.cluster.api import Json
-from testbench.arena.conclusion import MESSAGE_LENGTH, SUCCEEDED, TERMINATION_BYTES, Conclusion
+from testbench.arena.conclusion import SUCCEEDED, TERMINATION_BYTES, Conclusion
 from testbench.arena.manifest.fields import INT32_MAX
-from testbench.arena.manifest.job_status import JobStatus
+from testbench.arena.manifest.job_status import MESSAGE_LENGTH, JobStatus
 from testbench.arena.status import JobState, build_status
 from testbench.safe_text import printable
 
@@ -28,13 +28,13 @@ REASON_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9]{0,63}$"
 
 
 class _MessageModel(BaseModel):
-    """Immutable; what a newer pod says beside is left out."""
+    """Immutable; further keys of a newer pod are left out."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
 class PlanMade(_MessageModel):
-    """The plan is made and lies in the store."""
+    """The plan is made and is in the store."""
 
     digest: str = Field(pattern=r"^sha256:[0-9a-f]{64}$")
     items: int = Field(ge=0, le=INT32_MAX, strict=True)
@@ -50,7 +50,7 @@ class RunRefusal(_MessageModel):
 
 
 class AnotherRound(_MessageModel):
-    """Another round is needed."""
+    """Data generation needs another round."""
 
     next: Literal["again"]
     message: str = ""
@@ -60,7 +60,7 @@ PodMessage: TypeAlias = PlanMade | RunRefusal | Conclusion | AnotherRound
 
 
 def parse_message(text: str | None) -> PodMessage | None:
-    """What a pod said; None where it said nothing, or nothing that can be relied on."""
+    """Return the message of a pod; None where there is none, or none that can be relied on."""
     if not text or len(text.encode()) > TERMINATION_BYTES:
         return None
     for model in (Conclusion, PlanMade, AnotherRound, RunRefusal):
@@ -73,7 +73,7 @@ def parse_message(text: str | None) -> PodMessage | None:
 
 
 def _without_control_characters(message: PodMessage) -> PodMessage:
-    """Without control characters: it is shown on terminals."""
+    """Return the message fit for terminals."""
     if isinstance(message, PlanMade):
         return message
     plain = message.model_copy(update={"message": printable(message.message, MESSAGE_LENGTH)})
@@ -84,7 +84,7 @@ def _without_control_characters(message: PodMessage) -> PodMessage:
 
 
 def _can_be_shown(message: PodMessage) -> bool:
-    """Whether a status can hold it. A success over nothing, or with the name of a failure, contradicts itself."""
+    """Return whether a status can hold it. A success over nothing, or with a failure's reason, contradicts itself."""
     if not isinstance(message, Conclusion):
         return True
     succeeded = message.phase == "Succeeded"
@@ -100,22 +100,24 @@ def _can_be_shown(message: PodMessage) -> bool:
 
 
 FAILED_CREATE: Final = "FailedCreate"
-"""The event of a Job whose pods are refused: by a quota, a limit, a policy, an admission webhook."""
-ON_THE_WAY: Final = ("ContainerCreating", "PodInitializing")
+"""The reason of a Job's event when its pods are refused: by a quota, a limit, a policy, an admission webhook."""
+STARTING: Final = ("ContainerCreating", "PodInitializing")
 TROUBLE_LENGTH: Final = 500
+NOT_STARTED: Final = "NotStarted"
+"""The reason where Kubernetes gives none that a status can hold."""
 
 Trouble = tuple[str, str]
 """A reason in one word and a message."""
 
 
 def find_pod_trouble(pods: Sequence[Json]) -> Trouble | None:
-    """What keeps the first pod that cannot start: its image, its configuration, or that no node takes it."""
+    """Return why the first pod that cannot start does not: its image, its configuration, or that no node takes it."""
     ordered = sorted(pods, key=lambda pod: str(pod["metadata"]["name"]))
     return next((trouble for pod in ordered for trouble in _list_pod_troubles(pod)), None)
 
 
 def find_event_trouble(events: Sequence[Json]) -> Trouble | None:
-    """What was said last about pods that could not be created."""
+    """Return the last event about pods that could not be created."""
     last = max(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None)
     return None if last is None else _build_trouble(FAILED_CREATE, last.get("message"))
 
@@ -124,7 +126,7 @@ def _list_pod_troubles(pod: Json) -> Iterator[Trouble]:
     status, name = pod.get("status") or {}, pod["metadata"]["name"]
     for container in (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ())):
         waiting = (container.get("state") or {}).get("waiting") or {}
-        if waiting.get("reason") and waiting["reason"] not in ON_THE_WAY:
+        if waiting.get("reason") and waiting["reason"] not in STARTING:
             yield _build_trouble(waiting["reason"], f"Pod {name}: {waiting.get('message') or ''}")
     for condition in status.get("conditions") or ():
         if condition.get("type") == "PodScheduled" and condition.get("status") == "False":
@@ -132,5 +134,5 @@ def _list_pod_troubles(pod: Json) -> Iterator[Trouble]:
 
 
 def _build_trouble(reason: object, message: object) -> Trouble:
-    word = reason if isinstance(reason, str) and re.fullmatch(REASON_PATTERN, reason) else "NotStarted"
+    word = reason if isinstance(reason, str) and re.fullmatch(REASON_PATTERN, reason) else NOT_STARTED
     return word, printable(str(message or ""), TROUBLE_LENGTH).removesuffix(":")

@@ -1,4 +1,4 @@
-"""The pod template of every phase of a run: its command, its files, and no right that `restricted` does not give.
+"""Builds the pod template of every phase of a run: command, files, and no right that `restricted` does not give.
 
     /etc/arena/run/manifest.json     the job and the resources that it refers to
     /etc/arena/source/               the bundle, of a ConfigMap; /var/arena/source/ where it is fetched first
@@ -6,8 +6,8 @@
     /etc/arena/start/start.json      when the workers of a load test begin
     /var/arena/output/               the claim, or a volume of the pod where nothing is to be kept
 
-Secrets and the bundle are mounted as optional: a pod that misses one says so and fails, where one that Kubernetes keeps
-waiting for it would say nothing. A job's `podOverrides` are added to what stands here and take nothing of it away.
+Secrets and the bundle are mounted as optional: a pod that misses one reports that and fails, where one that Kubernetes
+keeps waiting would report nothing. A job's `podOverrides` are added to what is here and take nothing of it away.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from testbench.arena.bundle.archive import SUFFIXES
 from testbench.arena.cluster.api import Json
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.pod_overrides import PodOverrides
-from testbench.arena.operator.fetch import SUFFIXES
 from testbench.arena.operator.metadata import build_labels, name_copied_secret, name_run_config, name_start_config
 from testbench.arena.operator.observed import Run
 from testbench.arena.operator.references import BundleSource, MountedSecret
@@ -38,13 +38,13 @@ TERMINATION: Final = "/dev/termination-log"
 INDEX: Final = "$(JOB_COMPLETION_INDEX)"
 """Kubernetes puts the number of the pod's index here."""
 GRACE_S: Final = 60
-"""Time to finish or give up the item in flight, and to write what is done."""
+"""Seconds to finish or give up the item in flight, and to write what is done."""
 USER: Final = 10001
 PLACEMENT: Final = {
     *("node_selector", "tolerations", "affinity", "topology_spread_constraints"),
     *("priority_class_name", "image_pull_secrets"),
 }
-"""What of `podOverrides` a pod has under the same name."""
+"""The keys of `podOverrides` that a pod has under the same name."""
 WORKING: Final = ("work", "run-all")
 """Phases whose container gets the resources that a job asks for; a plan and a reducer need what they need."""
 
@@ -63,7 +63,7 @@ class Task:
 
 
 def build_pod_template(job: ArenaJob, run: Run, task: Task, settings: Settings) -> Json:
-    """The template of a phase's pods."""
+    """Return the template of a phase's pods."""
     setup = run.setup
     volumes, mounts = _build_volumes(job, run, task)
     fetch = [_build_fetch_container(setup.source, settings)] if setup.source.url else []
@@ -102,7 +102,7 @@ def build_pod_template(job: ArenaJob, run: Run, task: Task, settings: Settings) 
 
 
 def find_output_folder(job: ArenaJob) -> str | None:
-    """Where pods write results, if it is a folder: below the claim's subPath, or in a volume of the pod's own."""
+    """Return the folder where pods write results, if it is one: in the claim, or in a volume of the pod's own."""
     output = job.spec.output
     if output is None:
         return OUTPUT
@@ -112,7 +112,7 @@ def find_output_folder(job: ArenaJob) -> str | None:
 
 
 def build_result_url(run: Run, url: str | None) -> str | None:
-    """The address of the results for people. What is in a claim has no address outside: `pvc://claim/path` names it."""
+    """Return the address of the results that a status shows; what is in a claim is named `pvc://claim/path`."""
     job, output = run.manifest, run.manifest.spec.output
     if url is None or output is None:
         return None
@@ -157,7 +157,7 @@ def _build_container(task: Task, command: Sequence[str], mounts: Sequence[Json],
 
 
 def _build_placement(overrides: PodOverrides) -> Json:
-    """Where the pods of a job may run, how urgent they are, and by which Secrets their image is pulled."""
+    """Return where the pods of a job may run, their priority, and by which Secrets their image is pulled."""
     content = overrides.model_dump(
         mode="json",
         by_alias=True,
@@ -168,7 +168,7 @@ def _build_placement(overrides: PodOverrides) -> Json:
 
 
 def _override(container: Json, task: Task, overrides: PodOverrides) -> Json:
-    """The container with the job's variables, which come before the operator's of the same name, and its resources."""
+    """Return the container with the job's resources and variables, which replace the operator's of the same name."""
     variables = {variable["name"]: variable for variable in container["env"]}
     variables |= {variable.name: {"name": variable.name, "value": variable.value} for variable in overrides.extra_env}
     changed = container | {"env": list(variables.values())}
@@ -184,13 +184,13 @@ def _build_fetch_container(source: BundleSource, settings: Settings) -> Json:
 
 
 def _name_archive(source: BundleSource) -> str:
-    """The archive's file; by its name it is known what it is."""
+    """Return the path of the archive; its suffix tells its format."""
     path = urlsplit(source.url or "").path.lower()
     return f"{FETCHED}/bundle{next((suffix for suffix in SUFFIXES if path.endswith(suffix)), SUFFIXES[0])}"
 
 
 def _build_volumes(job: ArenaJob, run: Run, task: Task) -> tuple[list[Json], list[Json]]:
-    """Volumes and their mounts. Everything that is not a result is read-only."""
+    """Return the volumes and their mounts. Everything that is not a result is read-only."""
     volumes: list[Json] = [{"name": "tmp", "emptyDir": {}}]
     mounts: list[Json] = [{"name": "tmp", "mountPath": TMP}]
 
@@ -220,7 +220,7 @@ def _build_volumes(job: ArenaJob, run: Run, task: Task) -> tuple[list[Json], lis
 
 
 def _build_secret_source(job: ArenaJob, mounted: MountedSecret) -> Json:
-    """Keys of a Secret as files of their folder."""
+    """Return the source of a projected volume: keys of a Secret as files of their folder."""
     name = mounted.secret or name_copied_secret(job.metadata.name, mounted.folder)
     items = [{"key": key, "path": f"{mounted.folder}/{key}"} for key in mounted.keys]
     return {"secret": {"name": name, "optional": True, "items": items}}

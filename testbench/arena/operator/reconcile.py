@@ -1,14 +1,14 @@
-"""What to do next for one ArenaJob: pure, and the same whatever was done or lost before.
+"""Decides what to do next for one ArenaJob: pure, and the same whatever was done or lost before.
 
-    Seen + now -> Decision(actions, status, look again)
+    Observed + now -> Decision(actions, status, look again)
 
     pending     references are resolved; the ConfigMap of the run keeps what it was started with
     running     plan -> work -> reduce, each a Job; or one Job of one pod for all three; data generation repeats the
                 last two; a load test gives its workers a common start
     ended       nothing runs any more; the time to live removes the ArenaJob
 
-Every step follows from what exists, so a crash anywhere is answered by looking again. A Job of ours that disappeared is
-made again: workers take up from the parts that are in the store.
+Every step follows from what exists, so after a crash anywhere another round goes on from there. A Job that disappeared
+is made again: workers go on from the parts that are in the store. Called by `loop`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from testbench.arena.cluster.api import ARENA_JOB, CONFIG_MAP, JOB, Json
-from testbench.arena.conclusion import CANCELLED, OUTPUT_FAILED, Conclusion, Counts
+from testbench.arena.conclusion import CANCELLED, NO_COMMON_START, OUTPUT_FAILED, Conclusion, Counts
 from testbench.arena.manifest.job import ArenaJob, ArenaJobSpec, DataGenSettings
 from testbench.arena.manifest.job_status import JobStatus, Progress
 from testbench.arena.manifest.schedule import removal_time
@@ -39,19 +39,19 @@ from testbench.arena.operator.pod_messages import AnotherRound, PlanMade, RunRef
 from testbench.arena.operator.pods import build_result_url
 from testbench.arena.operator.references import NeedsObjects, Refused, Resolved, Waiting
 from testbench.arena.operator.settings import Settings
-from testbench.arena.status import JobState
+from testbench.arena.status import PENDING, JobState
 
 MAX_ROUNDS: Final = 10
 INVALID: Final = "InvalidManifest"
 NO_PLAN: Final = "NoPlan"
 NO_CONCLUSION: Final = "NoConclusion"
-NO_COMMON_START: Final = "NoCommonStart"
+TOO_LARGE: Final = "TooLarge"
 ROUNDS_EXHAUSTED: Final = "RoundsExhausted"
 
 
 @dataclass(frozen=True)
 class _Step:
-    """Where a job stands, what is to be done, and when it has to be looked at again without being woken."""
+    """The state of a job, what is to be done, and after how many seconds the next round is due without being woken."""
 
     state: JobState
     actions: tuple[Action, ...] = ()
@@ -59,7 +59,7 @@ class _Step:
 
 
 def reconcile(observed: Observed, now: datetime, settings: Settings) -> Decision:
-    """The next step of a job. Applied again and again, it ends; applied to an ended job, it cleans up."""
+    """Return the next step of a job: towards its end, and after that, what is to be cleaned up."""
     if observed.deleting:
         return Decision()
     manifest = observed.manifest
@@ -73,11 +73,8 @@ def reconcile(observed: Observed, now: datetime, settings: Settings) -> Decision
 
 
 def _is_corrected(observed: Observed) -> bool:
-    """Whether a job that was refused before anything was started has been changed since: then it may begin."""
-    started = observed.jobs or observed.run is not None
-    return (
-        not started and observed.status.phase == "Failed" and observed.status.observed_generation != observed.generation
-    )
+    """Return whether a job that was refused before anything was started has been changed since: then it may begin."""
+    return observed.changed_after_failure and not observed.jobs and observed.run is None
 
 
 def _clean_up(observed: Observed, now: datetime) -> Decision:
@@ -92,7 +89,7 @@ def _clean_up(observed: Observed, now: datetime) -> Decision:
 
 
 def _stop(observed: Observed) -> tuple[Delete, ...]:
-    """End every Job that is still at work."""
+    """Return the deletion of every Job that is still at work."""
     live = (job for job in observed.jobs.values() if job.state == "running" and not job.deleting)
     return tuple(Delete(JOB, job.name, job.uid) for job in live)
 
@@ -104,9 +101,8 @@ def _next_step(observed: Observed, now: datetime, settings: Settings) -> _Step:
         return _cancel_run(observed)
     if observed.run is not None:
         step = _continue_run(observed, observed.run, now, settings)
-        return replace(
-            step, actions=(*_report_ignored_change(observed, observed.manifest, observed.run), *step.actions)
-        )
+        ignored = _report_ignored_change(observed, observed.manifest, observed.run)
+        return replace(step, actions=(*ignored, *step.actions))
     match observed.resolution:
         case Refused(reason, message):
             return _Step(JobState(refusal=(reason, message)))
@@ -115,18 +111,17 @@ def _next_step(observed: Observed, now: datetime, settings: Settings) -> _Step:
         case Resolved():
             return _begin_run(observed.manifest, observed.resolution)
         case NeedsObjects() | None:
-            return _Step(JobState(waiting=("Pending", "")), requeue_after_s=settings.reference_poll_s)
+            return _Step(JobState(waiting=(PENDING, "")), requeue_after_s=settings.reference_poll_s)
 
 
 def _cancel_run(observed: Observed) -> _Step:
-    """End the pods first, and say so then: whoever reads `Cancelled` sees nothing at work that was not told to stop."""
+    """End the pods before the status says so: once it says `Cancelled`, everything was told to stop."""
     known = observed.status.progress or Progress()
     unjudged = max(0, known.total - known.completed - known.failed)
     counts = Counts(total=known.total, passed=known.completed, errors=known.failed, unjudged=unjudged)
     message = f"Cancelled after {known.completed} of {known.total} items; what was done is kept."
-    return _Step(
-        JobState(created=bool(observed.jobs), conclusion=_conclude_with(CANCELLED, message, counts)), _stop(observed)
-    )
+    conclusion = _build_conclusion(CANCELLED, message, counts)
+    return _Step(JobState(created=bool(observed.jobs), conclusion=conclusion), _stop(observed))
 
 
 def _begin_run(manifest: ArenaJob, resolved: Resolved) -> _Step:
@@ -136,13 +131,13 @@ def _begin_run(manifest: ArenaJob, resolved: Resolved) -> _Step:
         message = (
             f"The manifest and what it refers to are {size:,} bytes; at most {jobs.MAX_CONFIG_BYTES:,} can be kept."
         )
-        return _Step(JobState(refusal=("TooLarge", message)))
+        return _Step(JobState(refusal=(TOO_LARGE, message)))
     copies = tuple(
         CopySecret(one.namespace, one.name, jobs.build_secret_copy(manifest, one)) for one in resolved.copies
     )
     one_pod = resolved.setup.why_one_pod
-    told = (EmitEvent("Warning", "OnePod", one_pod),) if one_pod else ()
-    return _Step(JobState(), (*copies, *told, Create(CONFIG_MAP, body)), requeue_after_s=0)
+    event = (EmitEvent("Warning", "OnePod", one_pod),) if one_pod else ()
+    return _Step(JobState(), (*copies, *event, Create(CONFIG_MAP, body)), requeue_after_s=0)
 
 
 # --- a run ----------------------------------------------------------------------------------------------------------
@@ -171,12 +166,12 @@ def _continue_run(observed: Observed, run: Run, now: datetime, settings: Setting
         case RunRefusal(reason=reason, message=message):
             return _Step(JobState(refusal=(reason, message)))
         case _:
-            message = f"The pod that plans ended without a word. {plan.why}"
-            return _Step(JobState(conclusion=_conclude_with(NO_PLAN, message)))
+            message = f"The planning pod ended without a message. {plan.reason}"
+            return _Step(JobState(conclusion=_build_conclusion(NO_PLAN, message)))
 
 
 def _report_ignored_change(observed: Observed, manifest: ArenaJob, run: Run) -> tuple[EmitEvent, ...]:
-    """Says, once for each change of the manifest, that a run which has begun goes on as it was."""
+    """Return an event, once for each change of the manifest, that a run which has begun goes on as it was."""
     if observed.generation == observed.status.observed_generation or _kept_spec(manifest) == _kept_spec(run.manifest):
         return ()
     message = "The run goes on as it was begun; delete the ArenaJob and create it again to run the changed manifest."
@@ -184,14 +179,14 @@ def _report_ignored_change(observed: Observed, manifest: ArenaJob, run: Run) -> 
 
 
 def _kept_spec(manifest: ArenaJob) -> ArenaJobSpec:
-    """The part of the spec that a run keeps."""
+    """Return the part of the spec that cannot change while a run goes on."""
     return manifest.spec.model_copy(update={"cancelled": False, "ttl_seconds_after_finished": None})
 
 
 def _continue_round(observed: Observed, run: Run, planned: int, now: datetime, settings: Settings) -> _Step:
-    """Work and reduce; data generation has a further round where there is not enough.
+    """Return the next step of the latest round: work, reduce, or another round of data generation.
 
-    What came before the latest round needs no proof any more: its pods may be gone, with their nodes or by hand.
+    What came before the latest round is not looked at: its pods may be gone, with their nodes or by hand.
     """
     job, name = run.manifest, run.manifest.metadata.name
     wanted = job.spec.data_gen or DataGenSettings()
@@ -205,7 +200,7 @@ def _continue_round(observed: Observed, run: Run, planned: int, now: datetime, s
         return _create_job(jobs.build_work_job(run, size, round_, settings), state)
     if work.state == "running":
         return _continue_work(observed, run, work, _working_state(work, state), now, settings)
-    if jobs.needs_common_start(job) and (not observed.start_told or work.why.startswith(jobs.FAILED_BY_RULE)):
+    if jobs.needs_common_start(job) and (not observed.start_announced or work.reason.startswith(jobs.FAILED_BY_RULE)):
         return _Step(JobState(created=True, conclusion=_no_common_start(observed, work)))
     reduce = observed.jobs.get(name_reduce_job(name, round_))
     if reduce is None:
@@ -218,12 +213,12 @@ def _continue_round(observed: Observed, run: Run, planned: int, now: datetime, s
     if round_ < MAX_ROUNDS:
         return _create_job(jobs.build_work_job(run, size, round_ + 1, settings), state)
     message = f"After {MAX_ROUNDS} rounds there are still too few different items."
-    exhausted = _conclude_with(ROUNDS_EXHAUSTED, message, Counts(total=items, unjudged=items))
+    exhausted = _build_conclusion(ROUNDS_EXHAUSTED, message, Counts(total=items, unjudged=items))
     return _Step(JobState(created=True, conclusion=exhausted))
 
 
 def _working_state(job: KubeJob, state: JobState) -> JobState:
-    """The standing while a Job runs; what keeps its pods from starting is what the job waits for."""
+    """Return the state while a Job runs; what keeps its pods from starting is what the job waits for."""
     return replace(state, created=True, active_workers=job.ready, waiting=job.trouble)
 
 
@@ -237,56 +232,56 @@ def _continue_work(
     if parallelism == work.parallelism:
         return _Step(state)
     change: Json = {"spec": {"parallelism": parallelism}}
-    told = EmitEvent("Normal", "ScaledUp", f"{parallelism} workers at most, of {most}.")
-    return _Step(state, (Patch(JOB, work.name, work.resource_version, change), told))
+    event = EmitEvent("Normal", "ScaledUp", f"{parallelism} workers at most, of {most}.")
+    return _Step(state, (Patch(JOB, work.name, work.resource_version, change), event))
 
 
 def _await_common_start(
     observed: Observed, run: Run, work: KubeJob, state: JobState, now: datetime, settings: Settings
 ) -> _Step:  # fmt: skip
-    """A common start once everybody is ready; an end where that takes too long."""
-    if observed.start_told:
+    """Return a common start once all workers are ready, or the end where that takes too long."""
+    if observed.start_announced:
         return _Step(state)
     if work.ready >= work.completions:
         start = now + timedelta(seconds=settings.start_lead_s)
         body = jobs.build_start_config(run.manifest, start)
-        told = EmitEvent("Normal", "Started", f"All {work.completions} workers are ready; they begin together.")
-        return _Step(state, (Create(CONFIG_MAP, body), told))
-    left = settings.gang_timeout_s - (now - work.created_at).total_seconds()
+        event = EmitEvent("Normal", "Started", f"All {work.completions} workers are ready; they begin together.")
+        return _Step(state, (Create(CONFIG_MAP, body), event))
+    left = settings.start_timeout_s - (now - work.created_at).total_seconds()
     if left > 0:
         return _Step(state, requeue_after_s=left)
     return _Step(JobState(created=True, conclusion=_no_common_start(observed, work)))
 
 
 def _create_job(body: Json, state: JobState | None = None) -> _Step:
-    """Make a Job. What it brings is seen in the next round; until it exists the job's status does not claim it."""
+    """Return the creation of a Job. Until a round observes it, the status does not say that it exists."""
     name = body["metadata"]["name"]
-    told = EmitEvent("Normal", "JobCreated", f"Job {name}")
-    return _Step(state or JobState(), (Create(JOB, body), told), requeue_after_s=0)
+    event = EmitEvent("Normal", "JobCreated", f"Job {name}")
+    return _Step(state or JobState(), (Create(JOB, body), event), requeue_after_s=0)
 
 
 # --- the end --------------------------------------------------------------------------------------------------------
 
 
 def _is_decided(observed: Observed, last: KubeJob) -> bool:
-    """Whether the last pod has said how the run ended. Only outputs that were not written are worth another try."""
-    word = observed.messages.get(last.name)
-    final = isinstance(word, Conclusion) and word.phase == "Failed" and word.reason != OUTPUT_FAILED
+    """Return whether the last pod has said how the run ended. Only outputs that were not written are tried again."""
+    message = observed.messages.get(last.name)
+    final = isinstance(message, Conclusion) and message.phase == "Failed" and message.reason != OUTPUT_FAILED
     return last.state != "running" or final
 
 
 def _conclude(observed: Observed, run: Run, last: KubeJob) -> _Step:
-    """The conclusion that the last pod gave. A Job that failed can bring bad news and never good ones."""
+    """Return the end that the last pod reported. A Job that failed cannot report a success."""
     match observed.messages.get(last.name):
-        case Conclusion() as told if told.phase != "Succeeded" or last.state == "complete":
-            url = build_result_url(run, told.url)
-            return _Step(JobState(created=True, conclusion=told.model_copy(update={"url": url})))
+        case Conclusion() as reported if reported.phase != "Succeeded" or last.state == "complete":
+            url = build_result_url(run, reported.url)
+            return _Step(JobState(created=True, conclusion=reported.model_copy(update={"url": url})))
         case RunRefusal(reason=reason, message=message):
             return _Step(JobState(refusal=(reason, message)))
         case _:
-            message = f"The last pod ended without a word that can be relied on. {last.why}"
+            message = f"The last pod ended without a message that can be relied on. {last.reason}"
             return _Step(
-                JobState(created=True, conclusion=_conclude_with(NO_CONCLUSION, message, _count_unjudged(observed)))
+                JobState(created=True, conclusion=_build_conclusion(NO_CONCLUSION, message, _count_unjudged(observed)))
             )
 
 
@@ -297,20 +292,20 @@ def _count_unjudged(observed: Observed) -> Counts:
 
 def _no_common_start(observed: Observed, work: KubeJob) -> Conclusion:
     message = f"{work.ready} of {work.completions} workers were ready in time, so there was no common start."
-    if observed.start_told:
+    if observed.start_announced:
         message = "A worker missed the common start."
-    return _conclude_with(NO_COMMON_START, " ".join((message, *(work.trouble or ()), work.why)))
+    return _build_conclusion(NO_COMMON_START, " ".join((message, *(work.trouble or ()), work.reason)))
 
 
-def _conclude_with(reason: str, message: str, counts: Counts | None = None) -> Conclusion:
+def _build_conclusion(reason: str, message: str, counts: Counts | None = None) -> Conclusion:
     phase = "Cancelled" if reason == CANCELLED else "Failed"
     return Conclusion(phase=phase, reason=reason, message=message.strip(), counts=counts or Counts(total=0))
 
 
 def _report_failed_workers(observed: Observed, work: KubeJob) -> tuple[EmitEvent, ...]:
-    """What a failed worker said itself, for the person who wonders why shards are missing."""
+    """Return an event with the message of a failed worker: it explains why shards are missing."""
     if work.state != "failed":
         return ()
-    word = observed.messages.get(work.name)
-    said = f" One said: {word.message}" if isinstance(word, RunRefusal | Conclusion) else ""
-    return (EmitEvent("Warning", "WorkersFailed", f"Shards {work.failed_indexes or '?'} failed. {work.why}{said}"),)
+    message = observed.messages.get(work.name)
+    said = f" One said: {message.message}" if isinstance(message, RunRefusal | Conclusion) else ""
+    return (EmitEvent("Warning", "WorkersFailed", f"Shards {work.failed_indexes or '?'} failed. {work.reason}{said}"),)

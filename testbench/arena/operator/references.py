@@ -1,8 +1,8 @@
-"""From a job's references to everything that its pods need, or why there is no such thing (yet).
+"""Resolves a job's references to everything that its pods need, or says why that is not possible, or not yet.
 
-    ArenaJob, found objects -> More (read these too) | Waiting | Refused | Resolved
+    ArenaJob, found objects -> NeedsObjects | Waiting | Refused | Resolved
 
-Pure: `observe` reads what is asked for and asks again. What does not exist may still come: the job waits and says what
+Pure: `observer` reads what is needed and asks again. What does not exist may still come: the job waits and says what
 for. What can never work is refused with its reason.
 """
 
@@ -20,7 +20,9 @@ from testbench.arena.cluster import api
 from testbench.arena.cluster.api import Json, Kind
 from testbench.arena.manifest.documents import validated
 from testbench.arena.manifest.job import ArenaJob
+from testbench.arena.manifest.job_status import MESSAGE_LENGTH
 from testbench.arena.manifest.resources import AgentRuntime, ArenaSource, Provider, Resource, ToolRegistry
+from testbench.arena.operator.fetch import SOURCE_INVALID
 from testbench.arena.plan.model import PlanModel
 from testbench.errors import InputError
 from testbench.safe_text import printable, shown_url
@@ -31,6 +33,11 @@ OUTPUT_FOLDER: Final = "output"
 OUTPUT_KEYS: Final = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 PROVIDER_KEYS: Final = ("api-key", "apiKey", "api_key", "API_KEY", "OPENAI_API_KEY", "token", "key")
 """Where a Provider does not say which key of its Secret it means, workers look for these."""
+
+CROSS_NAMESPACE: Final = "CrossNamespace"
+AGENT_NOT_READY: Final = "AgentNotReady"
+SOURCE_NOT_READY: Final = "SourceNotReady"
+SOURCE_NOT_SUPPORTED: Final = "SourceNotSupported"
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 
@@ -44,11 +51,11 @@ class ObjectReference(NamedTuple):
 
 
 FoundObjects: TypeAlias = Mapping[ObjectReference, Json | None]
-"""What was read; None: it does not exist."""
+"""The objects that were read; None: it does not exist."""
 
 
 class SourceFile(PlanModel):
-    """A key of a ConfigMap and the path that it has in the bundle."""
+    """A key of a ConfigMap and its path in the bundle."""
 
     key: str
     path: str
@@ -93,7 +100,7 @@ class SecretCopy(NamedTuple):
 
 @dataclass(frozen=True)
 class NeedsObjects:
-    """These objects have to be read before anything can be said."""
+    """These objects have to be read first."""
 
     references: tuple[ObjectReference, ...]
 
@@ -127,19 +134,19 @@ Resolution: TypeAlias = NeedsObjects | Waiting | Refused | Resolved
 
 
 class _Unresolved(Exception):
-    """Carries an answer out of the middle of looking."""
+    """Ends the resolution early with this answer."""
 
     def __init__(self, answer: NeedsObjects | Waiting | Refused) -> None:
         self.answer = answer
 
 
 def resolve(job: ArenaJob, objects: FoundObjects, *, cross_namespace: bool = False) -> Resolution:
-    """How the job's references stand, as far as `objects` tell."""
+    """Return what the job's references resolve to, as far as `objects` tell."""
     wanted = tuple(_references(job))
     if more := tuple(reference for reference in wanted if reference not in objects):
         return NeedsObjects(more)
     try:
-        return _Resolver(job, objects, cross_namespace).resolved()
+        return _Resolver(job, objects, cross_namespace).resolve()
     except _Unresolved as stop:
         return stop.answer
 
@@ -160,7 +167,7 @@ def _references(job: ArenaJob) -> Iterator[ObjectReference]:
 
 
 class _Resolver:
-    """One look at the references of one job."""
+    """Resolves the references of one job."""
 
     def __init__(self, job: ArenaJob, objects: FoundObjects, cross_namespace: bool) -> None:
         self.job = job
@@ -168,15 +175,15 @@ class _Resolver:
         self.cross_namespace = cross_namespace
         self.home = job.metadata.namespace
 
-    def resolved(self) -> Resolved:
+    def resolve(self) -> Resolved:
         references = tuple(dict.fromkeys(_references(self.job)))
-        source = self.parsed(ObjectReference(api.ARENA_SOURCE, self.home, self.job.spec.source_ref.name), ArenaSource)
-        providers = [self.provider(one) for one in references if one.kind == api.PROVIDER]
-        agents = [self.agent(one) for one in references if one.kind == api.AGENT_RUNTIME]
-        registries = [self.parsed(one, ToolRegistry) for one in references if one.kind == api.TOOL_REGISTRY]
-        one_pod, why = self.one_pod()
-        credentials, copies = self.credentials(providers)
-        setup = PodSetup(source=self.source(source), credentials=credentials, one_pod=one_pod, why_one_pod=why)
+        source = self.parse(ObjectReference(api.ARENA_SOURCE, self.home, self.job.spec.source_ref.name), ArenaSource)
+        providers = [self.parse_provider(one) for one in references if one.kind == api.PROVIDER]
+        agents = [self.parse_agent(one) for one in references if one.kind == api.AGENT_RUNTIME]
+        registries = [self.parse(one, ToolRegistry) for one in references if one.kind == api.TOOL_REGISTRY]
+        one_pod, why = self.choose_one_pod()
+        credentials, copies = self.list_credentials(providers)
+        setup = PodSetup(source=self.find_source(source), credentials=credentials, one_pod=one_pod, why_one_pod=why)
         documents = (
             _to_document(api.ARENA_SOURCE, source),
             *(_to_document(api.PROVIDER, provider) for provider in providers),
@@ -185,7 +192,7 @@ class _Resolver:
         )
         return Resolved(setup, documents, copies)
 
-    def existing(self, reference: ObjectReference) -> Json:
+    def find(self, reference: ObjectReference) -> Json:
         if reference not in self.objects:
             raise _Unresolved(NeedsObjects((reference,)))
         found = self.objects[reference]
@@ -193,67 +200,67 @@ class _Resolver:
             raise _Unresolved(Waiting(f"{reference.kind.name}Missing", f"{_show(reference)} does not exist."))
         return found
 
-    def parsed(self, reference: ObjectReference, model: type[ResourceT]) -> ResourceT:
-        content = self.existing(reference)
+    def parse(self, reference: ObjectReference, model: type[ResourceT]) -> ResourceT:
+        content = self.find(reference)
         kept = {key: content[key] for key in ("metadata", "spec", "status") if key in content}
         kept["metadata"] = {"name": reference.name, "namespace": reference.namespace}
         try:
             return validated(model, kept)
         except ValidationError as error:
-            message = f"{_show(reference)}: {describe(error)}"
-            raise _Unresolved(Waiting(f"{reference.kind.name}Invalid", printable(message, 1000))) from error
+            message = printable(f"{_show(reference)}: {describe(error)}", MESSAGE_LENGTH)
+            raise _Unresolved(Waiting(f"{reference.kind.name}Invalid", message)) from error
 
-    def provider(self, reference: ObjectReference) -> Provider:
+    def parse_provider(self, reference: ObjectReference) -> Provider:
         if reference.namespace != self.home and not self.cross_namespace:
             message = f"{_show(reference)}: this operator does not let a job use another namespace's Provider."
-            raise _Unresolved(Refused("CrossNamespace", message))
-        return self.parsed(reference, Provider)
+            raise _Unresolved(Refused(CROSS_NAMESPACE, message))
+        return self.parse(reference, Provider)
 
-    def agent(self, reference: ObjectReference) -> AgentRuntime:
-        agent = self.parsed(reference, AgentRuntime)
+    def parse_agent(self, reference: ObjectReference) -> AgentRuntime:
+        agent = self.parse(reference, AgentRuntime)
         if agent.endpoint() is None:
-            raise _Unresolved(Waiting("AgentNotReady", f"{_show(reference)} has no address in its status."))
+            raise _Unresolved(Waiting(AGENT_NOT_READY, f"{_show(reference)} has no address in its status."))
         return agent
 
-    def one_pod(self) -> tuple[bool, str]:
-        """Whether one pod does everything, and the reason where more were asked for."""
+    def choose_one_pod(self) -> tuple[bool, str]:
+        """Return whether one pod does everything, and why where more were asked for."""
         spec = self.job.spec
         several = spec.workers.most > 1
         if spec.output is None:
             return True, "Several workers need an output that all of them can write: one works." if several else ""
         if spec.output.pvc is None:
             return not several, ""
-        claim = self.existing(ObjectReference(api.CLAIM, self.home, spec.output.pvc.claim_name))
+        claim = self.find(ObjectReference(api.CLAIM, self.home, spec.output.pvc.claim_name))
         modes = (claim.get("spec") or {}).get("accessModes") or ()
         if "ReadWriteMany" in modes or not several:
             return not several, ""
         name = spec.output.pvc.claim_name
         return True, f"The claim {name} is not ReadWriteMany, so several nodes could not write to it: one pod works."
 
-    def source(self, source: ArenaSource) -> BundleSource:
+    def find_source(self, source: ArenaSource) -> BundleSource:
         if source.spec.config_map is not None:
             name = source.spec.config_map.name
-            content = self.existing(ObjectReference(api.CONFIG_MAP, self.home, name))
+            content = self.find(ObjectReference(api.CONFIG_MAP, self.home, name))
             keys = sorted({**(content.get("data") or {}), **(content.get("binaryData") or {})})
             if not keys:
-                raise _Unresolved(Waiting("SourceNotReady", f"ConfigMap {name} is empty."))
+                raise _Unresolved(Waiting(SOURCE_NOT_READY, f"ConfigMap {name} is empty."))
             return BundleSource(config_map=name, files=tuple(_read_source_file(key, name) for key in keys))
         artifact = source.status.artifact if source.status is not None else None
         name = source.metadata.name
         if artifact is None or not artifact.url:
             kind = source.spec.type or "unknown"
             message = f"ArenaSource {name} ({kind}) has no status.artifact.url: nobody has delivered its bundle yet."
-            raise _Unresolved(Waiting("SourceNotReady", message))
+            raise _Unresolved(Waiting(SOURCE_NOT_READY, message))
         if not _is_http_address(artifact.url):
-            message = f"ArenaSource {name}: {shown_url(artifact.url)} is no http(s) address."
-            raise _Unresolved(Refused("SourceNotSupported", printable(message, 1000)))
+            message = f"ArenaSource {name}: {shown_url(artifact.url)} is not an http(s) address."
+            raise _Unresolved(Refused(SOURCE_NOT_SUPPORTED, printable(message, MESSAGE_LENGTH)))
         if not artifact.checksum:
             message = f"ArenaSource {name}: its artifact has no checksum, so nobody can tell whether it is whole."
-            raise _Unresolved(Refused("SourceNotSupported", message))
+            raise _Unresolved(Refused(SOURCE_NOT_SUPPORTED, message))
         return BundleSource(url=artifact.url, checksum=artifact.checksum)
 
-    def credentials(self, providers: list[Provider]) -> tuple[tuple[MountedSecret, ...], tuple[SecretCopy, ...]]:
-        """The Secrets of the providers and of the output; whether they exist is for the pods to find out."""
+    def list_credentials(self, providers: list[Provider]) -> tuple[tuple[MountedSecret, ...], tuple[SecretCopy, ...]]:
+        """Return the Secrets of the providers and of the output; the pods find out whether they exist."""
         mounted, copies = [], []
         for provider in providers:
             credential = provider.spec.credential
@@ -283,12 +290,12 @@ def _is_http_address(url: str) -> bool:
 
 
 def _read_source_file(key: str, config_map: str) -> SourceFile:
-    """`__` in a key stands for `/`, which a key cannot have."""
+    """Return a key with its path: `__` stands for `/`, which a key cannot have."""
     path = key.replace("__", "/")
     try:
         safe_path(path, f"ConfigMap {config_map}")
     except InputError as error:
-        raise _Unresolved(Refused("SourceInvalid", printable(error.message, 1000))) from error
+        raise _Unresolved(Refused(SOURCE_INVALID, printable(error.message, MESSAGE_LENGTH))) from error
     return SourceFile(key=key, path=key if is_hidden(path) else path)
 
 

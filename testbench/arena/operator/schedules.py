@@ -1,8 +1,8 @@
 """An ArenaJob with a schedule runs nothing itself: each tick makes an ArenaJob of its own, named after the tick.
 
-Pure; called by `reconcile`. A tick is seen to exactly once: what was created before a crash is found by its name, and
-everything up to `status.lastScheduleTime` counts as done. Of several missed ticks the latest runs. `Replace` cancels
-what is running, so that its results stay. The status shows how the last run that ended did end, and which one that is.
+Pure; called by `reconcile`. A tick is dealt with exactly once: what was created before a crash is found by its name,
+and everything up to `status.lastScheduleTime` counts as done. Of several missed ticks the latest runs. `Replace`
+cancels what is running, so that its results stay. The status shows which run ended last, and how.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ LONGEST_WAIT_S: Final = 3600.0
 SUMMARY_TICK: Final = "scheduledFor"
 """In a schedule's summary: the tick of the run that it is about."""
 SUMMARY_LENGTH: Final = 64
-"""Keys that the status takes."""
+"""Keys that a status holds at most."""
 
 
 def reconcile(observed: Observed, manifest: ArenaJob, now: datetime) -> Decision:
-    """The next step of a schedule. An invalid one is refused; once it is corrected, it begins."""
-    if observed.ended and not _is_corrected(observed):
+    """Return the next step of a schedule. An invalid one is refused; once it is corrected, it begins."""
+    if observed.ended and not observed.changed_after_failure:
         return Decision()
     before = observed.status if not observed.ended else JobStatus(last_schedule_time=observed.status.last_schedule_time)
     schedule = manifest.spec.schedule
@@ -68,7 +68,7 @@ def reconcile(observed: Observed, manifest: ArenaJob, now: datetime) -> Decision
 
 
 def build_scheduled_run(observed: Observed, manifest: ArenaJob, tick: datetime) -> Json:
-    """The ArenaJob of one tick: the same work without the schedule."""
+    """Return the ArenaJob of one tick: the same work without the schedule."""
     spec = manifest.spec.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"schedule", "cancelled"})
     return {
         "apiVersion": ARENA_JOB.api_version,
@@ -87,7 +87,7 @@ def build_scheduled_run(observed: Observed, manifest: ArenaJob, tick: datetime) 
 def _start_tick(
     observed: Observed, manifest: ArenaJob, schedule: Schedule, found: Due
 ) -> tuple[tuple[Action, ...], bool]:
-    """What a due tick brings, and whether anything runs then."""
+    """Return what is to be done for a due tick, and whether anything runs then."""
     running = [scheduled for scheduled in observed.scheduled_runs if scheduled.live]
     if found.tick is None:
         return (), bool(running)
@@ -99,9 +99,9 @@ def _start_tick(
         ]
     match decide(schedule.concurrency_policy, len(running)):
         case "wait":
-            names_ = ", ".join(scheduled.name for scheduled in running[:3])
+            listed = ", ".join(scheduled.name for scheduled in running[:3])
             skipped = EmitEvent(
-                "Warning", "RunSkipped", f"The run of {format_time(found.tick)} is left out: {names_} still runs."
+                "Warning", "RunSkipped", f"The run of {format_time(found.tick)} is left out: {listed} still runs."
             )
             return (*missed, skipped), True
         case "replace":
@@ -109,8 +109,8 @@ def _start_tick(
         case "start":
             pass
     body = build_scheduled_run(observed, manifest, found.tick)
-    told = EmitEvent("Normal", "RunStarted", f"ArenaJob {body['metadata']['name']} for {format_time(found.tick)}.")
-    return (*missed, Create(ARENA_JOB, body), told), True
+    started = EmitEvent("Normal", "RunStarted", f"ArenaJob {body['metadata']['name']} for {format_time(found.tick)}.")
+    return (*missed, Create(ARENA_JOB, body), started), True
 
 
 def _cancel(observed: Observed) -> tuple[Patch, ...]:
@@ -123,7 +123,7 @@ def _cancel(observed: Observed) -> tuple[Patch, ...]:
 
 
 def _find_last_tick(observed: Observed) -> datetime | None:
-    """The last tick that was seen to, by the status or by the run that it made."""
+    """Return the last tick that was dealt with, by the status or by the run that it made."""
     ticks = [scheduled.tick for scheduled in observed.scheduled_runs if scheduled.tick is not None]
     if observed.status.last_schedule_time is not None:
         ticks.append(observed.status.last_schedule_time)
@@ -131,7 +131,7 @@ def _find_last_tick(observed: Observed) -> datetime | None:
 
 
 def _find_last_result(scheduled_runs: tuple[ScheduledRun, ...], shown: JobResult | None) -> JobResult | None:
-    """How the run of the latest tick ended. One that failed shows no `pass`, least of all that of an earlier run."""
+    """Return how the run of the latest tick ended. One that failed shows no `pass`, not even that of an earlier run."""
     ended = {
         format_time(scheduled.tick): scheduled.status
         for scheduled in scheduled_runs
@@ -148,9 +148,5 @@ def _find_last_result(scheduled_runs: tuple[ScheduledRun, ...], shown: JobResult
 
 
 def shown_tick(result: JobResult | None) -> str:
-    """The tick of the run whose result a schedule shows; empty if it shows none."""
+    """Return the tick of the run whose result a schedule shows; empty if it shows none."""
     return result.summary.get(SUMMARY_TICK, "") if result is not None else ""
-
-
-def _is_corrected(observed: Observed) -> bool:
-    return observed.status.phase == "Failed" and observed.status.observed_generation != observed.generation

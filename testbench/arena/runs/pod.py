@@ -14,7 +14,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from testbench.arena.conclusion import MESSAGE_LENGTH, NO_ITEMS, Conclusion, termination_message
+from testbench.arena.conclusion import NO_ITEMS, Conclusion, termination_message
+from testbench.arena.manifest.job_status import MESSAGE_LENGTH
 from testbench.errors import ExitCode, InputError, Interrupted, NothingToDo, StoreError, WorkError
 from testbench.net.clock import Clock
 from testbench.safe_text import printable

@@ -229,14 +229,16 @@ async def test_probes_are_told_when_the_cluster_was_seen() -> None:
                 pass
 
 
-@pytest.mark.parametrize(("silence_s", "alive"), [(0.0, False), (60.0, True)])
-async def test_an_operator_that_hears_nothing_of_the_api_server_is_unwell(silence_s: float, *, alive: bool) -> None:
+@pytest.mark.parametrize(("silence_limit_s", "alive"), [(0.0, False), (60.0, True)])
+async def test_an_operator_that_hears_nothing_of_the_api_server_is_unwell(
+    silence_limit_s: float, *, alive: bool
+) -> None:
     async with HttpCluster(Access("http://127.0.0.1:1")) as cluster:
-        assert OperatorLoop(cluster, replace(FAST, silence_s=silence_s)).alive is alive
+        assert OperatorLoop(cluster, replace(FAST, silence_limit_s=silence_limit_s)).alive is alive
 
 
 def test_an_operator_is_well_while_it_is_answered(server: ApiServer) -> None:
-    with OperatorThread(server.origin, replace(FAST, silence_s=20)) as operator:
+    with OperatorThread(server.origin, replace(FAST, silence_limit_s=20)) as operator:
         until(lambda: operator.loop.ready)
         assert operator.loop.alive
 

@@ -37,7 +37,9 @@ from tests.support.cluster.waiting import until
 
 NAMESPACE: Final = "arena"
 CLAIM: Final = "results"
-QUICK: Final = Settings(calm_s=0.02, backoff_s=0.02, status_interval_s=0.1, reference_poll_s=0.1, start_lead_s=2)
+QUICK: Final = Settings(
+    round_interval_s=0.02, backoff_s=0.02, status_interval_s=0.1, reference_poll_s=0.1, start_lead_s=2
+)
 ROOT: Final = Path(__file__).parents[3]
 ENDED: Final = ("Succeeded", "Failed", "Cancelled")
 STOP_SECONDS: Final = 20.0
