@@ -94,7 +94,7 @@ def executed(evaluations: int, metrics: list[str]) -> dict[str, Any]:
 
 async def ours(evaluations: int, concurrency: int, url: str) -> int:
     from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
-    from testbench.results.summary import evaluations as all_of
+    from testbench.results.summary import walk_evaluations as all_of
     from testbench.schema.models import ExecutedExperiment
 
     experiment = ExecutedExperiment.model_validate(executed(evaluations, ["Faithfulness"]))

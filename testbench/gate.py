@@ -39,9 +39,9 @@ def command(**options: Any) -> Outcome:
     An empty run, or one that could not be judged, is neither: exit codes 4 and 3.
     """
     from testbench.gating.decision import reach_verdict
-    from testbench.gating.junit import junit_xml
-    from testbench.gating.markdown import summary
-    from testbench.results.selection import refuse_what_matches_nothing, selected
+    from testbench.gating.junit import render_junit
+    from testbench.gating.markdown import render_markdown
+    from testbench.results.selection import apply_policy, check_policy_matches
     from testbench.schema.files import read_phase_file, refuse_to_write_over, remove, write_bytes, write_model
     from testbench.schema.models import EvaluatedExperiment
 
@@ -51,14 +51,14 @@ def command(**options: Any) -> Outcome:
         remove(of_an_earlier_run)
     policy = policy_of(options)
     experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="testbench/evaluate.py")
-    refuse_what_matches_nothing(experiment, policy)
+    check_policy_matches(experiment, policy)
     baseline = read_baseline(options["baseline"], policy) if options["baseline"] else None
     verdict = reach_verdict(experiment, policy, baseline)
     workflow = experiment.run.workflow_name if experiment.run else defaults.WORKFLOW_NAME
-    judged = selected(experiment, policy)
-    write_bytes(options["junit"], junit_xml(judged, verdict, workflow))
+    judged = apply_policy(experiment, policy)
+    write_bytes(options["junit"], render_junit(judged, verdict, workflow))
     if options["summary"] is not None:
-        write_bytes(options["summary"], summary(verdict, judged, workflow).encode())
+        write_bytes(options["summary"], render_markdown(verdict, judged, workflow).encode())
     write_model(options["output"], verdict)
     if not options["as_json"]:
         _show(verdict)
@@ -66,9 +66,9 @@ def command(**options: Any) -> Outcome:
 
 
 def _show(verdict: Verdict) -> None:
-    from testbench.gating.console import lines
+    from testbench.gating.terminal import render_lines
 
-    for line in lines(verdict):
+    for line in render_lines(verdict):
         click.echo(line)
 
 
@@ -80,7 +80,7 @@ def read_baseline(location: str, policy: Policy) -> Baseline:
         StoreError: it is there, or may be, and cannot be read.
     """
     from testbench.results.comparison import to_baseline
-    from testbench.results.selection import selected
+    from testbench.results.selection import apply_policy
     from testbench.schema.evaluated_file import read_without_texts
     from testbench.sources.location import parse_location
 
@@ -90,7 +90,7 @@ def read_baseline(location: str, policy: Policy) -> Baseline:
             experiment = read_without_texts(path)
         except InputError as error:
             raise InputError(error.message.replace(str(path), place.shown), hint=BASELINE_HINT) from error
-    return to_baseline(selected(experiment, policy), place.shown)
+    return to_baseline(apply_policy(experiment, policy), place.shown)
 
 
 @contextmanager

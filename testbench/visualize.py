@@ -52,7 +52,7 @@ def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
     from testbench.report.render import ReportBuilder
     from testbench.report.report_rows import TraceLinks
     from testbench.report.view import Labels, read_verdict
-    from testbench.results.selection import is_selected, refuse_what_matches_nothing, regraded
+    from testbench.results.selection import check_policy_matches, is_selected, regrade
     from testbench.schema.evaluated_file import EvaluatedFile, without_texts
 
     policy = policy_of(options)
@@ -64,10 +64,10 @@ def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
     for scenario in file.scenarios():
         everything.append(without_texts(scenario))
         if is_selected(scenario, policy.only):
-            judged = regraded(scenario, policy.thresholds)
+            judged = regrade(scenario, policy.thresholds)
             builder.add(judged)
             shown.append(without_texts(judged))
-    refuse_what_matches_nothing(file.frame(tuple(everything)), policy)
+    check_policy_matches(file.frame(tuple(everything)), policy)
     experiment = file.frame(tuple(shown))
     if options["verdict"]:
         verdict = read_verdict(options["verdict"], experiment)

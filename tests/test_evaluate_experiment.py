@@ -22,7 +22,7 @@ from testbench.metrics.judge.judge import FakeJudge, Judge, JudgeSettings, Quest
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample
 from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.net.clock import Clock, FakeClock
-from testbench.results.summary import evaluations
+from testbench.results.summary import walk_evaluations
 from testbench.schema.ids import key_of
 from testbench.schema.models import (
     EvaluatedExperiment,
@@ -94,7 +94,7 @@ async def evaluated(
 
 
 def results(experiment: EvaluatedExperiment) -> list[Result]:
-    return [item.evaluation.result for item in evaluations(experiment)]
+    return [item.evaluation.result for item in walk_evaluations(experiment)]
 
 
 CONTAINS = metric("builtin.contains", text="sunny")
@@ -129,7 +129,7 @@ async def test_a_metric_has_one_name_whatever_it_was_called() -> None:
     found = await evaluated(experiment(scenario(step(metrics=called), metrics=(metric("ragas.Own"),))))
     names = ["builtin.contains", "Own", "Own"]
     assert [one.metric_name for one in found.scenarios[0].steps[0].metrics] == names
-    assert [item.evaluation.metric.metric_name for item in evaluations(found)] == [*names, "Own"]
+    assert [item.evaluation.metric.metric_name for item in walk_evaluations(found)] == [*names, "Own"]
     assert [one.metric_name for one in found.scenarios[0].metrics] == ["Own"]
     summary = conclude(found, lambda errors, of: True).summary
     assert [(one.name, one.counts.total) for one in summary.metrics] == [("builtin.contains", 1), ("Own", 3)]

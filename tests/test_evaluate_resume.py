@@ -12,7 +12,7 @@ import pytest
 
 from testbench.cli.command import main
 from testbench.evaluate import command
-from testbench.results.summary import evaluations
+from testbench.results.summary import walk_evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment
 from tests.metrics.builtin.test_judge import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
@@ -77,7 +77,7 @@ def test_what_was_judged_is_not_judged_again(polite: ScriptedJudge, stop: signal
     assert SCENARIOS - 5 <= again <= SCENARIOS - 3  # two scenarios are in flight for each request
     found = EvaluatedExperiment.model_validate_json(Path("out.json").read_text())
     assert [one.name for one in found.scenarios] == [f"s{n}" for n in range(SCENARIOS)]
-    assert {item.status for item in evaluations(found)} == {"pass"}
+    assert {item.status for item in walk_evaluations(found)} == {"pass"}
     assert sorted(path.name for path in Path().iterdir()) == ["in.json", "out.json"]
 
 
@@ -86,7 +86,7 @@ def test_what_failed_is_judged_again(polite: ScriptedJudge) -> None:
     interrupted_after(polite, 6, signal.SIGTERM, first=400)
     assert main(command, ARGUMENTS) == 0
     found = EvaluatedExperiment.model_validate_json(Path("out.json").read_text())
-    assert {item.status for item in evaluations(found)} == {"pass"}
+    assert {item.status for item in walk_evaluations(found)} == {"pass"}
 
 
 def test_another_evaluation_does_not_go_on_with_it(polite: ScriptedJudge) -> None:

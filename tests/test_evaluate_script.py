@@ -14,7 +14,7 @@ import pytest
 
 from testbench.cli.command import main
 from testbench.evaluate import command
-from testbench.results.summary import evaluations
+from testbench.results.summary import walk_evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Metric, Reference
 from tests.metrics.builtin.test_judge import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
@@ -65,7 +65,7 @@ def test_builtin_metrics_need_nothing(capsys: pytest.CaptureFixture[str]) -> Non
     assert code == 0
     assert out.splitlines()[1].split() == ["builtin.contains", "2", "of", "2", "0.500", "1", "1", "0", "0"]
     assert last_line(out) == "evaluate: done (exit 0): 2 of 2 evaluations scored -> out.json"
-    assert [item.status for item in evaluations(written())] == ["pass", "fail"]
+    assert [item.status for item in walk_evaluations(written())] == ["pass", "fail"]
 
 
 def test_json_is_one_object(capsys: pytest.CaptureFixture[str]) -> None:
@@ -82,7 +82,7 @@ def test_a_judge_is_asked_and_its_reasons_tokens_and_cost_are_kept(
     with_judge.cost(0.01)
     executed = experiment(scenario(step(metrics=(FAITHFUL,), custom_values=CONTEXTS)), llm_as_a_judge_model="in-file")
     assert evaluate(executed, "--model", "named") == 0
-    [item] = evaluations(written())
+    [item] = walk_evaluations(written())
     result = item.evaluation.result
     assert (result.result, result.score, result.reason) == ("pass", 1.0, "[1] It is sunny.: it says so")
     assert result.usage is not None
@@ -106,7 +106,7 @@ def test_a_second_evaluation_asks_nothing(with_judge: ScriptedJudge) -> None:
     assert len(with_judge.chats) == 2
     assert evaluate(executed, "--model", "m", "--fresh") == 0
     assert len(with_judge.chats) == 2
-    [item] = evaluations(written())
+    [item] = walk_evaluations(written())
     assert (item.evaluation.result.cached, item.evaluation.result.usage) == (True, None)
     assert evaluate(executed, "--model", "m", "--no-cache", "--fresh") == 0
     assert len(with_judge.chats) == 4
@@ -145,11 +145,11 @@ def test_errors_are_judged_again_only_where_that_is_asked_for(
     asked = len(with_judge.chats)
     assert evaluate(executed, *arguments) == 0
     assert len(with_judge.chats) == asked
-    kept = [item.evaluation for item in evaluations(written()) if item.status == "pass"]
+    kept = [item.evaluation for item in walk_evaluations(written()) if item.status == "pass"]
     assert evaluate(executed, *arguments, "--retry-errors") == 0
     assert len(with_judge.chats) == asked + 2
-    assert [item.status for item in evaluations(written())] == ["pass", "pass"]
-    assert kept[0] in [item.evaluation for item in evaluations(written())]
+    assert [item.status for item in walk_evaluations(written())] == ["pass", "pass"]
+    assert kept[0] in [item.evaluation for item in walk_evaluations(written())]
     assert evaluate(executed, *arguments, "--retry-errors") == 0
     assert len(with_judge.chats) == asked + 2
 
@@ -168,9 +168,9 @@ def test_a_judge_that_is_down_is_not_done_and_the_file_is_there(
     assert last_line(told.out).startswith(
         "evaluate: could not be done (exit 3): 30 of 60 evaluations scored, 30 errors"
     )
-    statuses = [item.status for item in evaluations(written())]
+    statuses = [item.status for item in walk_evaluations(written())]
     assert statuses == ["error", "pass"] * 30
-    kinds = {item.evaluation.result.error.kind for item in evaluations(written()) if item.evaluation.result.error}
+    kinds = {item.evaluation.result.error.kind for item in walk_evaluations(written()) if item.evaluation.result.error}
     assert kinds == {"unreachable"}
 
 
@@ -200,7 +200,7 @@ def test_what_cannot_be_judged_leaves_no_file(
 def test_only_skipped_evaluations_are_nothing_and_the_file_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(experiment(scenario(step(metrics=(metric("builtin.exact_match"),))))) == 4
     assert "no reference.response" in capsys.readouterr().err
-    [item] = evaluations(written())
+    [item] = walk_evaluations(written())
     assert item.evaluation.result.result == "skipped"
 
 
@@ -225,7 +225,7 @@ def test_samples_of_the_judge_are_asked_for_and_kept(with_judge: ScriptedJudge) 
     executed = experiment(scenario(step(metrics=(FAITHFUL,), custom_values=CONTEXTS)), llm_as_a_judge_model="m")
     assert evaluate(executed, "--judge-samples", "3") == 0
     assert len(with_judge.chats) == 6
-    [item] = evaluations(written())
+    [item] = walk_evaluations(written())
     assert item.evaluation.result.details["samples"] == [1.0, 1.0, 1.0]
     assert evaluate(executed, "--judge-samples", "3") == 0
     assert len(with_judge.chats) == 6
@@ -235,7 +235,7 @@ def test_an_evaluated_file_can_be_evaluated_again() -> None:
     assert evaluate(experiment(scenario(step(metrics=(CONTAINS,)), metrics=(CONTAINS,)))) == 0
     Path("out.json").replace("in.json")
     assert evaluate(None) == 0
-    assert len(list(evaluations(written()))) == 2
+    assert len(list(walk_evaluations(written()))) == 2
 
 
 def test_all_metrics_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -294,4 +294,4 @@ def test_builtin_metrics_load_no_framework_and_only_a_judge_loads_a_client(
     heavy = ["ragas", "openai", "pandas", "langchain_core", "a2a", *light]
     done = subprocess.run([sys.executable, "-c", LOADED, *heavy], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert {item.status for item in evaluations(written())} <= {"pass", "fail"}
+    assert {item.status for item in walk_evaluations(written())} <= {"pass", "fail"}

@@ -19,7 +19,7 @@ from testbench.arena.evaluation.results import Reduction
 from testbench.arena.evaluation.rows import ItemRow
 from testbench.arena.manifest.job_status import MESSAGE_LENGTH, SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
 from testbench.arena.plan.model import PlanModel
-from testbench.results.summary import total_usage
+from testbench.results.summary import sum_usage
 from testbench.results.verdict import Verdict, VerdictWord
 from testbench.safe_text import printable
 
@@ -138,7 +138,7 @@ def _bare(conclusion: Conclusion) -> str:
 
 
 def _summary(verdict: Verdict, counts: Counts, found: Sequence[ItemRow]) -> dict[str, str]:
-    usage = total_usage([usage for row in found for usage in (row.agent_usage, row.judge_usage)])
+    usage = sum_usage([usage for row in found for usage in (row.agent_usage, row.judge_usage)])
     latencies = [row.latency_ms for row in found if row.latency_ms is not None]
     numbers: dict[str, str | None] = {
         SUMMARY_VERDICT: verdict.verdict,

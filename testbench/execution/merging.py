@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from testbench import __version__
 from testbench.errors import InputError, NothingToDo
-from testbench.results.summary import total_usage
+from testbench.results.summary import sum_usage
 from testbench.schema.ids import experiment_id
 from testbench.schema.models import (
     EvaluatedExperiment,
@@ -190,7 +190,7 @@ def _evaluation(parts: Sequence[_Part]) -> EvaluationRecord | None:
         testbench_version=records[0].testbench_version,
         started_at=started_at,
         wall_seconds=seconds,
-        judge_usage=total_usage(record.judge_usage for record in records),
+        judge_usage=sum_usage(record.judge_usage for record in records),
     )
 
 

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from testbench.errors import StoreError
 from testbench.schema.files import set_aside
 from testbench.schema.ids import ScenarioKey, key_of
-from testbench.schema.journal import Found, Session, journal_path, read_journal
+from testbench.schema.journal import JournalContents, RunSession, journal_path, read_journal
 from testbench.schema.models import ExecutedExperiment, ExecutedScenario
 
 
@@ -26,7 +26,7 @@ class Earlier:
     """A finished output of this very run, the journal of an unfinished one, or both where the first is extended."""
 
     output: ExecutedExperiment | None = None
-    journal: Found[ExecutedScenario] | None = None
+    journal: JournalContents[ExecutedScenario] | None = None
     known: Mapping[ScenarioKey, ExecutedScenario] = field(default_factory=dict)
     """What output and journal hold; the journal's is newer."""
 
@@ -36,13 +36,13 @@ class Earlier:
         return self.output.run.repeats if self.output is not None and self.output.run is not None else 0
 
     @property
-    def sessions(self) -> tuple[Session, ...]:
+    def sessions(self) -> tuple[RunSession, ...]:
         """The processes that worked on the run, first to last; those of a finished output count as one."""
         noted = self.journal.sessions if self.journal is not None else ()
         run = self.output.run if self.output is not None else None
         if run is None:
             return noted
-        finished = Session(
+        finished = RunSession(
             started_at=run.started_at,
             seconds=run.wall_seconds,
             agent_name=run.agent_name,

@@ -29,7 +29,7 @@ from testbench.safe_text import shown_url
 from testbench.schema.agent import AgentClient
 from testbench.schema.files import set_aside, write_model
 from testbench.schema.ids import ScenarioKey, content_id, experiment_id, key_of, plan
-from testbench.schema.journal import Journal, Session, journal_path
+from testbench.schema.journal import Journal, RunSession, journal_path
 from testbench.schema.lock import locked
 from testbench.schema.models import (
     ExecutedExperiment,
@@ -175,7 +175,7 @@ class _Run:
     def _shard(self) -> str | None:
         return str(self.settings.shard) if self.settings.shard else None
 
-    def _record(self, sessions: Sequence[Session]) -> RunRecord:
+    def _record(self, sessions: Sequence[RunSession]) -> RunRecord:
         """Whose answers these are: the agent as it was seen last, the time as all processes needed it together."""
         seen = next((session for session in reversed(sessions) if session.agent_name or session.protocol_version), None)
         return RunRecord(
@@ -192,7 +192,7 @@ class _Run:
             shard=self._shard,
         )
 
-    async def _connect(self, earlier: Earlier) -> Session:
+    async def _connect(self, earlier: Earlier) -> RunSession:
         """This process at its work, once the agent is there."""
         started_at = self.dependencies.clock.now()
         connected = await call_with_retries(
@@ -211,7 +211,7 @@ class _Run:
                 versions[-1],
                 agent.version,
             )
-        return Session(
+        return RunSession(
             started_at=started_at,
             agent_name=agent.name,
             agent_version=agent.version,

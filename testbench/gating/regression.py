@@ -16,15 +16,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from testbench.gating.power import TARGET_DROP, noise_of, power_of
-from testbench.gating.statistics import hochberg, mcnemar_p_value, sign_flip_p_value
+from testbench.gating.significance import (
+    TARGET_DROP,
+    hochberg,
+    mcnemar_p_value,
+    measure_noise,
+    measure_power,
+    sign_flip_p_value,
+)
 from testbench.results.checks import Check
-from testbench.results.comparison import Baseline, differences
+from testbench.results.comparison import Baseline, find_differences
 from testbench.results.summary import JUDGED
-from testbench.results.verdict import RATE, BaselineComparison, ChangedCheck, Method, Policy, Power, Tested
+from testbench.results.verdict import RATE, BaselineComparison, ChangedCheck, PairedTest, Policy, Power, TestMethod
 
 
-class Pair(NamedTuple):
+class PairedValue(NamedTuple):
     """A check in both runs: its value before and now, its scenario, and how much that counts."""
 
     cluster: str
@@ -38,7 +44,7 @@ class Pair(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Both:
+class PairedCheck:
     """A check that both runs have."""
 
     before: Check
@@ -58,23 +64,23 @@ class Both:
         """The difference of the pass rates over all attempts that were judged."""
         return self.now.passed / self.now.judged - self.before.passed / self.before.judged
 
-    def pair(self, name: str, unjudged: float | None = None) -> Pair | None:
-        """The passes, or the scores of a metric; None where a run has none.
+    def pair(self, name: str, unjudged: float | None = None) -> PairedValue | None:
+        """Return the passes, or the scores of a metric; None where a run has none.
 
         Of as many attempts in both runs: were one left to luck more often, an unchanged agent would too often look
         worse. `unjudged` is what an attempt of this run counts that could not be judged; without it, it is left out.
         """
-        before, now = _values(self.before, name), _values(self.now, name, unjudged)
+        before, now = _values_by_attempt(self.before, name), _values_by_attempt(self.now, name, unjudged)
         number = min(len(before), len(now))
         if not number:
             return None
-        return Pair(
+        return PairedValue(
             self.now.cluster, statistics.fmean(before[:number]), statistics.fmean(now[:number]), self.now.weight
         )
 
 
-def _values(check: Check, name: str, unjudged: float | None = None) -> list[float]:
-    """By attempt: 1 for a pass and 0 for a fail, or the scores of a metric."""
+def _values_by_attempt(check: Check, name: str, unjudged: float | None = None) -> list[float]:
+    """Return by attempt: 1 for a pass and 0 for a fail, or the scores of a metric."""
     found: list[float | None] = []
     for attempt in check.attempts:
         missing = unjudged if attempt.verdict == "error" else None
@@ -86,36 +92,36 @@ def _values(check: Check, name: str, unjudged: float | None = None) -> list[floa
 
 
 def compare_runs(before: Baseline, now: Baseline, policy: Policy) -> BaselineComparison:
-    """The runs side by side, and whether the later one is worse by more than the tolerance and chance allow."""
+    """Return the runs side by side, and whether the later one is worse by more than the tolerance and chance allow."""
     old, new = before.counted, now.counted
-    both = [Both(old[key], check) for key, check in new.items() if key in old]
+    both = [PairedCheck(old[key], check) for key, check in new.items() if key in old]
     judged = [pair for pair in both if pair.judged]
-    found = differences(before, now)
-    obstacles = (*_no_comparison(before, now, len(judged)), *found.obstacles)
-    tests = () if obstacles else _tests(judged, policy)
+    found = find_differences(before, now)
+    obstacles = (*_general_obstacles(before, now, len(judged)), *found.obstacles)
+    tests = () if obstacles else _test_pairs(judged, policy)
     regressed = any(test.regressed for test in tests)
     if tests and not regressed:
-        obstacles = tuple(_hidden(both, policy))
+        obstacles = tuple(_hidden_obstacles(both, policy))
     return BaselineComparison(
         source=before.source,
         experiment_id=before.experiment_id,
         comparable=not obstacles,
         regressed=regressed,
-        sentence=_sentence(tests, regressed, len(obstacles)),
+        sentence=_write_sentence(tests, regressed, len(obstacles)),
         obstacles=obstacles,
-        changes=(*found.changes, *_other_repetitions(judged)),
+        changes=(*found.changes, *_repetition_changes(judged)),
         tests=tests,
-        power=_power(judged, policy) if tests else None,
-        worse=_changed(pair for pair in judged if pair.moved < 0),
-        better=_changed(pair for pair in judged if pair.moved > 0),
-        unjudged=_changed(pair for pair in both if not pair.judged),
-        new=tuple(_one_sided(check, now=check.label) for key, check in new.items() if key not in old),
-        gone=tuple(_one_sided(check, before=check.label) for key, check in old.items() if key not in new),
+        power=_measure_power(judged, policy) if tests else None,
+        worse=_list_changed(pair for pair in judged if pair.moved < 0),
+        better=_list_changed(pair for pair in judged if pair.moved > 0),
+        unjudged=_list_changed(pair for pair in both if not pair.judged),
+        new=tuple(_changed_check(check, now=check.label) for key, check in new.items() if key not in old),
+        gone=tuple(_changed_check(check, before=check.label) for key, check in old.items() if key not in new),
     )
 
 
-def _no_comparison(before: Baseline, now: Baseline, judged: int) -> Iterator[str]:
-    if _same_run(before, now):
+def _general_obstacles(before: Baseline, now: Baseline, judged: int) -> Iterator[str]:
+    if _is_same_run(before, now):
         yield "The baseline is this very run: a run is never worse than itself."
     if before.part:
         yield "The baseline is a shard of a run and not the whole; merge them first."
@@ -123,42 +129,45 @@ def _no_comparison(before: Baseline, now: Baseline, judged: int) -> Iterator[str
         yield "No check was judged in both runs."
 
 
-def _same_run(before: Baseline, now: Baseline) -> bool:
+def _is_same_run(before: Baseline, now: Baseline) -> bool:
     """Whether the answers are the same ones; without a record of when they were given, the same results are."""
     if before.began[0] is None and now.began[0] is None:
         return before.checks == now.checks
     return before.began[0] == now.began[0] and before.checks.keys() == now.checks.keys()
 
 
-def _hidden(both: Sequence[Both], policy: Policy) -> Iterator[str]:
+def _hidden_obstacles(both: Sequence[PairedCheck], policy: Policy) -> Iterator[str]:
     """Whether the agent were worse had all failed that this run could not judge."""
     unjudged = sum(pair.hidden for pair in both)
-    if unjudged and any(test.regressed for test in _tests(both, policy, unjudged=0.0)):
+    if unjudged and any(test.regressed for test in _test_pairs(both, policy, unjudged=0.0)):
         yield f"{unjudged} checks could not be judged now: had they failed, the agent would be worse than the baseline."
 
 
-def _other_repetitions(judged: Sequence[Both]) -> Iterator[str]:
+def _repetition_changes(judged: Sequence[PairedCheck]) -> Iterator[str]:
     before, now = (max((len(check.attempts) for check in checks), default=1) for checks in _sides(judged))
     if before != now:
         yield f"The repetitions differ: {before} before, {now} now; the first {min(before, now)} of each are compared."
 
 
-def _sides(pairs: Sequence[Both]) -> tuple[list[Check], list[Check]]:
+def _sides(pairs: Sequence[PairedCheck]) -> tuple[list[Check], list[Check]]:
     return [pair.before for pair in pairs], [pair.now for pair in pairs]
 
 
 # --- the tests -------------------------------------------------------------------------------------------------------
 
 
-def _tests(both: Sequence[Both], policy: Policy, unjudged: float | None = None) -> tuple[Tested, ...]:
+def _test_pairs(both: Sequence[PairedCheck], policy: Policy, unjudged: float | None = None) -> tuple[PairedTest, ...]:
     repeated = any(len(check.attempts) > 1 for side in _sides(both) for check in side)
-    return ask_together(_family(both, unjudged), policy, repeated=repeated)
+    return run_tests_together(_collect_questions(both, unjudged), policy, repeated=repeated)
 
 
-def _family(both: Sequence[Both], unjudged: float | None = None) -> dict[str, list[Pair]]:
-    """All that is asked about: the pass rate, then each gating metric by name. Of weights only their ratios count."""
+def _collect_questions(both: Sequence[PairedCheck], unjudged: float | None = None) -> dict[str, list[PairedValue]]:
+    """Return all that is asked about: the pass rate, then each gating metric by name.
+
+    Of weights only their ratios count.
+    """
     heaviest = max((one.now.weight for one in both), default=1.0)
-    family: dict[str, list[Pair]] = {}
+    family: dict[str, list[PairedValue]] = {}
     for name in (RATE, *sorted({name for one in both for name in one.before.scores})):
         found = (one.pair(name, unjudged) for one in both)
         pairs = [pair._replace(weight=pair.weight / heaviest) for pair in found if pair is not None]
@@ -167,18 +176,23 @@ def _family(both: Sequence[Both], unjudged: float | None = None) -> dict[str, li
     return family
 
 
-def ask_together(family: Mapping[str, Sequence[Pair]], policy: Policy, *, repeated: bool = False) -> tuple[Tested, ...]:
-    """Each question tested, and all of them together held to alpha. The same differences have the same answer."""
-    ways: dict[str, tuple[Method, float]] = {}
-    for same in _questions(family, policy.tolerance):
+def run_tests_together(
+    family: Mapping[str, Sequence[PairedValue]], policy: Policy, *, repeated: bool = False
+) -> tuple[PairedTest, ...]:
+    """Test each question, and hold all of them together to alpha. The same differences have the same answer."""
+    ways: dict[str, tuple[TestMethod, float]] = {}
+    for same in _group_same_questions(family, policy.tolerance):
         way = _p_value(family[same[0]], policy.tolerance, repeated or same[0] != RATE)
         ways |= dict.fromkeys(same, way)
     adjusted = dict(zip(ways, hochberg([p_value for _, p_value in ways.values()]), strict=True))
-    return tuple(_tested(name, pairs, ways[name], adjusted[name], policy) for name, pairs in family.items())
+    return tuple(_build_test(name, pairs, ways[name], adjusted[name], policy) for name, pairs in family.items())
 
 
-def _questions(family: Mapping[str, Sequence[Pair]], tolerance: float) -> list[list[str]]:
-    """The names that ask the same, the first of each as in the family; the scale of the differences decides nothing."""
+def _group_same_questions(family: Mapping[str, Sequence[PairedValue]], tolerance: float) -> list[list[str]]:
+    """Return the names that ask the same, the first of each as in the family.
+
+    The scale of the differences decides nothing.
+    """
     same: dict[tuple[tuple[str, float, float], ...], list[str]] = {}
     for name, pairs in family.items():
         largest = max((abs(pair.difference) for pair in pairs), default=0.0)
@@ -188,10 +202,12 @@ def _questions(family: Mapping[str, Sequence[Pair]], tolerance: float) -> list[l
     return list(same.values())
 
 
-def _tested(name: str, pairs: Sequence[Pair], way: tuple[Method, float], adjusted: float, policy: Policy) -> Tested:
+def _build_test(
+    name: str, pairs: Sequence[PairedValue], way: tuple[TestMethod, float], adjusted: float, policy: Policy
+) -> PairedTest:
     before, now = (_mean(pairs, position) for position in (1, 2))
     worse_than_allowed = before - now > policy.tolerance + 1e-12
-    return Tested(
+    return PairedTest(
         name=name,
         pairs=len(pairs),
         scenarios=len({pair.cluster for pair in pairs}),
@@ -204,8 +220,11 @@ def _tested(name: str, pairs: Sequence[Pair], way: tuple[Method, float], adjuste
     )
 
 
-def _p_value(pairs: Sequence[Pair], tolerance: float, graded: bool) -> tuple[Method, float]:
-    """The test that fits: McNemar's where every scenario is one pass or fail, else sign flips of scenarios."""
+def _p_value(pairs: Sequence[PairedValue], tolerance: float, graded: bool) -> tuple[TestMethod, float]:
+    """Return the test that fits and its p-value.
+
+    McNemar's is for scenarios that are each one pass or fail; all others get sign flips of scenarios.
+    """
     clusters = _by_cluster(pairs)
     single = len(clusters) == len(pairs) and len({pair.weight for pair in pairs}) == 1
     if single and not graded and tolerance == 0:
@@ -217,35 +236,35 @@ def _p_value(pairs: Sequence[Pair], tolerance: float, graded: bool) -> tuple[Met
     return "sign-flip", sign_flip_p_value(shifted)
 
 
-def _by_cluster(pairs: Sequence[Pair]) -> dict[str, list[Pair]]:
-    clusters: dict[str, list[Pair]] = {}
+def _by_cluster(pairs: Sequence[PairedValue]) -> dict[str, list[PairedValue]]:
+    clusters: dict[str, list[PairedValue]] = {}
     for pair in pairs:
         clusters.setdefault(pair.cluster, []).append(pair)
     return clusters
 
 
-def _mean(pairs: Sequence[Pair], position: int) -> float:
+def _mean(pairs: Sequence[PairedValue], position: int) -> float:
     if len({pair.weight for pair in pairs}) == 1:
         return statistics.fmean(pair[position] for pair in pairs)  # type: ignore[misc]  # both are numbers
     total = math.fsum(pair.weight for pair in pairs)
     return min(1.0, math.fsum(pair.weight * float(pair[position]) for pair in pairs) / total)
 
 
-def _power(judged: Sequence[Both], policy: Policy) -> Power:
+def _measure_power(judged: Sequence[PairedCheck], policy: Policy) -> Power:
     """Of the test of the pass rate, at the level that is surely left to it beside all other questions."""
-    family = _family(judged)
+    family = _collect_questions(judged)
     clusters = sorted(_by_cluster(family[RATE]).items())
     differences = {cluster: [pair.difference for pair in pairs] for cluster, pairs in clusters}
     weights = {cluster: pairs[0].weight for cluster, pairs in clusters}
     repetitions = min(len(check.attempts) for side in _sides(judged) for check in side)
-    alpha = policy.alpha / len(_questions(family, policy.tolerance))
-    return power_of(noise_of(differences, repetitions, weights), alpha, max(TARGET_DROP, policy.tolerance))
+    alpha = policy.alpha / len(_group_same_questions(family, policy.tolerance))
+    return measure_power(measure_noise(differences, repetitions, weights), alpha, max(TARGET_DROP, policy.tolerance))
 
 
 # --- in words --------------------------------------------------------------------------------------------------------
 
 
-def _sentence(tests: Sequence[Tested], regressed: bool, obstacles: int) -> str:
+def _write_sentence(tests: Sequence[PairedTest], regressed: bool, obstacles: int) -> str:
     if obstacles:
         return "The baseline is not comparable."
     rate = tests[0]
@@ -257,9 +276,9 @@ def _sentence(tests: Sequence[Tested], regressed: bool, obstacles: int) -> str:
     return f"Worse than the baseline: {numbers}{scores}."
 
 
-def _changed(pairs: Iterator[Both]) -> tuple[ChangedCheck, ...]:
-    return tuple(_one_sided(pair.now, before=pair.before.label, now=pair.now.label) for pair in pairs)
+def _list_changed(pairs: Iterator[PairedCheck]) -> tuple[ChangedCheck, ...]:
+    return tuple(_changed_check(pair.now, before=pair.before.label, now=pair.now.label) for pair in pairs)
 
 
-def _one_sided(check: Check, before: str | None = None, now: str | None = None) -> ChangedCheck:
+def _changed_check(check: Check, before: str | None = None, now: str | None = None) -> ChangedCheck:
     return ChangedCheck(id=check.id, scenario=check.scenario, title=check.title, before=before, now=now)

@@ -8,7 +8,7 @@ from functools import partial
 
 from testbench.errors import ExitCode
 from testbench.metrics.evaluation import count_left_out_for_cost
-from testbench.results.summary import Summary, evaluations, summarize
+from testbench.results.summary import Summary, summarize, walk_evaluations
 from testbench.schema.models import EvaluatedExperiment
 
 OUTAGES = frozenset({"unreachable", "auth", "timeout", "rate_limited", "http_error"})
@@ -56,13 +56,13 @@ def conclude(experiment: EvaluatedExperiment, allowed_errors: Callable[[int, int
 
 def judge_outage(experiment: EvaluatedExperiment) -> str | None:
     """Why the judge was of no use at all, or None if it was asked nothing or gave an answer."""
-    asked = [item.evaluation.result for item in evaluations(experiment) if item.evaluation.result.judge_model]
+    asked = [item.evaluation.result for item in walk_evaluations(experiment) if item.evaluation.result.judge_model]
     failed = [result.error for result in asked if result.error is not None and result.error.kind in OUTAGES]
     return failed[0].message if failed and len(failed) == len(asked) else None
 
 
 def _first_reason(experiment: EvaluatedExperiment) -> str:
-    reasons = (item.evaluation.result.reason for item in evaluations(experiment))
+    reasons = (item.evaluation.result.reason for item in walk_evaluations(experiment))
     return next((reason for reason in reasons if reason), "no reason is given")
 
 

@@ -23,7 +23,7 @@ from testbench.metrics.judge.judge import Judge, JudgeSettings, gateway_of
 from testbench.metrics.protocol import MetricSpec
 from testbench.metrics.registry import GenericMetricsRegistry, place_metrics
 from testbench.net.clock import Clock, SystemClock
-from testbench.results.summary import total_usage
+from testbench.results.summary import sum_usage
 from testbench.schema.ids import ScenarioKey, key_of
 from testbench.schema.models import (
     EvaluatedExperiment,
@@ -119,7 +119,7 @@ async def evaluate(
     keys = map(key_of, experiment.scenarios)
     scenarios = tuple(found[key] if key in found else next(judged) for key in keys)
     results = (one.result for scenario in scenarios for one in evaluations_of(scenario))
-    used = total_usage(result.usage for result in results)
+    used = sum_usage(result.usage for result in results)
     record = EvaluationRecord.model_validate(
         {
             "judge_model": settings.model if _need_judge(specs) else None,

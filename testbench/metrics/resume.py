@@ -21,7 +21,7 @@ from testbench.metrics.evaluation import EvaluationSettings, count_left_out_for_
 from testbench.net.clock import Clock, SystemClock
 from testbench.schema.files import set_aside
 from testbench.schema.ids import ScenarioKey, content_id, key_of
-from testbench.schema.journal import Found, Journal, journal_path, read_journal
+from testbench.schema.journal import Journal, JournalContents, journal_path, read_journal
 from testbench.schema.lock import locked
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, ExecutedExperiment
 
@@ -33,7 +33,7 @@ class Finished:
     path: Path
     identity: str
     clock: Clock
-    found: Found[EvaluatedScenario] | None = None
+    found: JournalContents[EvaluatedScenario] | None = None
     done: Mapping[ScenarioKey, EvaluatedScenario] = field(default_factory=dict)
     journal: Journal[EvaluatedScenario] | None = None
     complete: EvaluatedExperiment | None = None

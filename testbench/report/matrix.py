@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from testbench.results.checks import gating_scores
-from testbench.results.summary import CheckVerdict, in_quarantine, scenario_verdict, step_verdict, total_usage
+from testbench.results.checks import find_gating_scores
+from testbench.results.summary import CheckVerdict, decide_scenario, decide_step, is_quarantined, sum_usage
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario
 
 WORST_FIRST: Final[tuple[CheckVerdict, ...]] = ("error", "fail", "pass")
@@ -86,14 +86,14 @@ def build_matrix(experiment: EvaluatedExperiment) -> Matrix | None:
     return Matrix(totals, tuple(rows[:MOST_ROWS]), max(0, len(rows) - MOST_ROWS))
 
 
-def conversation_verdict(scenario: EvaluatedScenario) -> CheckVerdict:
+def decide_conversation(scenario: EvaluatedScenario) -> CheckVerdict:
     """Return the worst verdict of all steps that count and of the conversation as a whole."""
-    found = [step_verdict(step) for step in scenario.steps if not step.quarantine]
-    return _worst(found if in_quarantine(scenario) else [*found, scenario_verdict(scenario)])
+    found = [decide_step(step) for step in scenario.steps if not step.quarantine]
+    return _worst(found if is_quarantined(scenario) else [*found, decide_scenario(scenario)])
 
 
 def _cell(conversations: Sequence[EvaluatedScenario]) -> MatrixCell:
-    verdicts = [conversation_verdict(one) for one in conversations]
+    verdicts = [decide_conversation(one) for one in conversations]
     return MatrixCell(_worst(verdicts), verdicts.count("pass"), len(verdicts), _mean_score(conversations))
 
 
@@ -104,14 +104,14 @@ def _total(system: str, conversations: Sequence[EvaluatedScenario]) -> MatrixTot
         provider=system,
         cell=_cell(conversations),
         latency_median=statistics.median(latencies) if latencies else None,
-        cost_usd=total_usage(step.usage for step in steps).cost_usd,
+        cost_usd=sum_usage(step.usage for step in steps).cost_usd,
     )
 
 
 def _mean_score(conversations: Iterable[EvaluatedScenario]) -> float | None:
-    scores = [score for one in conversations if not in_quarantine(one) for score in gating_scores(one).values()]
+    scores = [score for one in conversations if not is_quarantined(one) for score in find_gating_scores(one).values()]
     steps = [step for one in conversations for step in one.steps if not step.quarantine]
-    scores += [score for step in steps for score in gating_scores(step).values()]
+    scores += [score for step in steps for score in find_gating_scores(step).values()]
     return statistics.fmean(scores) if scores else None
 
 

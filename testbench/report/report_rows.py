@@ -15,15 +15,15 @@ from urllib.parse import quote
 from pydantic_core import to_json
 
 from testbench.errors import InputError
-from testbench.results.checks import Check, check_key, checks, repetitions_of
-from testbench.results.comparison import Baseline, Change, change
+from testbench.results.checks import Check, check_key, collect_checks, repetitions_of
+from testbench.results.comparison import Baseline, CheckChange, classify_change
 from testbench.results.summary import (
     CheckVerdict,
-    in_quarantine,
-    missing_metrics,
-    scenario_verdict,
+    decide_scenario,
+    decide_step,
+    find_missing_metrics,
+    is_quarantined,
     status_of,
-    step_verdict,
 )
 from testbench.schema.models import (
     EvaluatedExperiment,
@@ -87,7 +87,7 @@ class ReportRow:
     verdict: CheckVerdict
     cells: Mapping[str, Cell]
     latency_ms: float | None
-    change: Change | None
+    change: CheckChange | None
     quarantine: bool = False
     repetition: int = 1
     label: str | None = None
@@ -111,7 +111,7 @@ class Place:
 
     @property
     def verdict(self) -> CheckVerdict:
-        return scenario_verdict(self.scenario) if self.step is None else step_verdict(self.step)
+        return decide_scenario(self.scenario) if self.step is None else decide_step(self.step)
 
 
 def all_places(experiment: EvaluatedExperiment) -> Iterator[Place]:
@@ -132,7 +132,7 @@ def build_rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> It
     """Yield the lines of the table in the order of the file."""
     seen: set[str] = set()
     repeated = repetitions_of(experiment) > 1
-    known = {check.key: check for check in checks(experiment)} if repeated or baseline else {}
+    known = {check.key: check for check in collect_checks(experiment)} if repeated or baseline else {}
     for number, place in enumerate(all_places(experiment), start=1):
         key = check_key(place.scenario, place.position)
         repetition = place.scenario.repetition
@@ -151,8 +151,10 @@ def build_rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> It
             verdict=verdict,
             cells=_cells(place.owner),
             latency_ms=place.step.latency_ms if place.step else None,
-            change=change(baseline.checks.get(key), known[key].verdict, known[key].scores) if baseline else None,
-            quarantine=in_quarantine(place.owner),
+            change=classify_change(baseline.checks.get(key), known[key].verdict, known[key].scores)
+            if baseline
+            else None,
+            quarantine=is_quarantined(place.owner),
             repetition=place.scenario.repetition,
             label=known[key].label if repeated else None,
         )
@@ -180,7 +182,7 @@ def _judgements(owner: EvaluatedStep | EvaluatedScenario) -> Iterator[tuple[Metr
         elif status_of(evaluation) != result.result:
             result = Result(result="error", reason=CONTRADICTION)
         yield evaluation.metric, result
-    for metric in missing_metrics(owner):
+    for metric in find_missing_metrics(owner):
         yield metric, Result(result="error", reason=NO_ANSWER if failed else NO_RESULT)
 
 

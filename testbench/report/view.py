@@ -22,7 +22,7 @@ from testbench.errors import InputError, StoreError
 from testbench.report.matrix import Matrix, build_matrix
 from testbench.report.report_rows import ReportRow, build_rows
 from testbench.results.checks import repetitions_of
-from testbench.results.comparison import Baseline, Comparison, compare, judge_of, to_baseline
+from testbench.results.comparison import Baseline, Comparison, compare_with_baseline, judge_of, to_baseline
 from testbench.results.intervals import Interval, mean_interval
 from testbench.results.percentiles import percentile
 from testbench.results.summary import CheckVerdict, MetricSummary, Summary, summarize
@@ -152,7 +152,7 @@ def build_view(
         metrics=view_metrics(experiment, summary.metrics),
         scenarios=tuple(map(_shown_name, experiment.scenarios)),
         rows=found,
-        comparison=compare(baseline, to_baseline(experiment)) if baseline else None,
+        comparison=compare_with_baseline(baseline, to_baseline(experiment)) if baseline else None,
         default_threshold=experiment.default_threshold,
         matrix=build_matrix(experiment),
     )

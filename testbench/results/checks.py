@@ -19,15 +19,15 @@ from testbench.results.summary import (
     JUDGED,
     CheckVerdict,
     cluster_of,
-    in_quarantine,
-    scenario_verdict,
+    decide_scenario,
+    decide_step,
+    is_quarantined,
     status_of,
-    step_verdict,
 )
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Metric
 
 WHOLE = "whole conversation"
-SEVERITY: tuple[CheckVerdict, ...] = ("error", "fail", "pass", "unjudged")
+VERDICT_SEVERITY: tuple[CheckVerdict, ...] = ("error", "fail", "pass", "unjudged")
 """The verdict on several attempts is the first of these that one of them has."""
 
 
@@ -63,7 +63,7 @@ class Check:
     def verdict(self) -> CheckVerdict:
         """The worst attempt's: with repetitions a check has passed only if all of them did."""
         found = {attempt.verdict for attempt in self.attempts}
-        return next(word for word in SEVERITY if word in found)
+        return next(word for word in VERDICT_SEVERITY if word in found)
 
     @property
     def passed(self) -> int:
@@ -94,19 +94,19 @@ class Check:
 
 
 @dataclass(frozen=True)
-class _Seen:
+class _CheckAttempt:
     scenario: EvaluatedScenario
     owner: EvaluatedStep | EvaluatedScenario
     title: str
     attempt: Attempt
 
 
-def checks(experiment: EvaluatedExperiment) -> tuple[Check, ...]:
-    """All checks in the order of their first appearance; those that nothing gates are `unjudged`."""
-    groups: dict[str, list[_Seen]] = {}
+def collect_checks(experiment: EvaluatedExperiment) -> tuple[Check, ...]:
+    """Return all checks in the order of their first appearance; those that nothing gates are `unjudged`."""
+    groups: dict[str, list[_CheckAttempt]] = {}
     twice: Counter[tuple[str, int]] = Counter()
     for scenario in experiment.scenarios:
-        for position, seen in _of(scenario):
+        for position, seen in _attempts_in(scenario):
             key = check_key(scenario, position)
             twice[key, scenario.repetition] += 1
             if not seen.owner.id and twice[key, scenario.repetition] > 1:
@@ -117,13 +117,13 @@ def checks(experiment: EvaluatedExperiment) -> tuple[Check, ...]:
     for scenario in experiment.scenarios:
         held.setdefault(cluster_of(scenario), set()).add(scenario.repetition)
     return tuple(
-        _check(key, seen, _due(seen[0].scenario, repetitions, held), experiment.default_threshold)
+        _build_check(key, seen, _due_repetitions(seen[0].scenario, repetitions, held), experiment.default_threshold)
         for key, seen in groups.items()
     )
 
 
-def _due(scenario: EvaluatedScenario, repetitions: int, held: Mapping[str, set[int]]) -> Collection[int]:
-    """The repetitions in which a check has to be found.
+def _due_repetitions(scenario: EvaluatedScenario, repetitions: int, held: Mapping[str, set[int]]) -> Collection[int]:
+    """Return the repetitions in which a check has to be found.
 
     With named systems each scenario has its own number of them, and a conversation whose user is played may have fewer
     steps than another: there only conversations that are missing are missed.
@@ -135,13 +135,13 @@ def _due(scenario: EvaluatedScenario, repetitions: int, held: Mapping[str, set[i
 
 
 def repetitions_of(experiment: EvaluatedExperiment) -> int:
-    """How often each scenario was to be run: as the run's record says, or as the file shows if that is more."""
+    """Return how often each scenario was to be run: as the run's record says, or as the file shows if that is more."""
     asked = experiment.run.repeats if experiment.run else 1
     return max([asked, *(scenario.repetition for scenario in experiment.scenarios)])
 
 
 def check_key(scenario: EvaluatedScenario, position: int | None) -> str:
-    """What pairs a step (or, without position, the whole conversation) with the same one of another run."""
+    """Return what pairs a step (or, without position, the whole conversation) with the same one of another run."""
     identity = (scenario.id if position is None else scenario.steps[position].id) or ""
     if not identity:
         title = "" if position is None else scenario.steps[position].input
@@ -149,8 +149,8 @@ def check_key(scenario: EvaluatedScenario, position: int | None) -> str:
     return f"{scenario.provider}\0{identity}" if scenario.provider else identity
 
 
-def gating_scores(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, float]:
-    """The scores that decide over a step or conversation, by metric. A step that failed has none.
+def find_gating_scores(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, float]:
+    """Return the scores that decide over a step or conversation, by metric. A step that failed has none.
 
     Where a metric judges it more than once, the lowest counts.
     """
@@ -164,16 +164,16 @@ def gating_scores(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, float]:
     return found
 
 
-def _of(scenario: EvaluatedScenario) -> Iterator[tuple[int | None, _Seen]]:
+def _attempts_in(scenario: EvaluatedScenario) -> Iterator[tuple[int | None, _CheckAttempt]]:
     for position, step in enumerate(scenario.steps):
-        attempt = Attempt(scenario.repetition, step_verdict(step), gating_scores(step))
-        yield position, _Seen(scenario, step, step.input, attempt)
+        attempt = Attempt(scenario.repetition, decide_step(step), find_gating_scores(step))
+        yield position, _CheckAttempt(scenario, step, step.input, attempt)
     if scenario.evaluations or scenario.metrics:
-        attempt = Attempt(scenario.repetition, scenario_verdict(scenario), gating_scores(scenario))
-        yield None, _Seen(scenario, scenario, WHOLE, attempt)
+        attempt = Attempt(scenario.repetition, decide_scenario(scenario), find_gating_scores(scenario))
+        yield None, _CheckAttempt(scenario, scenario, WHOLE, attempt)
 
 
-def _check(key: str, seen: list[_Seen], due: Collection[int], default_threshold: float) -> Check:
+def _build_check(key: str, seen: list[_CheckAttempt], due: Collection[int], default_threshold: float) -> Check:
     first = seen[0]
     found = Counter(one.attempt.repetition for one in seen)
     wanted = any(one.attempt.verdict != "unjudged" for one in seen)
@@ -193,24 +193,24 @@ def _check(key: str, seen: list[_Seen], due: Collection[int], default_threshold:
         title=first.title,
         weight=first.scenario.weight,
         tags=tuple(sorted(set(first.scenario.tags))),
-        quarantine=in_quarantine(first.owner),
-        metrics=_definitions(first.owner, default_threshold),
+        quarantine=is_quarantined(first.owner),
+        metrics=_describe_metrics(first.owner, default_threshold),
         attempts=tuple(sorted(attempts, key=lambda attempt: attempt.repetition)),
         whole=isinstance(first.owner, EvaluatedScenario),
     )
 
 
-def _definitions(owner: EvaluatedStep | EvaluatedScenario, default_threshold: float) -> dict[str, str]:
-    """Name of each gating metric -> its thresholds and parameters as canonical text."""
+def _describe_metrics(owner: EvaluatedStep | EvaluatedScenario, default_threshold: float) -> dict[str, str]:
+    """Return the thresholds and parameters of each gating metric, by its name, as canonical text."""
     metrics = owner.metrics or tuple(evaluation.metric for evaluation in owner.evaluations)
     found: dict[str, list[str]] = {}
     for metric in metrics:
         if metric.gating:
-            found.setdefault(metric.shown_name, []).append(_definition(metric, default_threshold))
+            found.setdefault(metric.shown_name, []).append(_describe_metric(metric, default_threshold))
     return {name: "; ".join(sorted(texts)) for name, texts in found.items()}
 
 
-def _definition(metric: Metric, default_threshold: float) -> str:
+def _describe_metric(metric: Metric, default_threshold: float) -> str:
     threshold = default_threshold if metric.threshold is None else metric.threshold
     parameters = json.dumps(metric.parameters, sort_keys=True, ensure_ascii=False, default=str)
     kind = f"{metric.metric_name}, " if metric.label else ""

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
-from testbench.results.checks import Check, checks
-from testbench.results.summary import CheckVerdict, evaluations
+from testbench.results.checks import Check, collect_checks
+from testbench.results.summary import CheckVerdict, walk_evaluations
 from testbench.schema.models import EvaluatedExperiment
 
-Kind = Literal["better", "worse", "changed", "same", "new"]
-KINDS: tuple[Kind, ...] = ("worse", "better", "changed", "new", "same")
-NAMED_METRICS = 5
+ChangeKind = Literal["better", "worse", "changed", "same", "new"]
+CHANGE_KINDS: tuple[ChangeKind, ...] = ("worse", "better", "changed", "new", "same")
+MOST_NAMED_METRICS = 5
 """Changed metrics that are named one by one."""
 
 Scores = Mapping[str, float]
@@ -50,10 +50,10 @@ class Baseline:
 
 
 @dataclass(frozen=True)
-class Change:
+class CheckChange:
     """How one check differs. `delta` is the mean change over the gating metrics that both runs scored."""
 
-    kind: Kind
+    kind: ChangeKind
     before: Check | None = None
     delta: float | None = None
 
@@ -85,7 +85,7 @@ class Comparison:
     """Both runs side by side. `cautions` say why scores may not be comparable."""
 
     baseline_id: str
-    counts: Mapping[Kind, int]
+    counts: Mapping[ChangeKind, int]
     gone: tuple[Check, ...]
     shifts: tuple[MetricShift, ...]
     cautions: tuple[str, ...] = field(default=())
@@ -93,9 +93,9 @@ class Comparison:
 
 
 def to_baseline(experiment: EvaluatedExperiment, source: str = "") -> Baseline:
-    """Keep of an evaluated experiment what it is compared by."""
+    """Return what an evaluated experiment is compared by."""
     run, evaluation = experiment.run, experiment.evaluation
-    gating = (item for item in evaluations(experiment) if item.evaluation.metric.gating and not item.quarantined)
+    gating = (item for item in walk_evaluations(experiment) if item.evaluation.metric.gating and not item.quarantined)
     asked = (item.evaluation.result.judge_model for item in gating)
     return Baseline(
         experiment_id=experiment.id,
@@ -109,61 +109,68 @@ def to_baseline(experiment: EvaluatedExperiment, source: str = "") -> Baseline:
             "version of Testbench": evaluation.testbench_version if evaluation else None,
         },
         began=(run.started_at if run else None, evaluation.started_at if evaluation else None),
-        checks={check.key: check for check in checks(experiment)},
+        checks={check.key: check for check in collect_checks(experiment)},
         source=source,
         part=part_of_a_run(experiment) is not None,
     )
 
 
 def part_of_a_run(experiment: EvaluatedExperiment) -> str | None:
-    """Which shard of a run it is, e.g. `2/4`; None where it is the whole."""
+    """Return which shard of a run it is, e.g. `2/4`; None where it is the whole."""
     shard = experiment.run.shard if experiment.run else None
     return None if shard in (None, "1/1") else shard
 
 
 def judge_of(experiment: EvaluatedExperiment) -> str | None:
-    """The judge that was asked, None where no metric asked one; a file without a record is taken by its experiment."""
+    """Return the judge that was asked; None where no metric asked one.
+
+    A file without a record is taken by its experiment.
+    """
     record = experiment.evaluation
     return record.judge_model if record else experiment.llm_as_a_judge_model
 
 
-def change(before: Check | None, verdict: CheckVerdict, scores: Scores) -> Change:
-    """How a check differs from the earlier run.
+def classify_change(before: Check | None, verdict: CheckVerdict, scores: Scores) -> CheckChange:
+    """Return how a check differs from the earlier run.
 
     Reaching a pass is better and losing it is worse, whether it became a fail or could not be judged any more. A move
     between fail, error and unjudged says nothing about the agent's quality: it is a change.
     """
     if before is None:
-        return Change("new")
+        return CheckChange("new")
     old = before.scores
     common = [name for name in scores if name in old]
     delta = statistics.fmean(scores[name] - old[name] for name in common) if common else None
     if verdict == before.verdict:
-        return Change("same", before, delta)
+        return CheckChange("same", before, delta)
     if verdict == "pass":
-        return Change("better", before, delta)
-    return Change("worse" if before.verdict == "pass" else "changed", before, delta)
+        return CheckChange("better", before, delta)
+    return CheckChange("worse" if before.verdict == "pass" else "changed", before, delta)
 
 
-def compare(baseline: Baseline, now: Baseline) -> Comparison:
-    """Both runs side by side."""
+def compare_with_baseline(baseline: Baseline, now: Baseline) -> Comparison:
+    """Return both runs side by side."""
     counted = {key: check for key, check in now.checks.items() if not check.quarantine}
-    kinds = [change(baseline.checks.get(key), check.verdict, {}).kind for key, check in counted.items()]
-    found = differences(baseline, now)
+    kinds = [classify_change(baseline.checks.get(key), check.verdict, {}).kind for key, check in counted.items()]
+    found = find_differences(baseline, now)
     return Comparison(
         baseline_id=baseline.experiment_id,
-        counts={kind: kinds.count(kind) for kind in KINDS},
+        counts={kind: kinds.count(kind) for kind in CHANGE_KINDS},
         gone=tuple(check for key, check in baseline.checks.items() if key not in now.checks),
-        shifts=_shifts(baseline, now),
+        shifts=_measure_shifts(baseline, now),
         cautions=found.obstacles,
         changes=found.changes,
     )
 
 
-def differences(baseline: Baseline, now: Baseline) -> Differences:
-    """What of agent, judge, metrics and dataset differs between the runs."""
+def find_differences(baseline: Baseline, now: Baseline) -> Differences:
+    """Return what of agent, judge, metrics and dataset differs between the runs."""
     return Differences(
-        obstacles=(*_other_judge(baseline, now), *_other_metrics(baseline, now), *_other_dataset(baseline, now)),
+        obstacles=(
+            *_judge_obstacles(baseline, now),
+            *_metric_obstacles(baseline, now),
+            *_dataset_obstacles(baseline, now),
+        ),
         changes=tuple(
             f"The {name} differs: {baseline.about.get(name) or 'unknown'} before, {value or 'unknown'} now."
             for name, value in now.about.items()
@@ -172,19 +179,19 @@ def differences(baseline: Baseline, now: Baseline) -> Differences:
     )
 
 
-def _other_judge(baseline: Baseline, now: Baseline) -> Iterator[str]:
+def _judge_obstacles(baseline: Baseline, now: Baseline) -> Iterator[str]:
     """A judge that only informs decides nothing, and may change."""
     decided = baseline.judges or now.judges
     if decided and (baseline.judges, baseline.judge_model) != (now.judges, now.judge_model):
-        old, new = (_named_judge(run) for run in (baseline, now))
+        old, new = (_name_judge(run) for run in (baseline, now))
         yield f"The judge differs ({old} before, {new} now): scores of both runs are not comparable."
 
 
-def _named_judge(run: Baseline) -> str:
+def _name_judge(run: Baseline) -> str:
     return ", ".join(sorted({*run.judges, *filter(None, [run.judge_model])})) or "none"
 
 
-def _other_metrics(baseline: Baseline, now: Baseline) -> Iterator[str]:
+def _metric_obstacles(baseline: Baseline, now: Baseline) -> Iterator[str]:
     """A pass by another threshold is another pass. Each changed definition is named once."""
     found: dict[str, None] = {}
     old = baseline.counted
@@ -195,19 +202,19 @@ def _other_metrics(baseline: Baseline, now: Baseline) -> Iterator[str]:
                 if before != after:
                     found[f"{name} differs: {before} before, {after} now."] = None
     named = list(found)
-    yield from named[:NAMED_METRICS]
-    if len(named) > NAMED_METRICS:
-        yield f"{len(named) - NAMED_METRICS} further definitions of metrics differ."
+    yield from named[:MOST_NAMED_METRICS]
+    if len(named) > MOST_NAMED_METRICS:
+        yield f"{len(named) - MOST_NAMED_METRICS} further definitions of metrics differ."
 
 
-def _other_dataset(baseline: Baseline, now: Baseline) -> Iterator[str]:
+def _dataset_obstacles(baseline: Baseline, now: Baseline) -> Iterator[str]:
     old, new = baseline.counted, now.counted
     common = len(old.keys() & new.keys())
     if old and new and 2 * common < max(len(old), len(new)):
         yield f"The dataset differs: only {common} of {len(old)} checks before and {len(new)} now are the same."
 
 
-def _shifts(baseline: Baseline, now: Baseline) -> tuple[MetricShift, ...]:
+def _measure_shifts(baseline: Baseline, now: Baseline) -> tuple[MetricShift, ...]:
     pairs: dict[str, list[tuple[float, float]]] = {}
     for key, check in now.checks.items():
         old = baseline.checks[key].scores if key in baseline.checks and not check.quarantine else {}

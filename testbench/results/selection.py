@@ -13,28 +13,28 @@ from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, EvaluatedStep, Evaluation, Metric
 
 
-def selected(experiment: EvaluatedExperiment, policy: Policy) -> EvaluatedExperiment:
-    """The experiment as the policy sees it. Doing it twice is doing it once."""
+def apply_policy(experiment: EvaluatedExperiment, policy: Policy) -> EvaluatedExperiment:
+    """Return the experiment as the policy sees it. Doing it twice is doing it once."""
     if not policy.only and not policy.thresholds:
         return experiment
     kept = (scenario for scenario in experiment.scenarios if is_selected(scenario, policy.only))
-    return experiment.model_copy(update={"scenarios": tuple(regraded(one, policy.thresholds) for one in kept)})
+    return experiment.model_copy(update={"scenarios": tuple(regrade(one, policy.thresholds) for one in kept)})
 
 
 def is_selected(scenario: EvaluatedScenario, only: Sequence[str]) -> bool:
-    """Whether a scenario has one of the tags; without tags all are selected."""
+    """Return whether a scenario has one of the tags; without tags all are selected."""
     return not only or any(tag in only for tag in scenario.tags)
 
 
-def regraded(scenario: EvaluatedScenario, thresholds: Mapping[str, float]) -> EvaluatedScenario:
-    """The scenario judged anew from the scores that it holds; metrics that `thresholds` does not name stay."""
+def regrade(scenario: EvaluatedScenario, thresholds: Mapping[str, float]) -> EvaluatedScenario:
+    """Return the scenario judged anew from the scores that it holds; metrics that `thresholds` does not name stay."""
     if not thresholds:
         return scenario
     steps = tuple(
         step.model_copy(
             update={
-                "metrics": tuple(_strict(metric, thresholds) for metric in step.metrics),
-                "evaluations": tuple(_regraded(evaluation, thresholds) for evaluation in step.evaluations),
+                "metrics": tuple(_tighten(metric, thresholds) for metric in step.metrics),
+                "evaluations": tuple(_regrade_evaluation(evaluation, thresholds) for evaluation in step.evaluations),
             }
         )
         for step in scenario.steps
@@ -42,14 +42,14 @@ def regraded(scenario: EvaluatedScenario, thresholds: Mapping[str, float]) -> Ev
     return scenario.model_copy(
         update={
             "steps": steps,
-            "metrics": tuple(_strict(metric, thresholds) for metric in scenario.metrics),
-            "evaluations": tuple(_regraded(evaluation, thresholds) for evaluation in scenario.evaluations),
+            "metrics": tuple(_tighten(metric, thresholds) for metric in scenario.metrics),
+            "evaluations": tuple(_regrade_evaluation(evaluation, thresholds) for evaluation in scenario.evaluations),
         }
     )
 
 
-def refuse_what_matches_nothing(experiment: EvaluatedExperiment, policy: Policy) -> None:
-    """A misspelt tag or metric must not make a gate that lets everything through.
+def check_policy_matches(experiment: EvaluatedExperiment, policy: Policy) -> None:
+    """Check that a policy names what the run has: a misspelt name must not make a gate that lets everything through.
 
     Raises:
         InputError: a tag that no scenario has, or a threshold of a metric that nothing asks for.
@@ -61,16 +61,16 @@ def refuse_what_matches_nothing(experiment: EvaluatedExperiment, policy: Policy)
         if tag not in tags:
             known = f"The tags of this run: {', '.join(sorted(tags))}." if tags else "No scenario of this run has tags."
             raise InputError(f"--only {tag!r}: no scenario has this tag", hint=known)
-    names = {metric.shown_name for scenario in experiment.scenarios for metric in _metrics(scenario)}
+    names = {metric.shown_name for scenario in experiment.scenarios for metric in _metrics_of(scenario)}
     for name in policy.thresholds:
-        if not any(_names(name, metric) for metric in names):
+        if not any(_is_named(name, metric) for metric in names):
             raise InputError(
                 f"--threshold {name}: no step has this metric",
                 hint=f"The metrics: {', '.join(sorted(names)) or 'none'}.",
             )
 
 
-def _metrics(scenario: EvaluatedScenario) -> list[Metric]:
+def _metrics_of(scenario: EvaluatedScenario) -> list[Metric]:
     owners: tuple[EvaluatedScenario | EvaluatedStep, ...] = (scenario, *scenario.steps)
     return [
         metric
@@ -79,18 +79,18 @@ def _metrics(scenario: EvaluatedScenario) -> list[Metric]:
     ]
 
 
-def _names(name: str, shown_name: str) -> bool:
-    """A name without a framework is one of the default framework, as everywhere."""
+def _is_named(name: str, shown_name: str) -> bool:
+    """Return whether `name` means the metric; without a framework it is one of the default framework, as everywhere."""
     return shown_name.lower() in (name.lower(), f"{defaults.METRIC_FRAMEWORK}.{name}".lower())
 
 
-def _strict(metric: Metric, thresholds: Mapping[str, float]) -> Metric:
-    found = [threshold for name, threshold in thresholds.items() if _names(name, metric.shown_name)]
+def _tighten(metric: Metric, thresholds: Mapping[str, float]) -> Metric:
+    found = [threshold for name, threshold in thresholds.items() if _is_named(name, metric.shown_name)]
     return metric.model_copy(update={"threshold": max(found)}) if found else metric
 
 
-def _regraded(evaluation: Evaluation, thresholds: Mapping[str, float]) -> Evaluation:
-    metric, result = _strict(evaluation.metric, thresholds), evaluation.result
+def _regrade_evaluation(evaluation: Evaluation, thresholds: Mapping[str, float]) -> Evaluation:
+    metric, result = _tighten(evaluation.metric, thresholds), evaluation.result
     if metric is evaluation.metric:
         return evaluation
     if result.score is not None and metric.threshold is not None:

@@ -30,7 +30,7 @@ JUDGED: tuple[ResultStatus, ...] = ("pass", "fail")
 
 
 @dataclass(frozen=True)
-class Evaluated:
+class EvaluationInPlace:
     """One evaluation with where it stands; `step` is None for a metric over the whole scenario."""
 
     scenario: EvaluatedScenario
@@ -47,11 +47,11 @@ class Evaluated:
     @property
     def quarantined(self) -> bool:
         """Whether it counts in no verdict and no mean."""
-        return in_quarantine(self.scenario if self.step is None else self.step)
+        return is_quarantined(self.scenario if self.step is None else self.step)
 
 
 @dataclass(frozen=True)
-class Counts:
+class ResultCounts:
     """How many evaluations or steps ended in each way."""
 
     passed: int = 0
@@ -82,7 +82,7 @@ class MetricSummary:
     """
 
     name: str
-    counts: Counts
+    counts: ResultCounts
     scores: tuple[float, ...]
     gating: bool
     clusters: tuple[str, ...] = ()
@@ -101,75 +101,78 @@ class Summary:
     """
 
     scenarios: int
-    steps: Counts
-    conversations: Counts
-    quarantined: Counts
-    evaluations: Counts
+    steps: ResultCounts
+    conversations: ResultCounts
+    quarantined: ResultCounts
+    evaluations: ResultCounts
     metrics: tuple[MetricSummary, ...]
     agent_usage: Usage
     judge_usage: Usage
 
 
 def summarize(experiment: EvaluatedExperiment) -> Summary:
-    """Count and average; metrics in the order of their first appearance."""
-    found = tuple(evaluations(experiment))
+    """Return counts and means; metrics in the order of their first appearance."""
+    found = tuple(walk_evaluations(experiment))
     steps = [step for scenario in experiment.scenarios for step in scenario.steps]
     scenarios = experiment.scenarios
-    apart = [step_verdict(step) for step in steps if step.quarantine]
-    apart += [scenario_verdict(scenario) for scenario in scenarios if in_quarantine(scenario)]
+    apart = [decide_step(step) for step in steps if step.quarantine]
+    apart += [decide_scenario(scenario) for scenario in scenarios if is_quarantined(scenario)]
     return Summary(
         scenarios=len(scenarios),
-        steps=_count_checks(step_verdict(step) for step in steps if not step.quarantine),
-        conversations=_count_checks(scenario_verdict(one) for one in scenarios if not in_quarantine(one)),
+        steps=_count_checks(decide_step(step) for step in steps if not step.quarantine),
+        conversations=_count_checks(decide_scenario(one) for one in scenarios if not is_quarantined(one)),
         quarantined=_count_checks(apart),
-        evaluations=count(item.status for item in found),
+        evaluations=count_results(item.status for item in found),
         metrics=_summarize_metrics(experiment, found),
-        agent_usage=total_usage(step.usage for step in steps),
-        judge_usage=total_usage(item.evaluation.result.usage for item in found),
+        agent_usage=sum_usage(step.usage for step in steps),
+        judge_usage=sum_usage(item.evaluation.result.usage for item in found),
     )
 
 
-def evaluations(experiment: EvaluatedExperiment) -> Iterator[Evaluated]:
-    """Every evaluation in file order, those of a scenario's steps before those of the whole scenario."""
+def walk_evaluations(experiment: EvaluatedExperiment) -> Iterator[EvaluationInPlace]:
+    """Yield every evaluation in file order, those of a scenario's steps before those of the whole scenario."""
     for scenario in experiment.scenarios:
         for position, step in enumerate(scenario.steps):
             for evaluation in step.evaluations:
-                yield Evaluated(scenario, step, position, evaluation)
+                yield EvaluationInPlace(scenario, step, position, evaluation)
         for evaluation in scenario.evaluations:
-            yield Evaluated(scenario, None, None, evaluation)
+            yield EvaluationInPlace(scenario, None, None, evaluation)
 
 
-def step_verdict(step: EvaluatedStep) -> CheckVerdict:
-    """The verdict on one step; a step that the agent did not answer is an error, whatever judges it."""
+def decide_step(step: EvaluatedStep) -> CheckVerdict:
+    """Return the verdict on one step; a step that the agent did not answer is an error, whatever judges it."""
     return "error" if step.status != "ok" else _worst(step.metrics, step.evaluations)
 
 
-def scenario_verdict(scenario: EvaluatedScenario) -> CheckVerdict:
-    """The verdict on a whole conversation by its own metrics; those of its steps are not part of it."""
+def decide_scenario(scenario: EvaluatedScenario) -> CheckVerdict:
+    """Return the verdict on a whole conversation by its own metrics; those of its steps are not part of it."""
     return _worst(scenario.metrics, scenario.evaluations)
 
 
-def in_quarantine(owner: EvaluatedStep | EvaluatedScenario) -> bool:
-    """Whether a step, or a conversation all of whose steps are in quarantine, counts in no verdict."""
+def is_quarantined(owner: EvaluatedStep | EvaluatedScenario) -> bool:
+    """Return whether a step, or a conversation all of whose steps are in quarantine, counts in no verdict."""
     if isinstance(owner, EvaluatedStep):
         return owner.quarantine
     return bool(owner.steps) and all(step.quarantine for step in owner.steps)
 
 
 def status_of(evaluation: Evaluation) -> ResultStatus:
-    """The evaluation's result; `error` where result and score contradict each other, which no metric of ours writes."""
+    """Return the evaluation's result.
+
+    `error` where result and score contradict each other, which no metric of ours writes.
+    """
     result, threshold = evaluation.result, evaluation.metric.threshold
     if result.score is None or threshold is None:
         return result.result
     return result.result if (result.result == "pass") == (result.score >= threshold) else "error"
 
 
-def missing_metrics(owner: EvaluatedStep | EvaluatedScenario) -> list[Metric]:
-    """The metrics that were asked for and of which the file holds no result."""
-    return _missing(owner.metrics, owner.evaluations)
+def find_missing_metrics(owner: EvaluatedStep | EvaluatedScenario) -> list[Metric]:
+    """Return the metrics that were asked for and of which the file holds no result."""
+    return _find_missing(owner.metrics, owner.evaluations)
 
 
-def _missing(metrics: Sequence[Metric], evaluations: Sequence[Evaluation]) -> list[Metric]:
+def _find_missing(metrics: Sequence[Metric], evaluations: Sequence[Evaluation]) -> list[Metric]:
     found = Counter(evaluation.metric.shown_name for evaluation in evaluations)
     missing = []
     for metric in metrics:
@@ -183,26 +186,26 @@ def _worst(metrics: Sequence[Metric], found: Sequence[Evaluation]) -> CheckVerdi
     """An evaluation that is missing, skipped or in error is worse than a fail: it could hide one."""
     gating = [evaluation for evaluation in found if evaluation.metric.gating]
     results = {status_of(evaluation) for evaluation in gating}
-    if _missing([metric for metric in metrics if metric.gating], gating) or results & {"error", "skipped"}:
+    if _find_missing([metric for metric in metrics if metric.gating], gating) or results & {"error", "skipped"}:
         return "error"
     if not results:
         return "unjudged"
     return "fail" if "fail" in results else "pass"
 
 
-def count(results: Iterable[ResultStatus]) -> Counts:
-    """How often each result occurs."""
+def count_results(results: Iterable[ResultStatus]) -> ResultCounts:
+    """Return how often each result occurs."""
     found = Counter(results)
-    return Counts(found["pass"], found["fail"], found["error"], found["skipped"])
+    return ResultCounts(found["pass"], found["fail"], found["error"], found["skipped"])
 
 
-def _count_checks(verdicts: Iterable[CheckVerdict]) -> Counts:
+def _count_checks(verdicts: Iterable[CheckVerdict]) -> ResultCounts:
     found = Counter(verdicts)
-    return Counts(found["pass"], found["fail"], found["error"], found["unjudged"])
+    return ResultCounts(found["pass"], found["fail"], found["error"], found["unjudged"])
 
 
-def total_usage(usages: Iterable[Usage | None]) -> Usage:
-    """The sum of what was reported; a number that nobody reported stays absent."""
+def sum_usage(usages: Iterable[Usage | None]) -> Usage:
+    """Return the sum of what was reported; a number that nobody reported stays absent."""
     found = [usage for usage in usages if usage is not None]
     tokens_in = [usage.input_tokens for usage in found if usage.input_tokens is not None]
     tokens_out = [usage.output_tokens for usage in found if usage.output_tokens is not None]
@@ -214,23 +217,25 @@ def total_usage(usages: Iterable[Usage | None]) -> Usage:
     )
 
 
-def _summarize_metrics(experiment: EvaluatedExperiment, found: Iterable[Evaluated]) -> tuple[MetricSummary, ...]:
-    groups: dict[str, list[Evaluated]] = {}
+def _summarize_metrics(
+    experiment: EvaluatedExperiment, found: Iterable[EvaluationInPlace]
+) -> tuple[MetricSummary, ...]:
+    groups: dict[str, list[EvaluationInPlace]] = {}
     for item in found:
         groups.setdefault(item.evaluation.metric.shown_name, []).append(item)
     missing: dict[str, list[Metric]] = {}
     for scenario in experiment.scenarios:
         owners: tuple[EvaluatedStep | EvaluatedScenario, ...] = (*scenario.steps, scenario)
-        for metric in (lost for owner in owners if not in_quarantine(owner) for lost in missing_metrics(owner)):
+        for metric in (lost for owner in owners if not is_quarantined(owner) for lost in find_missing_metrics(owner)):
             missing.setdefault(metric.shown_name, []).append(metric)
     names = dict.fromkeys([*groups, *missing])
     return tuple(_summarize_metric(name, groups.get(name, []), missing.get(name, [])) for name in names)
 
 
-def _summarize_metric(name: str, items: Sequence[Evaluated], missing: Sequence[Metric]) -> MetricSummary:
+def _summarize_metric(name: str, items: Sequence[EvaluationInPlace], missing: Sequence[Metric]) -> MetricSummary:
     counted = [(item, item.status) for item in items if not item.quarantined]
     judged = [(item.scenario, item.evaluation.result.score) for item, status in counted if status in JUDGED]
-    found = count(status for _, status in counted)
+    found = count_results(status for _, status in counted)
     scored = [(cluster_of(scenario), score) for scenario, score in judged if score is not None]
     return MetricSummary(
         name=name,
@@ -242,5 +247,5 @@ def _summarize_metric(name: str, items: Sequence[Evaluated], missing: Sequence[M
 
 
 def cluster_of(scenario: EvaluatedScenario) -> str:
-    """What makes results one piece of evidence: the scenario, whichever repetition of it."""
+    """Return what makes results one piece of evidence: the scenario, whichever repetition of it."""
     return f"{scenario.provider or ''}\0{scenario.id or scenario.name}"

@@ -1,4 +1,4 @@
-"""The last word of a run, as `testbench.gating` reaches it and the report shows it; `verdict.json` holds this model."""
+"""The verdict on a run, as `testbench.gating` reaches it and the report shows it; `verdict.json` holds this model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from testbench.results.intervals import Interval
 from testbench.schema.models import SCHEMA_VERSION, Model, Score
 
 Probability = Score
-Method = Literal["mcnemar", "sign-flip"]
+TestMethod = Literal["mcnemar", "sign-flip"]
 RATE = "pass rate"
 """Name of the comparison of passes and fails, beside those of the metrics' scores."""
 
@@ -26,7 +26,7 @@ class ChangedCheck(Model):
     now: str | None = None
 
 
-class Tested(Model):
+class PairedTest(Model):
     """The pass rate, or a gating metric's mean score, over the pairs that both runs judged."""
 
     name: str
@@ -34,7 +34,7 @@ class Tested(Model):
     scenarios: int = Field(ge=0, description="Independent pieces of evidence among the pairs.")
     before: Score
     now: Score
-    method: Method
+    method: TestMethod
     p_value: Probability
     adjusted_p_value: Probability = Field(description="After Hochberg, for asking about several metrics at once.")
     regressed: bool
@@ -67,7 +67,7 @@ class BaselineComparison(Model):
     sentence: str
     obstacles: tuple[str, ...] = ()
     changes: tuple[str, ...] = ()
-    tests: tuple[Tested, ...] = Field(default=(), description="The pass rate first.")
+    tests: tuple[PairedTest, ...] = Field(default=(), description="The pass rate first.")
     power: Power | None = None
     worse: tuple[ChangedCheck, ...] = ()
     better: tuple[ChangedCheck, ...] = ()
@@ -100,7 +100,7 @@ class Policy(Model):
     alpha: Alpha = Field(default=defaults.ALPHA, description="How often an unchanged agent may be called worse.")
 
 
-class Tally(Model):
+class CheckCounts(Model):
     """Checks by how they ended. A check is a step, or a whole conversation, that something gates.
 
     With repetitions each attempt counts.
@@ -131,7 +131,7 @@ class TagVerdict(Model):
 
     tag: str
     verdict: VerdictWord
-    checks: Tally
+    checks: CheckCounts
     pass_rate: Score | None = None
 
 
@@ -170,12 +170,14 @@ class Verdict(Model):
     reasons: tuple[str, ...] = Field(default=(), description="What failed or could not be judged, by metric and kind.")
     experiment_id: str
     policy: Policy
-    checks: Tally
+    checks: CheckCounts
     pass_rate: Score | None = Field(description="Passed of judged, by weight; absent where nothing was judged.")
     interval: Interval | None = Field(default=None, description="95 % confidence interval of the pass rate.")
     error_rate: Score | None = Field(description="Unjudged of all; absent where there is no check.")
     coverage: Coverage = Coverage(judged=0, of=0)
-    quarantined: Tally = Field(default=Tally(passed=0, failed=0, errors=0), description="Judged, and never counted.")
+    quarantined: CheckCounts = Field(
+        default=CheckCounts(passed=0, failed=0, errors=0), description="Judged, and never counted."
+    )
     tags: tuple[TagVerdict, ...] = ()
     repeats: Repeats | None = Field(default=None, description="Where the run has repetitions.")
     baseline: BaselineComparison | None = Field(default=None, description="Where one was asked for.")

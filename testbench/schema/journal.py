@@ -36,7 +36,7 @@ SYNC_INTERVAL_S: Final = 1.0
 log = logging.getLogger(__name__)
 
 
-class Session(BaseModel):
+class RunSession(BaseModel):
     """One process that worked on a run: from when on, for how many seconds, and who answered it."""
 
     model_config = ConfigDict(frozen=True)
@@ -49,23 +49,23 @@ class Session(BaseModel):
 
 
 class _Note(BaseModel):
-    session: Session
+    session: RunSession
 
 
 @dataclass(frozen=True)
-class Found(Generic[ScenarioT]):
+class JournalContents(Generic[ScenarioT]):
     """The whole lines of a journal: scenarios by key, sessions in their order, and where the last line ends."""
 
     scenarios: Mapping[ScenarioKey, ScenarioT] = field(default_factory=dict)
     size: int = 0
-    sessions: tuple[Session, ...] = ()
+    sessions: tuple[RunSession, ...] = ()
 
 
 def journal_path(output: Path) -> Path:
     return output.with_name(f"{output.name}.journal")
 
 
-def read_journal(path: Path, identity: str, model: type[ScenarioT]) -> Found[ScenarioT] | None:
+def read_journal(path: Path, identity: str, model: type[ScenarioT]) -> JournalContents[ScenarioT] | None:
     """What the journal of the run with this identity holds; None if there is no such journal.
 
     `model` is what a finished scenario is in this phase.
@@ -84,7 +84,7 @@ def read_journal(path: Path, identity: str, model: type[ScenarioT]) -> Found[Sce
     if not _is_header(header, identity):
         return None
     scenarios: dict[ScenarioKey, ScenarioT] = {}
-    sessions: dict[datetime, Session] = {}
+    sessions: dict[datetime, RunSession] = {}
     for number, line in enumerate(lines, start=2):
         try:
             if line.startswith(NOTE):
@@ -95,7 +95,7 @@ def read_journal(path: Path, identity: str, model: type[ScenarioT]) -> Found[Sce
                 scenarios[key_of(scenario)] = scenario
         except ValidationError:
             log.warning("%s: line %d cannot be read: its scenario is done again", path, number)
-    return Found(scenarios, size, tuple(sessions.values()))
+    return JournalContents(scenarios, size, tuple(sessions.values()))
 
 
 def _is_header(line: bytes, identity: str) -> bool:
@@ -109,7 +109,7 @@ def _is_header(line: bytes, identity: str) -> bool:
 class Journal(Generic[ScenarioT]):
     """Appends finished scenarios; a context manager that closes the file and leaves it for the next run."""
 
-    def __init__(self, path: Path, identity: str, found: Found[ScenarioT] | None, clock: Clock) -> None:
+    def __init__(self, path: Path, identity: str, found: JournalContents[ScenarioT] | None, clock: Clock) -> None:
         """Go on after what was `found`, or begin anew.
 
         Raises:
@@ -118,7 +118,7 @@ class Journal(Generic[ScenarioT]):
         self._path = path
         self._clock = clock
         self._begun = self._synced = clock.monotonic()
-        self._session: Session | None = None
+        self._session: RunSession | None = None
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
             self._end = found.size if found else 0
@@ -129,7 +129,7 @@ class Journal(Generic[ScenarioT]):
         if not self._end:
             self._write_line(json.dumps({"journal": FORMAT, "identity": identity}))
 
-    def begin(self, session: Session) -> None:
+    def begin(self, session: RunSession) -> None:
         """Note this process; from now on the journal also keeps how long it has worked.
 
         Raises:

@@ -13,7 +13,7 @@ from itertools import chain
 
 from testbench.errors import InputError, NothingToDo
 from testbench.net.clock import Clock, SystemClock
-from testbench.results.summary import Counts, summarize
+from testbench.results.summary import ResultCounts, summarize
 from testbench.schema.models import EvaluatedExperiment
 from testbench.telemetry.content import content_allowed
 from testbench.telemetry.delivery import Delivery, deliver
@@ -30,7 +30,7 @@ class Publication:
 
     scores: int
     aggregates: int
-    evaluations: Counts
+    evaluations: ResultCounts
     metrics: Delivery
     events: Delivery | None
 

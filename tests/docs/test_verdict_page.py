@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from testbench.gating.decision import percent
+from testbench.gating.decision import show_percent
 from testbench.schema.models import EvaluatedExperiment
 from tests.support.gate_samples import recorded, run_of, scenario, verdict_against, verdict_on
 
@@ -40,7 +40,7 @@ def test_every_number_in_its_text_is_computed() -> None:
     verdict = verdict_against(fifty(BEFORE), fifty(NOW, day=2), min_pass_rate=0.8)
     assert verdict.interval is not None
     assert verdict.baseline is not None
-    assert f"between {percent(verdict.interval.low)} and {percent(verdict.interval.high)}" in TEXT
+    assert f"between {show_percent(verdict.interval.low)} and {show_percent(verdict.interval.high)}" in TEXT
     assert (len(verdict.baseline.worse), len(verdict.baseline.better)) == (5, 2)
     assert "five that passed now fail, and two that failed now pass" in TEXT
     assert f"in {round(100 * verdict.baseline.tests[0].p_value)} of 100 comparisons" in TEXT

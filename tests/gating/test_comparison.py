@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from testbench.gating.power import (
+from testbench.gating.regression import PairedValue, compare_runs, run_tests_together
+from testbench.gating.significance import (
     POWER,
     Noise,
+    mcnemar_p_value,
     mcnemar_power,
-    noise_of,
+    measure_noise,
+    measure_power,
     pairs_for_drop,
-    power_of,
     smallest_drop,
 )
-from testbench.gating.regression import Pair, ask_together, compare_runs
-from testbench.gating.statistics import mcnemar_p_value
 from testbench.results.checks import Attempt, Check
 from testbench.results.comparison import Baseline
 from testbench.results.verdict import RATE, BaselineComparison, Policy
@@ -43,23 +43,23 @@ def margin(rate: float, runs: int = RUNS) -> float:
     return float(3 * np.sqrt(rate * (1 - rate) / runs))
 
 
-def alarm(family: dict[str, list[Pair]], *, repeated: bool = False, **policy: Any) -> bool:
-    return any(test.regressed for test in ask_together(family, Policy(**policy), repeated=repeated))
+def alarm(family: dict[str, list[PairedValue]], *, repeated: bool = False, **policy: Any) -> bool:
+    return any(test.regressed for test in run_tests_together(family, Policy(**policy), repeated=repeated))
 
 
 # --- simulations -----------------------------------------------------------------------------------------------------
 
 
-def one_run_each(draw: np.random.Generator, steps: int, drop: float = 0.0) -> dict[str, list[Pair]]:
+def one_run_each(draw: np.random.Generator, steps: int, drop: float = 0.0) -> dict[str, list[PairedValue]]:
     """Steps that pass with a probability of their own, once in each run; the later one passes more seldom by `drop`."""
     rates = draw.beta(9, 1, size=steps)
     before, now = draw.random(steps) < rates, draw.random(steps) < np.maximum(0, rates - drop)
-    return {RATE: [Pair(str(n), float(before[n]), float(now[n])) for n in range(steps)]}
+    return {RATE: [PairedValue(str(n), float(before[n]), float(now[n])) for n in range(steps)]}
 
 
 def conversations(
     draw: np.random.Generator, number: int, steps: int, repetitions: int, drop: float = 0.0
-) -> dict[str, list[Pair]]:
+) -> dict[str, list[PairedValue]]:
     """Conversations whose steps share the luck of the attempt, some times each, and two metrics with scores."""
     rates = draw.beta(9, 1, size=(number, 1, 1))
     luck = draw.random((2, number, 1, repetitions))
@@ -71,8 +71,8 @@ def conversations(
     return family | {f"metric {m}": _pairs(scores[m, 0].clip(0, 1), scores[m, 1].clip(0, 1)) for m in range(2)}
 
 
-def _pairs(before: np.ndarray, now: np.ndarray) -> list[Pair]:
-    return [Pair(str(c), float(before[c, s]), float(now[c, s])) for c, s in np.ndindex(before.shape)]
+def _pairs(before: np.ndarray, now: np.ndarray) -> list[PairedValue]:
+    return [PairedValue(str(c), float(before[c, s]), float(now[c, s])) for c, s in np.ndindex(before.shape)]
 
 
 def test_an_unchanged_agent_alarms_no_oftener_than_alpha() -> None:
@@ -93,7 +93,7 @@ def test_without_correction_several_metrics_would_alarm_too_often() -> None:
     alarms = 0
     for _ in range(RUNS):
         family = {f"metric {m}": _pairs(*draw.normal(0.5, 0.05, size=(2, 12, 1)).clip(0, 1)) for m in range(8)}
-        alarms += any(test.p_value <= ALPHA for test in ask_together(family, Policy()))
+        alarms += any(test.p_value <= ALPHA for test in run_tests_together(family, Policy()))
     assert alarms / RUNS > 3 * ALPHA, "the reason for a correction"
 
 
@@ -104,7 +104,7 @@ def test_a_drop_of_exactly_the_tolerance_alarms_no_oftener_than_alpha() -> None:
         rates = draw.beta(9, 2, size=40)
         rates = np.maximum(rates, 0.1)
         before, now = draw.random(40) < rates, draw.random(40) < rates - 0.1
-        family = {RATE: [Pair(str(n), float(before[n]), float(now[n])) for n in range(40)]}
+        family = {RATE: [PairedValue(str(n), float(before[n]), float(now[n])) for n in range(40)]}
         alarms += alarm(family, tolerance=0.1)
     assert alarms / RUNS <= ALPHA + margin(ALPHA)
 
@@ -133,7 +133,7 @@ def test_a_few_heavy_scenarios_among_many_alarm_no_oftener_than_alpha() -> None:
     for _ in range(FEWER):
         differences = draw.choice([-0.1, 0.1], size=600)
         weights = np.where(np.arange(600) < 3, 1e4, 1.0)
-        pairs = [Pair(f"{n:03}", 0.5, 0.5 + float(differences[n]), float(weights[n])) for n in range(600)]
+        pairs = [PairedValue(f"{n:03}", 0.5, 0.5 + float(differences[n]), float(weights[n])) for n in range(600)]
         alarms += alarm({"metric": pairs})
     assert alarms / FEWER <= ALPHA + margin(ALPHA, FEWER)
 
@@ -163,7 +163,7 @@ def test_the_number_of_repetitions_that_is_told_is_enough() -> None:
     draw = np.random.default_rng(22)
     found = one_run_each(draw, 50)
     differences = {pair.cluster: [pair.difference] for pair in found[RATE]}
-    power = power_of(noise_of(differences, 1), ALPHA, target=0.1)
+    power = measure_power(measure_noise(differences, 1), ALPHA, target=0.1)
     assert power.repetitions_needed is not None
     assert 1 < power.repetitions_needed < 10
     seen = 0
@@ -171,7 +171,7 @@ def test_the_number_of_repetitions_that_is_told_is_enough() -> None:
         rates = draw.beta(9, 1, size=50)
         before = draw.binomial(power.repetitions_needed, rates) / power.repetitions_needed
         now = draw.binomial(power.repetitions_needed, np.maximum(0, rates - 0.1)) / power.repetitions_needed
-        pairs = [Pair(str(n), float(before[n]), float(now[n])) for n in range(50)]
+        pairs = [PairedValue(str(n), float(before[n]), float(now[n])) for n in range(50)]
         seen += alarm({RATE: pairs}, repeated=True)
     assert seen / RUNS >= POWER - margin(POWER)
 
@@ -183,7 +183,7 @@ def test_a_drop_that_conversations_would_show_is_seen_as_often_as_promised() -> 
         differences: dict[str, list[float]] = {}
         for pair in conversations(draw, 30, 3, 2)[RATE]:
             differences.setdefault(pair.cluster, []).append(pair.difference)
-        stated.append(power_of(noise_of(differences, 2), ALPHA).smallest_drop or 1.0)
+        stated.append(measure_power(measure_noise(differences, 2), ALPHA).smallest_drop or 1.0)
     drop = float(np.median(stated))
     for _ in range(RUNS):
         family = conversations(draw, 30, 3, 2, drop=drop)
@@ -226,7 +226,7 @@ def test_a_drop_that_conversations_would_show_is_seen_as_often_as_promised() -> 
     ],
 )
 def test_the_power_is_told_in_a_sentence(noise: Noise, sentence: str) -> None:
-    assert power_of(noise, ALPHA).sentence.startswith(sentence)
+    assert measure_power(noise, ALPHA).sentence.startswith(sentence)
 
 
 def twenty(*, fails: int = 0, **more: Any) -> EvaluatedExperiment:

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from testbench.gating.decision import reach_verdict
-from testbench.gating.junit import junit_xml
+from testbench.gating.junit import render_junit
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
 from tests.gating.test_verdict import experiment, step
@@ -16,7 +16,7 @@ from tests.support.gate_samples import attempts, quarantined, recorded, run_of, 
 
 
 def document(run: EvaluatedExperiment, name: str = "weather") -> bytes:
-    return junit_xml(run, reach_verdict(run, Policy()), name)
+    return render_junit(run, reach_verdict(run, Policy()), name)
 
 
 def cases(*steps: dict[str, Any], **options: Any) -> list[ET.Element]:
@@ -232,5 +232,5 @@ def test_a_regression_is_never_green() -> None:
     now = run_of(*(scenario(f"s{n}", "pass") for n in range(12)), **recorded(day=2))
     assert ET.fromstring(document(now)).find(".//testcase[@name='verdict']") is None
     verdict = verdict_against(before, now).model_copy(update={"verdict": "fail", "sentence": "FAIL: worse"})
-    root = ET.fromstring(junit_xml(now, verdict, "weather"))
+    root = ET.fromstring(render_junit(now, verdict, "weather"))
     assert (root.get("failures"), message(case_of(root, "verdict"))) == ("1", "FAIL: worse")

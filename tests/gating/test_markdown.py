@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from testbench.gating.decision import reach_verdict
-from testbench.gating.markdown import code, summary
+from testbench.gating.markdown import code_span, render_markdown
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
 from tests.gating.test_verdict import step
@@ -66,7 +66,7 @@ def hostile_run(text: str, day: int) -> EvaluatedExperiment:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_untrusted_text_is_never_more_than_code(text: str) -> None:
     now = hostile_run(text, day=2)
-    document = summary(verdict_against(hostile_run(text, day=1), now), now, text)
+    document = render_markdown(verdict_against(hostile_run(text, day=1), now), now, text)
     html = rendered(document)
     assert OURS.sub("", outside_of_code(html)).count("<") == 0, html
     for mark in ("@", "#1", "evil", "alert", "GH-", "todo", "heading"):
@@ -77,7 +77,7 @@ def test_untrusted_text_is_never_more_than_code(text: str) -> None:
 
 @given(st.text(alphabet="`|\\<>@#&;a \n!*_[]()", min_size=1))
 def test_any_text_is_one_code_span(text: str) -> None:
-    html = rendered(code(text))
+    html = rendered(code_span(text))
     assert re.fullmatch(r"<p><code>[^<]*</code></p>\n", html), html
 
 
@@ -87,7 +87,7 @@ def test_it_says_what_failed_what_was_not_judged_and_what_is_flaky() -> None:
         *attempts("down", "error", "error"),
         *[quarantined(one) for one in attempts("known", "fail", "fail")],
     ]
-    document = summary(verdict_on(made), run_of(*made), "nightly")
+    document = render_markdown(verdict_on(made), run_of(*made), "nightly")
     assert document.startswith("## ⚠️ NO VERDICT: 2 of 4 attempts at 2 steps could not be judged")
     assert "2 of 4 judged, pass rate 50%" in document
     assert "2 in quarantine, not counted" in document
@@ -99,7 +99,7 @@ def test_it_says_what_failed_what_was_not_judged_and_what_is_flaky() -> None:
 def test_a_result_that_is_lost_is_not_scored() -> None:
     made = [scenario("a", "pass"), scenario("b", "pass")]
     made[1]["steps"][0]["evaluations"] = []
-    document = summary(verdict_on(made), run_of(*made), "nightly")
+    document = render_markdown(verdict_on(made), run_of(*made), "nightly")
     assert "| `builtin.exact_match` | 1 of 2 | 1.000 | 1 | 0 | 1 |" in document
 
 
@@ -114,7 +114,7 @@ def test_a_shard_that_is_called_anything_is_no_markup() -> None:
 def test_it_names_what_changed_since_the_baseline() -> None:
     before = run_of(scenario("a", "pass"), scenario("b", "fail"), scenario("old", "pass"), **recorded("1.0", 1))
     now = run_of(scenario("a", "fail"), scenario("b", "pass"), scenario("new", "pass"), **recorded("1.1", 2))
-    document = summary(verdict_against(before, now), now, "nightly")
+    document = render_markdown(verdict_against(before, now), now, "nightly")
     for words in (
         "### Against the baseline",
         "Baseline: `earlier.json`",
@@ -131,6 +131,6 @@ def test_it_names_what_changed_since_the_baseline() -> None:
 def test_its_length_is_bounded(tmp_path: Path) -> None:
     made = [scenario("x" * 500 + str(number), "fail", tags=[f"t{number}" * 50]) for number in range(300)]
     verdict = verdict_against(run_of(*made[:200]), run_of(*made[100:]), **Policy().model_dump())
-    document = summary(verdict, run_of(*made[100:]), "nightly")
+    document = render_markdown(verdict, run_of(*made[100:]), "nightly")
     assert len(document.encode()) < 60_000
     assert "… and 180 more" in document

@@ -8,10 +8,10 @@ import pytest
 
 from testbench.errors import InputError
 from testbench.gating.decision import reach_verdict
-from testbench.results.checks import checks
-from testbench.results.selection import refuse_what_matches_nothing, selected
+from testbench.results.checks import collect_checks
+from testbench.results.selection import apply_policy, check_policy_matches
 from testbench.results.summary import summarize
-from testbench.results.verdict import Policy, Tally
+from testbench.results.verdict import CheckCounts, Policy
 from testbench.schema.models import EvaluatedExperiment
 from tests.gating.test_verdict import step
 from tests.support.gate_samples import METRIC, attempts, quarantined, recorded, run_of, scenario, scored, verdict_on
@@ -92,19 +92,19 @@ def test_only_a_tag_restricts_what_is_judged() -> None:
 )
 def test_a_misspelt_tag_or_metric_lets_nothing_through(policy: Policy, message: str, hint: str) -> None:
     with pytest.raises(InputError, match=message) as found:
-        refuse_what_matches_nothing(run_of(scenario("a", "pass", tags=["smoke"])), policy)
+        check_policy_matches(run_of(scenario("a", "pass", tags=["smoke"])), policy)
     assert hint in found.value.hint
 
 
 def test_an_empty_run_is_told_by_the_verdict_and_not_by_its_tags() -> None:
-    refuse_what_matches_nothing(EvaluatedExperiment(scenarios=()), Policy(only=("smoke",), thresholds={"x": 1}))
+    check_policy_matches(EvaluatedExperiment(scenarios=()), Policy(only=("smoke",), thresholds={"x": 1}))
 
 
 def test_a_stored_score_is_judged_by_another_threshold() -> None:
     scenarios = [scored("a", 0.6, 0.8, threshold=0.5)]
-    assert verdict_on(scenarios).checks == Tally(passed=2, failed=0, errors=0)
-    assert verdict_on(scenarios, thresholds={METRIC: 0.7}).checks == Tally(passed=1, failed=1, errors=0)
-    assert verdict_on(scenarios, thresholds={METRIC.upper(): 0.9}).checks == Tally(passed=0, failed=2, errors=0)
+    assert verdict_on(scenarios).checks == CheckCounts(passed=2, failed=0, errors=0)
+    assert verdict_on(scenarios, thresholds={METRIC: 0.7}).checks == CheckCounts(passed=1, failed=1, errors=0)
+    assert verdict_on(scenarios, thresholds={METRIC.upper(): 0.9}).checks == CheckCounts(passed=0, failed=2, errors=0)
     assert verdict_on([scenario("a", "error")], thresholds={METRIC: 0.0}).verdict == "error", "no score, no verdict"
 
 
@@ -120,8 +120,8 @@ def test_a_name_without_framework_is_one_of_the_default_framework() -> None:
 
 def test_judging_anew_twice_is_judging_anew_once() -> None:
     policy = Policy(thresholds={METRIC: 0.7}, only=("t",))
-    once = selected(run_of(scored("a", 0.6, 0.8, tags=["t"]), scored("b", 0.1)), policy)
-    assert selected(once, policy) == once
+    once = apply_policy(run_of(scored("a", 0.6, 0.8, tags=["t"]), scored("b", 0.1)), policy)
+    assert apply_policy(once, policy) == once
 
 
 def test_the_required_coverage_is_of_all_steps() -> None:
@@ -204,7 +204,7 @@ def test_the_lowest_score_counts_where_a_metric_judges_a_step_twice() -> None:
     made = scored("a", 0.9)
     evaluation = made["steps"][0]["evaluations"][0]
     made["steps"][0]["evaluations"] = [evaluation, evaluation | {"result": {"result": "pass", "score": 0.6}}]
-    (check,) = checks(run_of(made))
+    (check,) = collect_checks(run_of(made))
     assert check.scores == {METRIC: 0.6}
 
 
@@ -221,8 +221,10 @@ def test_a_threshold_is_also_that_of_a_whole_conversation() -> None:
     whole = {"metrics": [metric], "evaluations": [{"metric": metric, "result": {"result": "pass", "score": 0.6}}]}
     strict = Policy(thresholds={"AgentGoalAccuracy": 0.7})
     run = run_of(scenario("a", "pass", **whole))
-    assert reach_verdict(run, strict).checks == Tally(passed=1, failed=1, errors=0)
-    assert [dict(check.metrics) for check in checks(selected(run, strict))][1] == {"AgentGoalAccuracy": "threshold 0.7"}
+    assert reach_verdict(run, strict).checks == CheckCounts(passed=1, failed=1, errors=0)
+    assert [dict(check.metrics) for check in collect_checks(apply_policy(run, strict))][1] == {
+        "AgentGoalAccuracy": "threshold 0.7"
+    }
 
 
 def test_an_attempt_without_the_metric_that_gates_the_others_is_an_error() -> None:

@@ -14,7 +14,7 @@ from testbench.metrics.computed import ComputedMetric
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample
 from testbench.metrics.ragas.adapter import _RagasCallable
-from testbench.results.summary import evaluations
+from testbench.results.summary import walk_evaluations
 from testbench.schema.models import Metric, Reference, Result
 from tests.support.metric_samples import experiment, metric, sample, scenario, step
 
@@ -78,7 +78,7 @@ async def result_of(asked: Metric, answer: str, reference: str) -> Result:
         custom_values=contexts,
     )
     found = await evaluate(experiment(scenario(one)), EvaluationSettings(cache=None), EvaluationDependencies({}))
-    [item] = evaluations(found)
+    [item] = walk_evaluations(found)
     return item.evaluation.result
 
 

@@ -13,7 +13,7 @@ from testbench.metrics.judge.judge import Judge, JudgeSettings
 from testbench.net.clock import Clock, FakeClock
 from testbench.net.pacing import Pacer
 from testbench.net.time_limit import limit_time, not_counted
-from testbench.results.summary import evaluations
+from testbench.results.summary import walk_evaluations
 from testbench.schema.tracing import Tracing
 from tests.metrics.builtin.test_judge import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
@@ -99,4 +99,4 @@ async def test_an_evaluation_that_waits_long_for_its_turn_is_not_lost(
     await turns_of_the_loop()
     go_on.set()
     found = await running
-    assert [item.status for item in evaluations(found)] == ["pass"]
+    assert [item.status for item in walk_evaluations(found)] == ["pass"]

@@ -7,7 +7,7 @@ import pytest
 from testbench.gating.decision import reach_verdict
 from testbench.report.view import Labels, ReportView, build_view
 from testbench.results.checks import Attempt, Check
-from testbench.results.comparison import Comparison, change, to_baseline
+from testbench.results.comparison import Comparison, classify_change, to_baseline
 from testbench.results.summary import CheckVerdict
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario
@@ -49,16 +49,16 @@ def test_a_run_against_itself_is_the_same_throughout() -> None:
     ],
 )
 def test_losing_a_pass_is_worse_whatever_comes_instead(before: CheckVerdict, now: CheckVerdict, kind: str) -> None:
-    assert change(checked(before, {}), now, {}).kind == kind
+    assert classify_change(checked(before, {}), now, {}).kind == kind
 
 
 def test_the_difference_is_over_metrics_that_both_runs_scored() -> None:
-    found = change(checked("pass", {"a": 0.5, "gone": 0.1}), "pass", {"a": 0.75, "new": 1.0})
+    found = classify_change(checked("pass", {"a": 0.5, "gone": 0.1}), "pass", {"a": 0.75, "new": 1.0})
     assert found.delta == pytest.approx(0.25)
 
 
 def test_without_a_score_in_common_there_is_no_difference() -> None:
-    assert change(checked("error", {}), "pass", {"a": 0.75}).delta is None
+    assert classify_change(checked("error", {}), "pass", {"a": 0.75}).delta is None
 
 
 def test_steps_that_only_one_run_has_are_new_or_gone() -> None:

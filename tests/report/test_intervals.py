@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.results.intervals import mean_interval, student_t_quantile, wilson
+from testbench.results.intervals import mean_interval, student_t_quantile, wilson_interval
 
 scores = st.lists(st.floats(0, 1), min_size=1, max_size=40)
 
@@ -22,7 +22,7 @@ def test_no_score_has_no_interval() -> None:
     [(3, 6, 0.188, 0.812), (0, 10, 0.0, 0.278), (10, 10, 0.722, 1.0), (81, 263, 0.255, 0.366)],
 )
 def test_wilson_agrees_with_published_values(passed: int, n: int, low: float, high: float) -> None:
-    interval = wilson(passed / n, n)
+    interval = wilson_interval(passed / n, n)
     assert (interval.low, interval.high) == pytest.approx((low, high), abs=5e-4)
 
 

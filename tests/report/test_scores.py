@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.report.view import MetricView, count_by_tenth, view_metrics
-from testbench.results.summary import missing_metrics, summarize
+from testbench.results.summary import find_missing_metrics, summarize
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedScenario,
@@ -80,8 +80,8 @@ def test_a_score_on_a_step_that_the_agent_did_not_answer_does_not_count() -> Non
 
 
 def test_a_metric_that_was_asked_for_twice_must_answer_twice() -> None:
-    assert missing_metrics(step(scored(1.0), asked=2)) == [METRIC]
-    assert missing_metrics(step(scored(1.0), scored(1.0), asked=2)) == []
+    assert find_missing_metrics(step(scored(1.0), asked=2)) == [METRIC]
+    assert find_missing_metrics(step(scored(1.0), scored(1.0), asked=2)) == []
 
 
 @pytest.mark.parametrize(

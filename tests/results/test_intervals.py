@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.results.intervals import Interval, Outcome, mean_interval, rate_interval, wilson
+from testbench.results.intervals import Interval, Observation, mean_interval, rate_interval, wilson_interval
 
 RUNS = 600
 NOMINAL = 0.95
@@ -17,12 +17,12 @@ ROOM = 3 * float(np.sqrt(NOMINAL * (1 - NOMINAL) / RUNS))
 
 def conversations(
     draw: np.random.Generator, number: int, steps: int, *, weighted: bool = False
-) -> tuple[list[Outcome], float]:
+) -> tuple[list[Observation], float]:
     """Passed and failed steps of conversations that succeed with a probability of their own, and the true rate."""
     rates = draw.beta(4, 1, size=number)
     weights = draw.choice([1.0, 3.0], size=number) if weighted else np.ones(number)
     return [
-        Outcome(str(index), float(draw.random() < rate), float(weight))
+        Observation(str(index), float(draw.random() < rate), float(weight))
         for index, (rate, weight) in enumerate(zip(rates, weights, strict=True))
         for _ in range(steps)
     ], 0.8
@@ -50,7 +50,7 @@ def test_steps_of_one_conversation_as_so_many_observations_would_claim_too_much(
     covered = 0
     for _ in range(RUNS):
         outcomes, truth = conversations(draw, 20, 8)
-        covered += covers(wilson(float(np.mean([one.value for one in outcomes])), len(outcomes)), truth)
+        covered += covers(wilson_interval(float(np.mean([one.value for one in outcomes])), len(outcomes)), truth)
     assert covered / RUNS < 0.9, "the reason for clusters"
 
 
@@ -67,28 +67,28 @@ def test_an_interval_of_a_mean_holds_the_truth_as_often_as_it_says(number: int, 
 
 
 def test_one_check_for_each_scenario_is_plain_wilson() -> None:
-    outcomes = [Outcome(str(index), float(index < 8)) for index in range(10)]
-    assert rate_interval(outcomes) == wilson(0.8, 10)
+    outcomes = [Observation(str(index), float(index < 8)) for index in range(10)]
+    assert rate_interval(outcomes) == wilson_interval(0.8, 10)
 
 
 def test_one_conversation_is_one_observation_however_long_it_is() -> None:
-    assert rate_interval([Outcome("a", 1.0)] * 50) == wilson(1.0, 1)
+    assert rate_interval([Observation("a", 1.0)] * 50) == wilson_interval(1.0, 1)
 
 
 def test_repetitions_of_a_perfect_run_are_no_further_evidence() -> None:
-    once = [Outcome(str(index), 1.0) for index in range(10)]
+    once = [Observation(str(index), 1.0) for index in range(10)]
     assert rate_interval(once * 5) == rate_interval(once)
 
 
 outcomes = st.lists(
-    st.builds(Outcome, st.sampled_from("abcdef"), st.sampled_from([0.0, 1.0]), st.sampled_from([0.5, 1.0, 4.0])),
+    st.builds(Observation, st.sampled_from("abcdef"), st.sampled_from([0.0, 1.0]), st.sampled_from([0.5, 1.0, 4.0])),
     min_size=1,
     max_size=30,
 )
 
 
 @given(outcomes, st.randoms(use_true_random=False))
-def test_an_interval_holds_its_rate_and_knows_no_order(found: list[Outcome], shuffler: object) -> None:
+def test_an_interval_holds_its_rate_and_knows_no_order(found: list[Observation], shuffler: object) -> None:
     interval = rate_interval(found)
     rate = sum(one.weight * one.value for one in found) / sum(one.weight for one in found)
     assert interval is not None

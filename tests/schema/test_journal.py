@@ -12,7 +12,7 @@ import pytest
 from testbench.errors import StoreError
 from testbench.net.clock import FakeClock
 from testbench.schema.ids import ScenarioKey
-from testbench.schema.journal import Journal, Session, journal_path, read_journal
+from testbench.schema.journal import Journal, RunSession, journal_path, read_journal
 from testbench.schema.lock import locked
 from testbench.schema.models import ExecutedScenario, ExecutedStep, Turn
 
@@ -72,7 +72,7 @@ async def test_each_process_is_a_session_of_which_the_last_note_counts(path: Pat
     for name, seconds in (("a", 5.0), ("b", 7.0)):
         found = read_journal(path, "run_1", ExecutedScenario)
         with Journal(path, "run_1", found, clock) as journal:
-            journal.begin(Session(started_at=clock.now(), agent_name=name))
+            journal.begin(RunSession(started_at=clock.now(), agent_name=name))
             await clock.sleep(seconds)
             journal.append(scenario(name))
             await clock.sleep(0.5)
@@ -85,7 +85,7 @@ async def test_each_process_is_a_session_of_which_the_last_note_counts(path: Pat
 async def test_after_a_kill_the_time_until_the_last_note_is_known(path: Path) -> None:
     clock = FakeClock()
     journal = Journal[ExecutedScenario](path, "run_1", None, clock)
-    journal.begin(Session(started_at=clock.now()))
+    journal.begin(RunSession(started_at=clock.now()))
     await clock.sleep(9.0)
     journal.append(scenario("a"))
     await clock.sleep(0.5)
@@ -147,7 +147,7 @@ def test_a_disk_that_is_full_once_the_output_is_written_takes_nothing_back(
 
     clock = FakeClock()
     with Journal[ExecutedScenario](path, "run_1", None, clock) as journal:
-        journal.begin(Session(started_at=clock.now()))
+        journal.begin(RunSession(started_at=clock.now()))
         monkeypatch.setattr(os, "write", full)
         journal.discard()
     assert not path.exists()

@@ -8,7 +8,7 @@ from typing import Any
 
 from testbench.gating.decision import reach_verdict
 from testbench.results.comparison import to_baseline
-from testbench.results.selection import selected
+from testbench.results.selection import apply_policy
 from testbench.results.verdict import Policy, Verdict
 from testbench.schema.models import EvaluatedExperiment
 from tests.gating.test_verdict import step
@@ -60,4 +60,4 @@ def verdict_on(scenarios: Sequence[dict[str, Any]], **policy: Any) -> Verdict:
 
 def verdict_against(before: EvaluatedExperiment, now: EvaluatedExperiment, **policy: Any) -> Verdict:
     chosen = Policy(**policy)
-    return reach_verdict(now, chosen, to_baseline(selected(before, chosen), "earlier.json"))
+    return reach_verdict(now, chosen, to_baseline(apply_policy(before, chosen), "earlier.json"))

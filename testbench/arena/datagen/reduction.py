@@ -16,7 +16,7 @@ from typing import Final
 from testbench.arena.datagen.items import AnsweredRequest, FailedRequest, GeneratedItem, RoundPlan, Seed
 from testbench.arena.datagen.rounds import BATCH_SIZE, FIRST_YIELD, Deal, RoundResult, requests_of_round
 from testbench.arena.datagen.writing import AVOIDED
-from testbench.results.summary import total_usage
+from testbench.results.summary import sum_usage
 from testbench.schema.models import Usage
 
 SHINGLE: Final = 5
@@ -150,7 +150,7 @@ def reduce_rounds(
     return Generated(
         items=found.items,
         result=result,
-        usage=total_usage([*(one.usage for one in in_order), *(one.usage for one in failed)]),
+        usage=sum_usage([*(one.usage for one in in_order), *(one.usage for one in failed)]),
         silent=frozenset(one.provider for one in last.requests)
         - {one.provider for one in of_last}
         - {one.provider for one in cut_off},

@@ -18,7 +18,7 @@ from typing import Final, Literal
 from xml.etree import ElementTree as ET  # writes XML, parses none  # nosec B405
 
 from testbench.arena.plan.model import Item, Plan
-from testbench.results.summary import CheckVerdict, scenario_verdict, step_verdict, total_usage
+from testbench.results.summary import CheckVerdict, decide_scenario, decide_step, sum_usage
 from testbench.safe_text import printable
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Evaluation, Failure, Usage
 
@@ -49,7 +49,7 @@ class ItemRow:
     @property
     def cost_usd(self) -> float | None:
         """What the item cost, agent and judge together, as far as it was reported."""
-        return total_usage([self.agent_usage, self.judge_usage]).cost_usd
+        return sum_usage([self.agent_usage, self.judge_usage]).cost_usd
 
 
 def rows(plan: Plan, experiment: EvaluatedExperiment) -> Iterator[ItemRow]:
@@ -68,8 +68,8 @@ def row_of(item: Item, scenario: EvaluatedScenario) -> ItemRow:
         scores=_scores(found),
         latency_ms=_mean([step.latency_ms for step in steps if step.status == "ok"]),
         ttft_ms=_mean([step.time_to_first_token_ms for step in steps if step.status == "ok"]),
-        agent_usage=total_usage(step.usage for step in steps),
-        judge_usage=total_usage(evaluation.result.usage for evaluation in found),
+        agent_usage=sum_usage(step.usage for step in steps),
+        judge_usage=sum_usage(evaluation.result.usage for evaluation in found),
         attempts=sum(step.error.attempts if step.error else step.status == "ok" for step in steps),
         failure=_first_failure(scenario, found),
         trace_id=scenario.trace_id,
@@ -78,7 +78,7 @@ def row_of(item: Item, scenario: EvaluatedScenario) -> ItemRow:
 
 
 def _status(scenario: EvaluatedScenario) -> RowStatus:
-    verdicts = {step_verdict(step) for step in scenario.steps if not step.quarantine} | {scenario_verdict(scenario)}
+    verdicts = {decide_step(step) for step in scenario.steps if not step.quarantine} | {decide_scenario(scenario)}
     return STATUS[next((verdict for verdict in WORST_FIRST if verdict in verdicts), "unjudged")]
 
 

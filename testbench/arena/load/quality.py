@@ -17,7 +17,7 @@ from testbench.arena.load.outcome import KeptScenario
 from testbench.arena.runs.context import JobContext
 from testbench.metrics.evaluator import Limits, MetricEvaluator
 from testbench.metrics.registry import GenericMetricsRegistry
-from testbench.results.summary import scenario_verdict, step_verdict
+from testbench.results.summary import decide_scenario, decide_step
 from testbench.schema.models import EvaluatedScenario, ExecutedScenario, ExecutedStep, Metric, Model
 from testbench.schema.runtime import ExperimentRuntime
 
@@ -77,7 +77,7 @@ def _counts(step: ExecutedStep) -> bool:
 
 def _passed(scenario: EvaluatedScenario) -> bool:
     """Whether everything that was judged passed; what was not answered, or could not be judged, did not."""
-    verdicts = [step_verdict(step) for step in scenario.steps if _counts(step)]
+    verdicts = [decide_step(step) for step in scenario.steps if _counts(step)]
     if scenario.metrics:
-        verdicts.append(scenario_verdict(scenario))
+        verdicts.append(decide_scenario(scenario))
     return all(verdict == "pass" for verdict in verdicts)

@@ -13,7 +13,7 @@ from testbench.cli.command import main
 from testbench.errors import InputError, JudgeError
 from testbench.evaluate import command
 from testbench.metrics.judge.cost import CostBudget, Price, PriceList, most_tokens
-from testbench.results.summary import evaluations
+from testbench.results.summary import walk_evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Usage
 from tests.metrics.builtin.test_judge import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
@@ -136,7 +136,7 @@ async def test_what_nobody_can_say_counts_as_the_most() -> None:
 
 def test_prices_give_each_evaluation_its_cost(polite: ScriptedJudge, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluate(answers(2), "--prices", prices()) == 0
-    for item in evaluations(written()):
+    for item in walk_evaluations(written()):
         usage = item.evaluation.result.usage
         assert usage is not None
         assert usage.cost_usd == pytest.approx(((usage.input_tokens or 0) + (usage.output_tokens or 0)) / 1000)
@@ -150,12 +150,12 @@ def test_the_limit_is_never_exceeded_and_the_rest_is_skipped(
     code = evaluate(answers(60), "--prices", prices(), "--max-cost", str(limit), "--concurrency", "4")
     assert code == 0
     found = written()
-    statuses = [item.status for item in evaluations(found)]
+    statuses = [item.status for item in walk_evaluations(found)]
     assert set(statuses) == {"pass", "skipped"}
-    spent = sum((item.evaluation.result.usage or Usage()).cost_usd or 0.0 for item in evaluations(found))
+    spent = sum((item.evaluation.result.usage or Usage()).cost_usd or 0.0 for item in walk_evaluations(found))
     assert 0 < spent <= limit
     assert len(polite.chats) == statuses.count("pass")
-    skipped = next(item.evaluation.result for item in evaluations(found) if item.status == "skipped")
+    skipped = next(item.evaluation.result for item in walk_evaluations(found) if item.status == "skipped")
     assert "--max-cost 20 USD" in (skipped.reason or "")
     assert skipped.score is None
     assert f"{statuses.count('skipped')} of these by --max-cost" in capsys.readouterr().out
@@ -167,7 +167,7 @@ def test_with_more_money_only_the_rest_is_asked(polite: ScriptedJudge) -> None:
     assert 0 < asked < 60
     assert evaluate(answers(60), "--prices", prices(), "--max-cost", "1000") == 0
     assert len(polite.chats) == 60
-    assert {item.status for item in evaluations(written())} == {"pass"}
+    assert {item.status for item in walk_evaluations(written())} == {"pass"}
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_dry_run_counts_as_many_calls_as_are_made_and_its_ceiling_holds(
     told = dry_run(answers(4), "--prices", prices(), "--judge-samples", "3", capsys=capsys)
     assert evaluate(answers(4), "--prices", prices(), "--judge-samples", "3") == 0
     assert len(polite.chats) == told["calls"] == 12
-    spent = sum((item.evaluation.result.usage or Usage()).cost_usd or 0.0 for item in evaluations(written()))
+    spent = sum((item.evaluation.result.usage or Usage()).cost_usd or 0.0 for item in walk_evaluations(written()))
     assert 0 < spent <= told["cost_ceiling_usd"]
 
 

@@ -16,7 +16,7 @@ from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSetti
 from testbench.metrics.judge.client import OpenAIJudge
 from testbench.metrics.judge.judge import Judge, JudgeSettings
 from testbench.net.clock import Clock, FakeClock
-from testbench.results.summary import evaluations
+from testbench.results.summary import walk_evaluations
 from testbench.schema.models import Metric, Result
 from testbench.schema.tracing import Tracing
 from tests.metrics.builtin.test_judge import code_in
@@ -58,7 +58,7 @@ async def judged(
     dependencies = EvaluationDependencies({"OPENAI_API_BASE": judge.base_url}, clock=FakeClock(), make_judge=make)
     found = await evaluate(executed, EvaluationSettings(cache=None, timeout_s=timeout_s, concurrency=8), dependencies)
     conclude(found, lambda errors, of: True)
-    return [item.evaluation.result for item in evaluations(found)]
+    return [item.evaluation.result for item in walk_evaluations(found)]
 
 
 PATIENCE = {"a timeout": 0.3, "a hang": 0.1}
@@ -185,4 +185,4 @@ async def test_an_error_is_not_cached(strict: ScriptedJudge, tmp_path: Path) -> 
     strict.malformed_next(2, "no")
     for status in ("error", "fail"):
         found = await evaluate(executed, EvaluationSettings(cache=tmp_path), dependencies)
-        assert [item.status for item in evaluations(found)] == [status]
+        assert [item.status for item in walk_evaluations(found)] == [status]

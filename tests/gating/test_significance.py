@@ -10,8 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.gating.power import POWER, pairs_for_drop, smallest_drop
-from testbench.gating.statistics import hochberg, mcnemar_p_value, sign_flip_p_value
+from testbench.gating.significance import (
+    POWER,
+    hochberg,
+    mcnemar_p_value,
+    pairs_for_drop,
+    sign_flip_p_value,
+    smallest_drop,
+)
 
 ALPHA = 0.05
 RUNS = 1_000
