@@ -15,13 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from testbench.errors import InputError, StoreError
 from testbench.schema.models import SCHEMA_VERSION, Experiment, Model, Reference
-from testbench.schema.plain_yaml import documents
+from testbench.schema.plain_data import YAML_SUFFIXES, explain_faults, parse_yaml
 
 MAX_VALUES: Final = 5_000_000
 """In a YAML file: several for each field of 100,000 scenarios."""
@@ -79,7 +78,7 @@ def parse_experiment(document: Any, origin: str) -> Experiment:
 
 def load_document(path: Path, content: bytes) -> Any:
     """JSON or, where the suffix says so, YAML as plain data; see `parse_document`."""
-    return parse_document(content, str(path), as_yaml=path.suffix.lower() in (".yaml", ".yml"))
+    return parse_document(content, str(path), as_yaml=path.suffix.lower() in YAML_SUFFIXES)
 
 
 def parse_document(content: bytes, origin: str, *, as_yaml: bool) -> Any:
@@ -88,22 +87,13 @@ def parse_document(content: bytes, origin: str, *, as_yaml: bool) -> Any:
     Raises:
         InputError: it cannot be parsed; with line and column.
     """
-    try:
-        if as_yaml:
-            found = list(documents(content, origin, most=MAX_VALUES))
-            if len(found) > 1:
-                raise InputError(f"{origin}: {len(found)} documents, not one", hint="Remove the lines with ---.")
-            return found[0] if found else None
-        return json.loads(content)
-    except yaml.YAMLError as error:
-        fault = f"{origin}: not valid YAML: {_one_line(error)}"
-        raise InputError(fault, hint="Check indentation and quotes.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise InputError(f"{origin}: not valid JSON: {error}", hint="Check that the file is complete.") from error
-    except ValueError as error:
-        raise InputError(f"{origin}: cannot be read: {_one_line(error)}", hint="Check that it is text.") from error
-    except RecursionError as error:
-        raise InputError(f"{origin}: nested too deeply", hint="Flatten the document.") from error
+    with explain_faults(origin):
+        if not as_yaml:
+            return json.loads(content)
+        found = list(parse_yaml(content, origin, most=MAX_VALUES))
+    if len(found) > 1:
+        raise InputError(f"{origin}: {len(found)} documents, not one", hint="Remove the lines with ---.")
+    return found[0] if found else None
 
 
 def write_model(path: Path, model: BaseModel) -> None:
@@ -220,7 +210,7 @@ def describe(error: ValidationError, limit: int = 3) -> str:
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     shown = [f"{_place(fault['loc']) or 'the document'}: {fault['msg']}" for fault in faults[:limit]]
     more = len(faults) - len(shown)
-    return _one_line("; ".join(shown) + (f"; and {more} more" if more else ""))
+    return " ".join(("; ".join(shown) + (f"; and {more} more" if more else "")).split())
 
 
 def _place(location: tuple[int | str, ...]) -> str:
@@ -270,7 +260,3 @@ def read_bytes(path: Path, *, hint: str) -> bytes:
         raise InputError(f"{path}: is a folder", hint="Give the path of a file.") from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be read: {error.strerror or error}", hint="Check its permissions.") from error
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())

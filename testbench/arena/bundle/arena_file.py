@@ -17,10 +17,10 @@ from testbench.arena.bundle.bundle import Bundle, has_wildcard, matches_whole, n
 from testbench.arena.bundle.resource_files import read_provider, read_tool
 from testbench.arena.manifest.job import ARENA_FILE, JUDGE_GROUP, SELFPLAY_GROUP, ArenaJob
 from testbench.arena.manifest.resources import Provider
-from testbench.arena.manifest.strict_yaml import YamlDocument, read_documents
 from testbench.arena.plan.model import DEFAULT_GROUP, ChatDefaults, MockTool
 from testbench.errors import InputError
 from testbench.schema.files import describe
+from testbench.schema.plain_data import PlainDocument, read_documents
 
 KIND: Final = "Arena"
 _CHAT_KEYS: Final = frozenset(ChatDefaults.model_fields)
@@ -301,7 +301,7 @@ class _Reader:
             yield name
 
     def _only_document(self, path: str) -> Mapping[str, Any]:
-        documents: Sequence[YamlDocument] = read_documents(self._bundle.files[path], path)
+        documents: Sequence[PlainDocument] = read_documents(self._bundle.files[path], path)
         if len(documents) != 1 or not isinstance(documents[0].content, Mapping):
             raise InputError(f"{path}: not exactly one mapping", hint="One document for each file.")
         content: Mapping[str, Any] = documents[0].content

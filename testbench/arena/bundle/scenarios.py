@@ -18,10 +18,10 @@ from testbench.arena.bundle.assertions import NotSupportedError
 from testbench.arena.bundle.bundle import Bundle, matches, named
 from testbench.arena.bundle.promptarena import ArenaScenario, read_scenario
 from testbench.arena.manifest.job import ScenarioFilter
-from testbench.arena.manifest.strict_yaml import SUFFIXES, read_documents
 from testbench.errors import InputError, NothingToDo
 from testbench.schema.files import parse_experiment
 from testbench.schema.models import Metric, Scenario
+from testbench.schema.plain_data import SUFFIXES, read_documents
 
 SCENARIO_KIND: Final = "Scenario"
 PROMPTKIT: Final = "promptkit."

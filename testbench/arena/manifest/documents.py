@@ -23,9 +23,9 @@ from testbench.arena.manifest.resources import (
     Secret,
     ToolRegistry,
 )
-from testbench.arena.manifest.strict_yaml import SUFFIXES, YamlDocument, read_documents
 from testbench.errors import InputError, NothingToDo
 from testbench.schema.files import describe, read_bytes
+from testbench.schema.plain_data import SUFFIXES, PlainDocument, read_documents
 
 ResourceT = TypeVar("ResourceT", bound=Resource)
 
@@ -116,7 +116,7 @@ def load_documents(path: Path) -> Documents:
     return parse_documents(documents)
 
 
-def parse_documents(documents: Iterable[YamlDocument]) -> Documents:
+def parse_documents(documents: Iterable[PlainDocument]) -> Documents:
     """Documents of plain data as resources; see `load_documents`.
 
     A document without a namespace is in the job's, as when both are applied together.
@@ -178,12 +178,12 @@ def _is_resource(content: Any) -> bool:
     return isinstance(content, Mapping) and all(isinstance(content.get(key), str) for key in ("apiVersion", "kind"))
 
 
-def _listed(document: YamlDocument) -> Iterator[YamlDocument]:
+def _listed(document: PlainDocument) -> Iterator[PlainDocument]:
     """The document, or the items of the `List` that it is."""
     content = document.content
     if _is_resource(content) and content["kind"] == "List" and isinstance(content.get("items"), list):
         for position, item in enumerate(content["items"]):
-            yield YamlDocument(f"{document.place}, items[{position}]", item)
+            yield PlainDocument(f"{document.place}, items[{position}]", item)
     else:
         yield document
 

@@ -1,7 +1,7 @@
 """The status of an ArenaJob: what `kubectl get arenajob` shows and what the operator writes.
 
-Types only: `testbench.arena.status` computes them, `testbench.arena.manifest.crd` makes the
-status schema and the columns.
+Types only: `testbench.arena.operator.job_state` computes them, `testbench.arena.manifest.crd` makes the schema of the
+status and the columns of `kubectl get`.
 """
 
 from __future__ import annotations

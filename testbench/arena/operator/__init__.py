@@ -6,8 +6,8 @@
     observed, pod_messages       an ArenaJob, its Jobs, what their pods reported and why they do not start
     references                   from a job's references to everything that its pods need, or why not
     pods, jobs                   the Jobs of a run
-    reconcile, schedules, actions
-                                 what to do next
+    reconcile, schedules         what to do next
+    actions, job_state           the answer: actions, events and the status
     observer, loop, __main__     the process
     fetch                        runs in a pod before its worker, where a bundle is an archive
 

@@ -13,9 +13,9 @@ from typing import Final, Literal, TypeAlias
 
 from testbench.arena.cluster.api import ARENA_JOB, EVENT, Json, Kind
 from testbench.arena.manifest.job_status import MESSAGE_LENGTH, Condition, ConditionType, JobStatus
+from testbench.arena.operator.job_state import PENDING, WORKING, JobState, build_status
 from testbench.arena.operator.metadata import OPERATOR_NAME, format_time
 from testbench.arena.operator.observed import Observed
-from testbench.arena.status import PENDING, WORKING, JobState, build_status
 from testbench.safe_text import printable
 
 

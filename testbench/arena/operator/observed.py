@@ -17,10 +17,10 @@ from testbench.arena.cluster.api import Json
 from testbench.arena.manifest.documents import validated
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.job_status import JobStatus
+from testbench.arena.operator.job_state import ENDED
 from testbench.arena.operator.metadata import ITEMS_ANNOTATION, TICK_ANNOTATION, parse_time
 from testbench.arena.operator.pod_messages import PodMessage
 from testbench.arena.operator.references import PodSetup, Resolution
-from testbench.arena.status import ENDED
 from testbench.schema.files import describe
 
 KubeJobState = Literal["running", "complete", "failed"]

@@ -13,6 +13,7 @@ from typing import Final
 from testbench.arena.cluster.api import ARENA_JOB, CONFIG_MAP, EVENT, JOB, POD, Cluster, ClusterError, Denied, Json
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.operator import jobs
+from testbench.arena.operator.job_state import ENDED
 from testbench.arena.operator.metadata import (
     JOB_NAME_LABEL,
     OWNER_LABEL,
@@ -42,7 +43,6 @@ from testbench.arena.operator.pod_messages import (
 from testbench.arena.operator.references import NeedsObjects, ObjectReference, Resolution, Waiting, resolve
 from testbench.arena.operator.schedules import shown_tick
 from testbench.arena.operator.settings import Settings
-from testbench.arena.status import ENDED
 from testbench.arena.stores import run_id
 
 SOME_PODS: Final = 50

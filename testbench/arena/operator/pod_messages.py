@@ -21,7 +21,7 @@ from testbench.arena.cluster.api import Json
 from testbench.arena.conclusion import SUCCEEDED, TERMINATION_BYTES, Conclusion
 from testbench.arena.manifest.fields import INT32_MAX
 from testbench.arena.manifest.job_status import MESSAGE_LENGTH, JobStatus
-from testbench.arena.status import JobState, build_status
+from testbench.arena.operator.job_state import JobState, build_status
 from testbench.safe_text import printable
 
 REASON_PATTERN: Final = r"^[A-Za-z][A-Za-z0-9]{0,63}$"

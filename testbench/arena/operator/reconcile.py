@@ -33,13 +33,13 @@ from testbench.arena.operator.actions import (
     Patch,
     make_decision,
 )
+from testbench.arena.operator.job_state import PENDING, JobState
 from testbench.arena.operator.metadata import name_plan_job, name_reduce_job, name_whole_job, name_work_job
 from testbench.arena.operator.observed import KubeJob, Observed, Run
 from testbench.arena.operator.pod_messages import AnotherRound, PlanMade, RunRefusal
 from testbench.arena.operator.pods import build_result_url
 from testbench.arena.operator.references import NeedsObjects, Refused, Resolved, Waiting
 from testbench.arena.operator.settings import Settings
-from testbench.arena.status import PENDING, JobState
 
 MAX_ROUNDS: Final = 10
 INVALID: Final = "InvalidManifest"

@@ -16,6 +16,7 @@ from testbench.arena.manifest.job import ArenaJob, Schedule
 from testbench.arena.manifest.job_status import SUMMARY_VERDICT, JobResult, JobStatus
 from testbench.arena.manifest.schedule import MISSED_AT_MOST, Due, decide, due
 from testbench.arena.operator.actions import Action, Create, Decision, EmitEvent, Patch, make_decision
+from testbench.arena.operator.job_state import ENDED, JobState
 from testbench.arena.operator.metadata import (
     NAME_LABEL,
     SCHEDULE_LABEL,
@@ -26,7 +27,6 @@ from testbench.arena.operator.metadata import (
     to_label_value,
 )
 from testbench.arena.operator.observed import Observed, ScheduledRun
-from testbench.arena.status import ENDED, JobState
 from testbench.errors import InputError
 
 INVALID: Final = "InvalidSchedule"

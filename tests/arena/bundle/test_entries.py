@@ -11,20 +11,20 @@ import yaml
 
 from testbench.arena.manifest.documents import Documents, load_documents, parse_documents
 from testbench.arena.manifest.fields import API_VERSION
-from testbench.arena.manifest.strict_yaml import YamlDocument
 from testbench.arena.plan.model import ChatDefaults
 from testbench.arena.runs.credentials import CredentialSource
 from testbench.arena.runs.records import manifest_text
 from testbench.arena.runs.target_clients import TargetClients, agent_target, chat_target
 from testbench.arena.targets.target import A2ATarget, McpHandler, Prices, WebSocketTarget
 from testbench.errors import InputError
+from testbench.schema.plain_data import PlainDocument
 from tests.support.arena_runs import Json, agent_runtime, arena_job, model, provider
 
 BASE = "http://gateway:4000/v1"
 
 
 def documents(*parts: list[Json]) -> Documents:
-    return parse_documents(YamlDocument("test", content) for part in parts for content in part)
+    return parse_documents(PlainDocument("test", content) for part in parts for content in part)
 
 
 def only_provider(base_url: str = BASE, **spec: Any) -> Documents:

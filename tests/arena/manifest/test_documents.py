@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from testbench.arena.manifest import strict_yaml as yaml_files
 from testbench.arena.manifest.documents import load_documents, validated
 from testbench.arena.manifest.resources import AgentRuntime, Secret
-from testbench.arena.manifest.strict_yaml import read_documents
 from testbench.errors import InputError, NothingToDo
+from testbench.schema import plain_data as yaml_files
+from testbench.schema.plain_data import read_documents
 
 OMNIA = "apiVersion: omnia.altairalabs.ai/v1alpha1"
 JOB = f"{OMNIA}\nkind: ArenaJob\nmetadata: {{name: job}}\nspec: {{sourceRef: {{name: s}}}}\n"
@@ -86,9 +86,9 @@ def test_items_of_a_list_are_documents_too(tmp_path: Path) -> None:
         (f"{JOB}kind: ArenaJob\n", "key 'kind' is given twice"),
         ("a: [1\n", "not valid YAML"),
         ("a: !!python/object/apply:os.system [id]\n", "not valid YAML"),
-        ("a: !!binary aGk=\n", "no plain data"),
-        ("a: .nan\n", "is no number"),
-        ("1: x\n", "is no text"),
+        ("a: !!binary aGk=\n", "not plain data"),
+        ("a: .nan\n", "is not a number"),
+        ("1: x\n", "is not a text"),
         ("? [a]\n: x\n", "not valid YAML"),
         ("a: &x [*x]\n", "nested deeper"),
     ],
@@ -148,7 +148,7 @@ def test_a_mapping_that_overrides_what_it_merged_can_be_merged_itself() -> None:
 
 @pytest.mark.parametrize("text", ['{"a": ["\\ud800"]}', '{"\\udfff": 1}'])
 def test_half_a_character_is_no_text(text: str) -> None:
-    with pytest.raises(InputError, match="is no text"):
+    with pytest.raises(InputError, match="is not a text"):
         read_documents(text.encode(), "s.json")
     assert read_documents(b'{"a": "\\ud83d\\ude00"}', "s.json")[0].content == {"a": "\U0001f600"}
 

@@ -17,13 +17,13 @@ from testbench.arena.bundle.bundle import Bundle, BundleFiles
 from testbench.arena.bundle.reader import load_bundle
 from testbench.arena.manifest.documents import Documents, parse_documents
 from testbench.arena.manifest.fields import API_VERSION
-from testbench.arena.manifest.strict_yaml import YamlDocument
 from testbench.arena.plan import build as planning
 from testbench.arena.plan.build import make_plan, prepare
 from testbench.arena.plan.groups import Cast
 from testbench.arena.plan.model import Plan, SystemUnderTest
 from testbench.arena.plan.text import calls_of, plan_text
 from testbench.errors import InputError, NothingToDo
+from testbench.schema.plain_data import PlainDocument
 from testbench.schema.shards import all_shards
 
 PROVIDERS = ("gpt", "claude", "gemini", "judge", "user")
@@ -50,7 +50,7 @@ def documents(spec: dict[str, Any], *others: dict[str, Any], shuffled: int | Non
     ]
     if shuffled is not None:
         random.Random(shuffled).shuffle(everything)
-    return parse_documents(YamlDocument(f"document {number}", one) for number, one in enumerate(everything))
+    return parse_documents(PlainDocument(f"document {number}", one) for number, one in enumerate(everything))
 
 
 def bundle(files: dict[str, Any] | None = None) -> Bundle:

@@ -19,7 +19,7 @@ from testbench.arena.conclusion import (
 from testbench.arena.evaluation.results import experiment_of, reduce
 from testbench.arena.evaluation.rows import rows
 from testbench.arena.manifest.job_status import JobStatus, Progress
-from testbench.arena.status import JobState, build_status
+from testbench.arena.operator.job_state import JobState, build_status
 from testbench.gating.decision import reach_verdict
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluationRecord

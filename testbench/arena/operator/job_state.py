@@ -1,8 +1,8 @@
-"""The status of a job from what is known of it: phase, progress and the four conditions.
+"""Computes the status of a job from its state: phase, progress and the four conditions.
 
     JobState (what was found) + status so far + now -> JobStatus
 
-Pure, and the same for this machine and for the operator. A condition's time is that of its last change, so writing the
+Pure. A condition's time is that of its last change, so writing the
 same state twice changes nothing.
 """
 
