@@ -17,7 +17,7 @@ from testbench.safe_text import printable
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from testbench.metrics.conclusion import Conclusion
+    from testbench.metrics.console import EvaluationConclusion
     from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings
     from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment
     from testbench.schema.tracing import Tracing
@@ -79,7 +79,7 @@ def command(**options: Any) -> Outcome:
     if options["list_metrics"]:
         return _list_metrics(as_json=options["as_json"])
     from testbench.cli.error_budget import ErrorBudget
-    from testbench.metrics.conclusion import conclude
+    from testbench.metrics.console import conclude
     from testbench.schema.files import read_phase_file
     from testbench.schema.models import ExecutedExperiment
 
@@ -176,21 +176,21 @@ def _dependencies(experiment: ExecutedExperiment) -> EvaluationDependencies:
 
 
 def _dry_run(experiment: ExecutedExperiment, settings: EvaluationSettings, *, as_json: bool) -> Outcome:
-    from testbench.metrics.console import estimate_data, estimate_lines
+    from testbench.metrics.console import estimate_data, format_estimate
     from testbench.metrics.estimate import estimate
 
     found = run_async(estimate(experiment, settings, _dependencies(experiment)))
     if not as_json:
-        click.echo("\n".join(estimate_lines(found, settings.max_cost)))
+        click.echo("\n".join(format_estimate(found, settings.max_cost)))
     calls = found.calls + found.embedding_calls
     return Outcome(f"dry run: {calls} calls would be made, none was", estimate_data(found))
 
 
-def _told(conclusion: Conclusion, output: Path, *, complete: bool, as_json: bool) -> Outcome:
-    from testbench.metrics.console import metric_data, table
+def _told(conclusion: EvaluationConclusion, output: Path, *, complete: bool, as_json: bool) -> Outcome:
+    from testbench.metrics.console import format_table, metric_data
 
     if not as_json:
-        click.echo(table(conclusion.summary))
+        click.echo(format_table(conclusion.summary))
     if conclusion.fault is not None:
         click.echo(f"error: {printable(conclusion.fault)}", err=True)
         click.echo(f"hint: {conclusion.hint}", err=True)
@@ -207,12 +207,12 @@ def _told(conclusion: Conclusion, output: Path, *, complete: bool, as_json: bool
 
 
 def _list_metrics(*, as_json: bool) -> Outcome:
-    from testbench.metrics.console import listing, spec_data
+    from testbench.metrics.catalogue import format_specs, spec_data
     from testbench.metrics.registry import GenericMetricsRegistry, missing_extras
 
     specs = GenericMetricsRegistry().specs()
     if not as_json:
-        click.echo(listing(specs))
+        click.echo(format_specs(specs))
         for name, install in missing_extras().items():
             click.echo(f"metrics of {name} are not installed: {install}")
     frameworks = {spec.framework for spec in specs}

@@ -14,8 +14,7 @@ from testbench.cli.error_budget import ErrorBudget
 from testbench.errors import ExitCode, InputError, JudgeError, NothingToDo
 from testbench.metrics.adapter import FrameworkAdapter
 from testbench.metrics.builtin.adapter import BuiltinAdapter
-from testbench.metrics.conclusion import conclude
-from testbench.metrics.console import table
+from testbench.metrics.console import conclude, format_table
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
 from testbench.metrics.evaluator import Limits, MetricEvaluator
 from testbench.metrics.judge.judge import FakeJudge, Judge, JudgeSettings, Question
@@ -248,9 +247,9 @@ def raising(error: BaseException) -> Behaviour:
         (lambda sample: 0.5, "it returned float, not a MetricResult"),
         (lambda sample: None, "it returned NoneType, not a MetricResult"),
         (lambda sample: MetricResult(score="0.9"), "its score is str, not a number"),  # type: ignore[arg-type]
-        (lambda sample: MetricResult(score=1.0, reason=5), "its reason is no text"),  # type: ignore[arg-type]
-        (lambda sample: MetricResult(score=1.0, details=[1]), "its details are no mapping"),  # type: ignore[arg-type]
-        (lambda sample: MetricResult(error="down"), "its error is no Failure"),  # type: ignore[arg-type]
+        (lambda sample: MetricResult(score=1.0, reason=5), "its reason is not a text"),  # type: ignore[arg-type]
+        (lambda sample: MetricResult(score=1.0, details=[1]), "its details are not a mapping"),  # type: ignore[arg-type]
+        (lambda sample: MetricResult(error="down"), "its error is not a Failure"),  # type: ignore[arg-type]
         (raising(asyncio.CancelledError()), "CancelledError"),
         (raising(SystemExit(0)), "SystemExit: 0"),
     ],
@@ -467,7 +466,7 @@ async def test_more_errors_than_allowed_is_not_done() -> None:
 
 async def test_the_table_says_of_how_many_a_mean_is() -> None:
     executed = experiment(scenario(*(step(answer, metrics=(CONTAINS,)) for answer in ("sunny", "rain", None))))
-    lines = table(conclude(await evaluated(executed), lambda errors, of: True).summary).splitlines()
+    lines = format_table(conclude(await evaluated(executed), lambda errors, of: True).summary).splitlines()
     assert lines[0].split() == ["metric", "scored", "mean", "pass", "fail", "error", "skipped"]
     assert lines[1].split() == ["builtin.contains", "2", "of", "3", "0.500", "1", "1", "1", "0"]
 

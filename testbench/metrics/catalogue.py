@@ -1,7 +1,7 @@
-"""The tables of `docs/metrics.md`, from the metrics' own specs; a test holds the page in step.
+"""All metrics there are, described from their specs: as text and JSON for `--list-metrics`, as tables for the docs.
 
-Run as `python -m testbench.metrics.catalogue docs/metrics.md`. The table of an optional framework that is not installed
-stays as it is.
+`python -m testbench.metrics.catalogue docs/metrics.md` renews the tables of that page; a test holds the page in step.
+The table of an optional framework that is not installed stays as it is.
 """
 
 from __future__ import annotations
@@ -9,16 +9,39 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, Final
 
 from testbench.metrics.protocol import MetricSpec, Parameter
 from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.schema.files import write_bytes
 
-HEADINGS = ("metric", "what it says", "needs", "of the sample", "parameters")
+HEADINGS: Final = ("metric", "what it says", "needs", "of the sample", "parameters")
 
 
-def updated(page: str, specs: Iterable[MetricSpec]) -> str:
-    """The page with the table of each framework that has specs, between its two marks."""
+def format_specs(specs: Iterable[MetricSpec]) -> str:
+    """Return every metric as text: what it needs, its parameters, and whether it can be used here."""
+    return "\n".join(line for spec in specs for line in _describe(spec))
+
+
+def spec_data(spec: MetricSpec) -> dict[str, Any]:
+    """Return a spec as `--json` prints it."""
+    return {
+        "name": spec.full_name,
+        "description": spec.description,
+        "required": list(spec.required),
+        "parameters": [vars(parameter) for parameter in spec.parameters],
+        "needs_llm": spec.needs_llm,
+        "needs_embeddings": spec.needs_embeddings,
+        "multi_turn": spec.multi_turn,
+        "value_range": list(spec.value_range),
+        "higher_is_better": spec.higher_is_better,
+        "package": spec.package,
+        "unavailable": spec.unavailable,
+    }
+
+
+def update_page(page: str, specs: Iterable[MetricSpec]) -> str:
+    """Return the page with the table of each framework that has specs, between its two marks."""
     tables: dict[str, list[MetricSpec]] = {}
     for spec in specs:
         tables.setdefault(spec.framework, []).append(spec)
@@ -26,14 +49,38 @@ def updated(page: str, specs: Iterable[MetricSpec]) -> str:
         begin, end = f"<!-- begin {framework} -->\n", f"<!-- end {framework} -->"
         before, _, rest = page.partition(begin)
         _, _, after = rest.partition(end)
-        page = f"{before}{begin}{table(found)}{end}{after}"
+        page = f"{before}{begin}{markdown_table(found)}{end}{after}"
     return page
 
 
-def table(specs: Iterable[MetricSpec]) -> str:
-    """A Markdown table with a line for each metric."""
+def markdown_table(specs: Iterable[MetricSpec]) -> str:
+    """Return a Markdown table with a line for each metric."""
     lines = [HEADINGS, ("---",) * len(HEADINGS), *map(_row, specs)]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _needs(spec: MetricSpec) -> list[str]:
+    return [word for word, needed in (("LLM", spec.needs_llm), ("embeddings", spec.needs_embeddings)) if needed]
+
+
+def _describe(spec: MetricSpec) -> list[str]:
+    needs = _needs(spec)
+    low, high = spec.value_range
+    direction = "higher is better" if spec.higher_is_better else "lower is better: its score is turned round"
+    notes = [
+        f"needs {' and '.join(needs)}" if needs else "no judge",
+        f"fields: {', '.join(spec.required) or 'none'}",
+        *(["over several turns"] if spec.multi_turn else []),
+        f"value {low:g} to {high:g}, {direction}",
+        *([f"package {spec.package}"] if spec.package else []),
+        *([f"NOT AVAILABLE: {spec.unavailable}"] if spec.unavailable else []),
+    ]
+    lines = [f"{spec.full_name}: {spec.description}", f"    {'; '.join(notes)}"]
+    for parameter in spec.parameters:
+        default = "required" if parameter.required else f"default {parameter.default!r}"
+        about = f". {parameter.description}" if parameter.description else ""
+        lines.append(f"    {parameter.name}: {parameter.type} ({default}){about}")
+    return lines
 
 
 def _row(spec: MetricSpec) -> tuple[str, ...]:
@@ -44,7 +91,7 @@ def _row(spec: MetricSpec) -> tuple[str, ...]:
         *([] if spec.higher_is_better else ["Lower is better; the score is turned round."]),
         *([f"**Not available:** {spec.unavailable}."] if spec.unavailable else []),
     ]
-    needs = [word for word, needed in (("LLM", spec.needs_llm), ("embeddings", spec.needs_embeddings)) if needed]
+    needs = _needs(spec)
     fields = ", ".join(f"`{field}`" for field in spec.required)
     parameters = "<br>".join(map(_parameter, spec.parameters))
     return (f"`{spec.full_name}`", _cell(" ".join(notes)), ", ".join(needs) or "-", fields or "-", parameters or "-")
@@ -67,7 +114,7 @@ def _cell(text: str) -> str:
 
 def main(path: Path) -> None:
     page = path.read_text(encoding="utf-8")
-    write_bytes(path, updated(page, GenericMetricsRegistry().specs()).encode())
+    write_bytes(path, update_page(page, GenericMetricsRegistry().specs()).encode())
 
 
 if __name__ == "__main__":

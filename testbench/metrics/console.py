@@ -1,32 +1,86 @@
-"""What `evaluate.py` shows: a table of the metrics, and the list of all metrics there are. Pure text."""
+"""What `evaluate.py` says: how an evaluation ended, a table of the metrics, and what a dry run found out. Pure.
+
+evaluated experiment -> EvaluationConclusion -> exit code, table, JSON
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Final
 
+from testbench.errors import ExitCode
 from testbench.metrics.estimate import Estimate
-from testbench.metrics.protocol import MetricSpec
-from testbench.results.summary import MetricSummary, Summary
+from testbench.metrics.evaluation import count_left_out_for_cost
+from testbench.results.summary import MetricSummary, Summary, summarize, walk_evaluations
 from testbench.safe_text import printable
-from testbench.schema.models import Usage
+from testbench.schema.models import EvaluatedExperiment, Usage
 
-HEADINGS = ("metric", "scored", "mean", "pass", "fail", "error", "skipped")
-NAME_LIMIT = 48
+HEADINGS: Final = ("metric", "scored", "mean", "pass", "fail", "error", "skipped")
+NAME_LIMIT: Final = 48
+OUTAGES: Final = frozenset({"unreachable", "auth", "timeout", "rate_limited", "http_error"})
+"""Kinds of a judge's failure that say nothing about the question."""
+_RETRY_HINT: Final = "The same command with --retry-errors judges what failed once more."
 
 
-def table(summary: Summary) -> str:
-    """One line for each metric, and one for what the judge used. A mean says of how many it is."""
+@dataclass(frozen=True)
+class EvaluationConclusion:
+    """How an evaluation ended: counts for the last line and, unless it is done, what was wrong and what to do."""
+
+    summary: Summary
+    sentence: str
+    exit_code: ExitCode = ExitCode.DONE
+    fault: str | None = None
+    hint: str | None = None
+
+
+def conclude(experiment: EvaluatedExperiment, allowed_errors: Callable[[int, int], bool]) -> EvaluationConclusion:
+    """Return how an evaluation ended; `allowed_errors(errors, of)` is the error budget.
+
+    It could not be done where nothing was scored because of errors, where the judge answered none of the metrics that
+    asked it, or where there are more errors than allowed. There was nothing to do where everything was skipped.
+    """
+    summary = summarize(experiment)
+    counts = summary.evaluations
+    parts = [f"{counts.judged} of {counts.total} evaluations scored"]
+    parts += [f"{counts.errors} {_plural('error', counts.errors)}"] if counts.errors else []
+    parts += [f"{counts.skipped} skipped"] if counts.skipped else []
+    left_out = sum(map(count_left_out_for_cost, experiment.scenarios))
+    parts += [f"{left_out} of these by --max-cost"] if left_out else []
+    conclusion = partial(EvaluationConclusion, summary, ", ".join(parts))
+    if outage := judge_outage(experiment):
+        hint = f"Check OPENAI_API_BASE (or OPENAI_BASE_URL), OPENAI_API_KEY and the model's name. {_RETRY_HINT}"
+        return conclusion(ExitCode.NOT_DONE, f"the judge answered nothing: {outage}", hint)
+    if not counts.judged:
+        code = ExitCode.NOT_DONE if counts.errors else ExitCode.NOTHING_TO_DO
+        hint = "The file says why, evaluation by evaluation."
+        return conclusion(code, f"no evaluation has a score, e.g.: {_first_reason(experiment)}", hint)
+    if not allowed_errors(counts.errors, counts.total):
+        fault = f"{counts.errors} of {counts.total} evaluations are errors, more than --fail-on-error allows"
+        return conclusion(ExitCode.NOT_DONE, fault, f"The file says why, evaluation by evaluation. {_RETRY_HINT}")
+    return conclusion()
+
+
+def judge_outage(experiment: EvaluatedExperiment) -> str | None:
+    """Return why the judge gave no answer at all, or None if it was asked nothing or gave one."""
+    asked = [item.evaluation.result for item in walk_evaluations(experiment) if item.evaluation.result.judge_model]
+    failed = [result.error for result in asked if result.error is not None and result.error.kind in OUTAGES]
+    return failed[0].message if failed and len(failed) == len(asked) else None
+
+
+def format_table(summary: Summary) -> str:
+    """Return a line for each metric, and one for what the judge used. A mean says of how many it is."""
     rows = [HEADINGS, *(_row(metric) for metric in summary.metrics)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEADINGS))]
     lines = [_aligned(row, widths) for row in rows]
-    if used := usage_line(summary.judge_usage):
+    if used := format_usage(summary.judge_usage):
         lines.append(used)
     return "\n".join(lines)
 
 
-def usage_line(usage: Usage) -> str | None:
-    """Tokens and cost of the judge; None where nobody reported any."""
+def format_usage(usage: Usage) -> str | None:
+    """Return tokens and cost of the judge, or None where nobody reported any."""
     parts = []
     if usage.input_tokens is not None or usage.output_tokens is not None:
         parts.append(f"{usage.input_tokens or 0} tokens in, {usage.output_tokens or 0} out")
@@ -35,8 +89,8 @@ def usage_line(usage: Usage) -> str | None:
     return f"judge: {', '.join(parts)}" if parts else None
 
 
-def estimate_lines(estimate: Estimate, max_cost: float | None) -> list[str]:
-    """What a dry run found out, for people."""
+def format_estimate(estimate: Estimate, max_cost: float | None) -> list[str]:
+    """Return what a dry run found out, as lines for people."""
     calls = f"{estimate.calls} calls of {estimate.model or 'no model'}"
     if estimate.embedding_calls:
         calls += f", {estimate.embedding_calls} of {estimate.embedding_model}"
@@ -51,7 +105,7 @@ def estimate_lines(estimate: Estimate, max_cost: float | None) -> list[str]:
 
 
 def estimate_data(estimate: Estimate) -> dict[str, Any]:
-    """What a dry run found out, as `--json` prints it."""
+    """Return what a dry run found out, as `--json` prints it."""
     return {
         "model": estimate.model,
         "calls": estimate.calls,
@@ -61,30 +115,8 @@ def estimate_data(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def listing(specs: Iterable[MetricSpec]) -> str:
-    """Every metric with what it needs, its parameters, and whether it can be used here."""
-    return "\n".join(line for spec in specs for line in _described(spec))
-
-
-def spec_data(spec: MetricSpec) -> dict[str, Any]:
-    """A spec as `--json` prints it."""
-    return {
-        "name": spec.full_name,
-        "description": spec.description,
-        "required": list(spec.required),
-        "parameters": [vars(parameter) for parameter in spec.parameters],
-        "needs_llm": spec.needs_llm,
-        "needs_embeddings": spec.needs_embeddings,
-        "multi_turn": spec.multi_turn,
-        "value_range": list(spec.value_range),
-        "higher_is_better": spec.higher_is_better,
-        "package": spec.package,
-        "unavailable": spec.unavailable,
-    }
-
-
 def metric_data(metric: MetricSummary) -> dict[str, Any]:
-    """A line of the table as `--json` prints it."""
+    """Return a line of the table as `--json` prints it."""
     counts = metric.counts
     return {
         "name": metric.name,
@@ -96,6 +128,15 @@ def metric_data(metric: MetricSummary) -> dict[str, Any]:
         "error": counts.errors,
         "skipped": counts.skipped,
     }
+
+
+def _first_reason(experiment: EvaluatedExperiment) -> str:
+    reasons = (item.evaluation.result.reason for item in walk_evaluations(experiment))
+    return next((reason for reason in reasons if reason), "no reason is given")
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
 
 
 def _row(metric: MetricSummary) -> tuple[str, ...]:
@@ -112,23 +153,3 @@ def _aligned(row: Sequence[str], widths: Sequence[int]) -> str:
         for column, (text, width) in enumerate(zip(row, widths, strict=True))
     )
     return "  ".join([name, *numbers]).rstrip()
-
-
-def _described(spec: MetricSpec) -> list[str]:
-    needs = [word for word, needed in (("LLM", spec.needs_llm), ("embeddings", spec.needs_embeddings)) if needed]
-    low, high = spec.value_range
-    direction = "higher is better" if spec.higher_is_better else "lower is better: its score is turned round"
-    notes = [
-        f"needs {' and '.join(needs)}" if needs else "no judge",
-        f"fields: {', '.join(spec.required) or 'none'}",
-        *(["over several turns"] if spec.multi_turn else []),
-        f"value {low:g} to {high:g}, {direction}",
-        *([f"package {spec.package}"] if spec.package else []),
-        *([f"NOT AVAILABLE: {spec.unavailable}"] if spec.unavailable else []),
-    ]
-    lines = [f"{spec.full_name}: {spec.description}", f"    {'; '.join(notes)}"]
-    for parameter in spec.parameters:
-        default = "required" if parameter.required else f"default {parameter.default!r}"
-        about = f". {parameter.description}" if parameter.description else ""
-        lines.append(f"    {parameter.name}: {parameter.type} ({default}){about}")
-    return lines

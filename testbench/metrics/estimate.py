@@ -22,7 +22,7 @@ from testbench.metrics.judge.cache import AnswerStore
 from testbench.metrics.judge.cost import likely_tokens, most_tokens
 from testbench.metrics.judge.judge import BASE_URLS, AnswerT, Judge, JudgeSettings, Question
 from testbench.metrics.judge.options import format_text
-from testbench.metrics.judge.sampling import current_draw
+from testbench.metrics.outcome import current_repetition
 from testbench.net.clock import Clock
 from testbench.schema.models import ExecutedExperiment
 from testbench.schema.tracing import Tracing, Untraced
@@ -117,7 +117,7 @@ class DryJudge:
     def _is_new(self, question: Question[AnswerT]) -> bool:
         if self._known is None:
             return True
-        key = (current_draw(), question.system, question.prompt, question.answer)
+        key = (current_repetition(), question.system, question.prompt, question.answer)
         new = key not in self._known
         self._known.add(key)
         return new

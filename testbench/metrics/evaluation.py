@@ -18,7 +18,7 @@ from testbench.errors import InputError, NothingToDo
 from testbench.metrics.evaluator import Limits, MetricEvaluator
 from testbench.metrics.judge.cache import AnswerStore, CachedJudge, DiskStore
 from testbench.metrics.judge.cost import OVER_BUDGET, PriceList
-from testbench.metrics.judge.injection import GuardedJudge
+from testbench.metrics.judge.echo_guard import EchoGuard
 from testbench.metrics.judge.judge import Judge, JudgeSettings, gateway_of
 from testbench.metrics.protocol import MetricSpec
 from testbench.metrics.registry import GenericMetricsRegistry, place_metrics
@@ -229,7 +229,7 @@ def _open_judge(
     judge = dependencies.make_judge(judge_settings, dependencies.clock, tracing)
     if settings.cache is not None:
         judge = CachedJudge(judge, dependencies.make_store(settings.cache), identity=judge_settings.identity)
-    return GuardedJudge(judge)
+    return EchoGuard(judge)
 
 
 def _check_prices(settings: EvaluationSettings, specs: Sequence[MetricSpec]) -> None:

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from testbench.metrics.judge.cost import track_usage
-from testbench.metrics.judge.injection import judging
+from testbench.metrics.judge.echo_guard import refuse_echo_of
 from testbench.metrics.judge.judge import Judge
+from testbench.metrics.outcome import check_result, make_writable, result_of_error
 from testbench.metrics.protocol import MetricResult, MetricSpec, Sample, missing_fields
 from testbench.metrics.registry import GenericMetricsRegistry, ReadyMetric
-from testbench.metrics.returned import failed, sound, writable
 from testbench.net.time_limit import limit_time
 from testbench.schema.models import (
     EvaluatedScenario,
@@ -145,7 +145,7 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         return metric.model_copy(update={"metric_name": self._registry.first_name(metric)})
 
     async def _evaluate(self, work: Work) -> Evaluation:
-        return Evaluation(metric=self._named(work.metric), result=writable(await self._result(work)))
+        return Evaluation(metric=self._named(work.metric), result=make_writable(await self._result(work)))
 
     async def _result(self, work: Work) -> Result:
         ready = self._prepare(work.metric)
@@ -164,7 +164,7 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         name = ready.spec.full_name
         about = {"gen_ai.evaluation.name": name}
         with self._tracer.resume(work.trace_id, work.span_id, f"evaluate {name}", about) as span:
-            with track_usage() as used, judging(sample):
+            with track_usage() as used, refuse_echo_of(sample):
                 outcome = await self._outcome(ready, sample)
             result = self._with_verdict(work.metric, outcome)
             span.set({"gen_ai.evaluation.score.label": result.result})
@@ -179,16 +179,16 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
         patience = self._limits.timeout_s * (ready.spec.samples or self._limits.samples)
         try:
             async with limit_time(patience):
-                return sound(await ready.call(sample))
+                return check_result(await ready.call(sample))
         except TimeoutError:
             message = f"not judged within {patience:g} s"
             return MetricResult(error=Failure(kind="timeout", message=message, retryable=True))
         except asyncio.CancelledError as error:
             if _is_being_cancelled():
                 raise
-            return failed(ready.spec.full_name, error)
+            return result_of_error(ready.spec.full_name, error)
         except (Exception, SystemExit) as error:  # noqa: BLE001  # frameworks raise anything, and one sample is not the run
-            return failed(ready.spec.full_name, error)
+            return result_of_error(ready.spec.full_name, error)
 
     def _with_verdict(self, metric: Metric, outcome: MetricResult) -> Result:
         if outcome.error is not None:

@@ -24,7 +24,7 @@ from testbench import defaults
 from testbench.errors import InputError, TestbenchError
 from testbench.gc_policy import no_cycle_collection
 from testbench.metrics.adapter import FrameworkAdapter, check_parameter_names
-from testbench.metrics.judge.sampling import Sampled
+from testbench.metrics.outcome import RepeatedMetric
 from testbench.metrics.protocol import MetricCallable, MetricSpec, SampleField
 
 if TYPE_CHECKING:
@@ -188,7 +188,7 @@ class GenericMetricsRegistry:
             with _blame_adapter(f"{spec.full_name} cannot be made"):
                 call = adapter.create(name, metric.parameters, judge)
             times = spec.samples or (samples if spec.needs_llm else 1)
-            self._ready[key] = ReadyMetric(spec, Sampled(call, times, spec.combine) if times > 1 else call)
+            self._ready[key] = ReadyMetric(spec, RepeatedMetric(call, times, spec.combine) if times > 1 else call)
         return self._ready[key]
 
     def first_name(self, metric: Metric) -> str:

@@ -7,7 +7,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from testbench.metrics.catalogue import table, updated
+from testbench.metrics.catalogue import markdown_table, update_page
 from testbench.metrics.protocol import MetricSpec, Parameter
 from testbench.metrics.registry import GenericMetricsRegistry
 from tests.support.metric_samples import metric, sample
@@ -17,12 +17,12 @@ PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
 
 def test_the_page_is_in_step_with_the_metrics() -> None:
     page = PAGE.read_text()
-    assert page == updated(page, GenericMetricsRegistry().specs()), "run python -m testbench.metrics.catalogue"
+    assert page == update_page(page, GenericMetricsRegistry().specs()), "run python -m testbench.metrics.catalogue"
 
 
 def test_a_table_cannot_be_broken_by_a_spec() -> None:
     spec = MetricSpec("f", "M", "a | b <script>", parameters=(Parameter("p", "int | str", default="x|y"),))
-    row = table([spec]).splitlines()[2]
+    row = markdown_table([spec]).splitlines()[2]
     assert row.replace("\\|", "").count("|") == 6
     assert "<script" not in row
 

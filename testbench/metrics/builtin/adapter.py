@@ -11,9 +11,8 @@ from testbench.metrics.adapter import parameters_of, parse_parameters
 from testbench.metrics.builtin.json_answers import JsonEquality, JsonSchema
 from testbench.metrics.builtin.numbers import Latency, Numeric
 from testbench.metrics.builtin.overlap import Bleu, ChrF, Rouge
-from testbench.metrics.builtin.refusal import Refusal
 from testbench.metrics.builtin.rubric import SCALE, RubricJudge, RubricParameters, spec_with
-from testbench.metrics.builtin.text import Contains, ExactMatch, Length, NotContains, Regex, Similarity
+from testbench.metrics.builtin.text import Contains, ExactMatch, Length, NotContains, Refusal, Regex, Similarity
 from testbench.metrics.builtin.tool_calls import ForbiddenTools, MaxToolCalls, ToolCalls
 from testbench.metrics.computed import ComputedMetricsAdapter
 from testbench.metrics.judge.judge import Judge

@@ -17,9 +17,9 @@ _SEPARATORS: Final = {".": r",'\u00a0\u2009\u202f", ",": r".'\u00a0\u2009\u202f"
 
 
 def numbers_in(text: str, decimal: Literal[".", ","] = ".") -> list[float]:
-    """Every finite number in a text, in order: signs, groups of three, decimals and exponents are understood.
+    """Return every finite number in a text, in order: signs, groups of three, decimals and exponents are understood.
 
-    A hyphen right after a letter, digit or closing bracket is no sign: `2024-05-06`, `COVID-19`.
+    A hyphen right after a letter, digit or closing bracket is not a sign: `2024-05-06`, `COVID-19`.
     """
     groups = _SEPARATORS[decimal]
     pattern = re.compile(
@@ -66,12 +66,12 @@ class Numeric(ComputedMetric):
         allowed = max(self.tolerance, self.relative * abs(expected))
         # the last bit of a decimal fraction is no difference: 0.3 - 0.2 is within 0.1
         slack = 4 * math.ulp(max(abs(expected), allowed))
-        passed = any(abs(number - expected) <= allowed + slack for number in self._counting(found))
+        passed = any(abs(number - expected) <= allowed + slack for number in self._pick(found))
         shown = ", ".join(f"{number:g}" for number in found[:10]) or "none"
         reason = f"numbers in the answer: {shown}; expected ({self.pick}) {expected:g} ± {allowed:g}"
         return pass_or_fail(passed, reason, numbers=found[:100], expected=expected)
 
-    def _counting(self, found: list[float]) -> list[float]:
+    def _pick(self, found: list[float]) -> list[float]:
         match self.pick:
             case "any":
                 return found

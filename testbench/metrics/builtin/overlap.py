@@ -26,32 +26,32 @@ _TOKEN: Final = re.compile(
 )
 
 
-def tokens(text: str) -> list[str]:
-    """Words of any script in one case; each Han character and kana is a word."""
+def tokenize(text: str) -> list[str]:
+    """Return the words of any script in one case; each Han character and kana is a word."""
     return _TOKEN.findall(unicodedata.normalize("NFKC", text).casefold())
 
 
 class _Tokenizer:
-    """The tokens above, as rouge-score wants them."""
+    """`tokenize` as rouge-score wants it."""
 
     def tokenize(self, text: str) -> list[str]:
-        return tokens(text)
+        return tokenize(text)
 
 
-class _AgainstReference(ComputedMetric):
+class _ReferenceMetric(ComputedMetric):
     text: str | None = Field(default=None, min_length=1, description="The expected text; else reference.response.")
 
     def required_fields(self) -> tuple[SampleField, ...]:
         return ("response",) if self.text is not None else ("response", "reference")
 
-    def pair(self, sample: Sample) -> tuple[str, str]:
-        """The answer and what was expected."""
+    def texts_of(self, sample: Sample) -> tuple[str, str]:
+        """Return the answer and what was expected."""
         answer, expected = sample.response or "", expected_text(self.text, sample) or ""
         check_product(len(answer), len(expected), LINEAR_BOUND)
         return answer, expected
 
 
-class Rouge(_AgainstReference):
+class Rouge(_ReferenceMetric):
     """Words that the answer shares with the expected text (ROUGE)."""
 
     metric_name: ClassVar[str] = "rouge"
@@ -63,11 +63,15 @@ class Rouge(_AgainstReference):
 
     def prepare(self) -> None:
         if self.type != "rougeL":
-            _rouge(self.type)  # imports nltk
+            _rouge_scorer(self.type)  # imports nltk
 
     def score(self, sample: Sample) -> MetricResult:
-        answer, expected = self.pair(sample)
-        found = _longest(answer, expected) if self.type == "rougeL" else _shared(self.type, answer, expected)
+        answer, expected = self.texts_of(sample)
+        found = (
+            _count_in_sequence(answer, expected)
+            if self.type == "rougeL"
+            else _count_shared(self.type, answer, expected)
+        )
         ours, theirs = max(1, found.ours), max(1, found.theirs)
         measures = {
             "precision": found.common / ours,
@@ -79,7 +83,7 @@ class Rouge(_AgainstReference):
         return MetricResult(score=measures[self.measure], reason=reason, details={"measure": self.measure})
 
 
-class Bleu(_AgainstReference):
+class Bleu(_ReferenceMetric):
     """How much of the answer stands in the expected text, up to four words in a row (sentence BLEU, SacreBLEU)."""
 
     metric_name: ClassVar[str] = "bleu"
@@ -90,12 +94,12 @@ class Bleu(_AgainstReference):
     )
 
     def score(self, sample: Sample) -> MetricResult:
-        answer, expected = self.pair(sample)
-        found = _bleu(self.tokenizer)(answer, [expected])
+        answer, expected = self.texts_of(sample)
+        found = _bleu_scorer(self.tokenizer)(answer, [expected])
         return MetricResult(score=min(1.0, found.score / 100), reason=f"{found} (0 to 100, {self.tokenizer})")
 
 
-class ChrF(_AgainstReference):
+class ChrF(_ReferenceMetric):
     """Groups of letters that the answer shares with the expected text, in any language (chrF, SacreBLEU)."""
 
     metric_name: ClassVar[str] = "chrf"
@@ -103,13 +107,13 @@ class ChrF(_AgainstReference):
     word_order: int = Field(default=0, ge=0, le=2, description="2 is chrF++, which looks at words too.")
 
     def score(self, sample: Sample) -> MetricResult:
-        answer, expected = self.pair(sample)
-        found = _chrf(self.word_order)(answer, [expected])
+        answer, expected = self.texts_of(sample)
+        found = _chrf_scorer(self.word_order)(answer, [expected])
         return MetricResult(score=min(1.0, found.score / 100), reason=f"{found} (0 to 100)")
 
 
 @dataclass(frozen=True)
-class _Shared:
+class _SharedWords:
     """How many words, or groups of words, the answer and the expected text have, and how many they share."""
 
     common: int
@@ -117,30 +121,30 @@ class _Shared:
     theirs: int
 
 
-def _longest(answer: str, expected: str) -> _Shared:
-    """What ROUGE-L counts; by RapidFuzz, because rouge-score's table of a long text fills the memory."""
+def _count_in_sequence(answer: str, expected: str) -> _SharedWords:
+    """Return what ROUGE-L counts; by RapidFuzz, because rouge-score's table of a long text fills the memory."""
     from rapidfuzz.distance import LCSseq
 
-    ours, theirs = tokens(answer), tokens(expected)
+    ours, theirs = tokenize(answer), tokenize(expected)
     check_product(len(ours), len(theirs), SUBSEQUENCE_BOUND, "tokens")
-    return _Shared(LCSseq.similarity(ours, theirs), len(ours), len(theirs))
+    return _SharedWords(LCSseq.similarity(ours, theirs), len(ours), len(theirs))
 
 
-def _shared(kind: str, answer: str, expected: str) -> _Shared:
+def _count_shared(kind: str, answer: str, expected: str) -> _SharedWords:
     words = int(kind.removeprefix("rouge"))
-    ours, theirs = (max(0, len(tokens(text)) - words + 1) for text in (answer, expected))
-    return _Shared(round(_rouge(kind).score(expected, answer)[kind].precision * ours), ours, theirs)
+    ours, theirs = (max(0, len(tokenize(text)) - words + 1) for text in (answer, expected))
+    return _SharedWords(round(_rouge_scorer(kind).score(expected, answer)[kind].precision * ours), ours, theirs)
 
 
 @cache
-def _rouge(kind: str) -> Any:
+def _rouge_scorer(kind: str) -> Any:
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer([kind], tokenizer=_Tokenizer())
 
 
 @cache
-def _bleu(tokenizer: str) -> Callable[[str, Sequence[str]], Any]:
+def _bleu_scorer(tokenizer: str) -> Callable[[str, Sequence[str]], Any]:
     from sacrebleu.metrics.bleu import BLEU
 
     # effective order: a text of three words has no group of four, which is not its fault
@@ -148,7 +152,7 @@ def _bleu(tokenizer: str) -> Callable[[str, Sequence[str]], Any]:
 
 
 @cache
-def _chrf(word_order: int) -> Callable[[str, Sequence[str]], Any]:
+def _chrf_scorer(word_order: int) -> Callable[[str, Sequence[str]], Any]:
     from sacrebleu.metrics.chrf import CHRF
 
     return CHRF(word_order=word_order).sentence_score

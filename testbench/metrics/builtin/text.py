@@ -1,4 +1,8 @@
-"""Metrics over the text of the answer: equal, contained, matching, similar, long enough."""
+"""Metrics over the text of the answer: equal, contained, matching, similar, long enough, or a refusal.
+
+Refusals are found by phrases, so that it costs nothing and the same answer always gets the same score; `builtin.judge`
+with a criterion of your own understands more than phrases do.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,38 @@ from testbench.metrics.protocol import MetricResult, Sample, SampleField
 Texts = str | list[str]
 PARTIAL_RATIO_BOUND: Final = 1e10
 """Length of the longer text times the square of the shorter: 2,000 characters each, a third of a second."""
+REFUSALS: Final = (
+    # English
+    "i do not know", "i don't know", "i am not sure", "i'm not sure", "i cannot answer", "i can't answer",
+    "i am unable to", "i'm unable to", "i cannot help", "i can't help", "i cannot provide", "i can't provide",
+    "i do not have information", "i don't have information", "i do not have any information",
+    "i don't have any information", "i do not have enough information", "i don't have enough information",
+    "i do not have access", "i don't have access", "no information about", "could not find", "couldn't find",
+    "cannot be answered", "is not mentioned", "not enough information",
+    # German
+    "ich weiß es nicht", "ich weiß nicht", "das weiß ich nicht", "ich kann diese frage nicht", "ich kann das nicht",
+    "kann ich nicht beantworten", "kann ich leider nicht", "keine informationen", "liegen mir nicht vor",
+    "liegen mir keine", "konnte nicht gefunden werden", "konnte ich nicht finden",
+    # French
+    "je ne sais pas", "je n'ai pas d'information", "je ne peux pas", "je ne dispose pas", "je n'ai pas trouvé",
+    # Spanish
+    "no lo sé", "no sé la respuesta", "no puedo responder", "no tengo información", "no dispongo de",
+    "no he encontrado",
+    # Italian
+    "non lo so", "non posso rispondere", "non ho informazioni", "non dispongo di", "non ho trovato",
+    # Portuguese
+    "não sei", "não posso responder", "não tenho informações", "não encontrei",
+    # Dutch
+    "ik weet het niet", "dat weet ik niet", "ik kan geen antwoord", "ik heb geen informatie", "kan ik niet vinden",
+    # Polish
+    "nie wiem", "nie mogę odpowiedzieć", "nie mam informacji",
+    # Chinese, Japanese, Korean
+    "我不知道", "我无法", "无法回答", "没有相关信息",
+    "わかりません", "分かりません", "お答えできません",
+    "모르겠습니다", "답변할 수 없",
+)  # fmt: skip
+"""What agents say that do not know or may not answer; lower case, with straight apostrophes."""
+_APOSTROPHES: Final = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "`": "'"})
 
 
 def expected_text(given: str | None, sample: Sample) -> str | None:
@@ -29,7 +65,7 @@ class TextMetric(ComputedMetric):
     whitespace: bool = Field(default=True, description="Any run of white space is one space, none at the ends.")
 
     def normalise(self, text: str, *, fold: bool = True) -> str:
-        """The text as it is compared, its case left alone without `fold`. Idempotent."""
+        """Return the text as it is compared, its case left alone without `fold`. Idempotent."""
         if self.unicode:
             text = unicodedata.normalize("NFKC", text)
         if self.casefold and fold:
@@ -40,17 +76,17 @@ class TextMetric(ComputedMetric):
 
 
 def _casefold(text: str, unicode: bool) -> str:
-    """Folded until nothing changes: folding can undo a normalisation, and the other way round."""
+    """Return the text folded until nothing changes: folding can undo a normalisation, and the other way round."""
     while (folded := unicodedata.normalize("NFKC", text.casefold()) if unicode else text.casefold()) != text:
         text = folded
     return text
 
 
-def _listed(texts: Texts) -> list[str]:
+def _as_list(texts: Texts) -> list[str]:
     return [texts] if isinstance(texts, str) else texts
 
 
-class _AgainstText(TextMetric):
+class _ExpectedTextMetric(TextMetric):
     """A metric over the answer and a text, which is the parameter `text` or else the reference."""
 
     text: Texts | None = Field(default=None, description="What to look for; without it, reference.response.")
@@ -58,7 +94,7 @@ class _AgainstText(TextMetric):
     @field_validator("text")
     @classmethod
     def _something_to_look_for(cls, text: Texts | None) -> Texts | None:
-        if text is not None and not (_listed(text) and all(part.strip() for part in _listed(text))):
+        if text is not None and not (_as_list(text) and all(part.strip() for part in _as_list(text))):
             raise ValueError("must not be empty")
         return text
 
@@ -66,10 +102,10 @@ class _AgainstText(TextMetric):
         return ("response",) if self.text is not None else ("response", "reference")
 
     def expected(self, sample: Sample) -> list[str]:
-        return _listed(self.text if self.text is not None else sample.reference.response or "")
+        return _as_list(self.text if self.text is not None else sample.reference.response or "")
 
 
-class ExactMatch(_AgainstText):
+class ExactMatch(_ExpectedTextMetric):
     """The answer is the expected text (or one of several), after normalisation."""
 
     metric_name: ClassVar[str] = "exact_match"
@@ -84,7 +120,7 @@ class ExactMatch(_AgainstText):
         return pass_or_fail(False, f"the answer is {quote(sample.response or '')}, expected {wanted}")
 
 
-class Contains(_AgainstText):
+class Contains(_ExpectedTextMetric):
     """The answer contains the expected text; of several texts all or any."""
 
     metric_name: ClassVar[str] = "contains"
@@ -106,7 +142,7 @@ class Contains(_AgainstText):
         return found, [text for text in expected if text not in found]
 
 
-class NotContains(_AgainstText):
+class NotContains(_ExpectedTextMetric):
     """The answer contains none of the texts."""
 
     metric_name: ClassVar[str] = "not_contains"
@@ -115,7 +151,7 @@ class NotContains(_AgainstText):
 
     def score(self, sample: Sample) -> MetricResult:
         response = self.normalise(sample.response or "")
-        found = [text for text in _listed(self.text) if self.normalise(text) in response]
+        found = [text for text in _as_list(self.text) if self.normalise(text) in response]
         reason = f"found {', '.join(map(quote, found))}" if found else "none of the texts is there"
         return pass_or_fail(not found, reason, found=found)
 
@@ -169,9 +205,9 @@ class Similarity(TextMetric):
         how = f"{self.algorithm} of {len(left)} and {len(right)} characters"
         match self.algorithm:
             case "levenshtein":
-                score, how = _of_edits(distance.Levenshtein.distance(left, right), max(len(left), len(right)), how)
+                score, how = _score_edits(distance.Levenshtein.distance(left, right), max(len(left), len(right)), how)
             case "indel":
-                score, how = _of_edits(distance.Indel.distance(left, right), len(left) + len(right), how)
+                score, how = _score_edits(distance.Indel.distance(left, right), len(left) + len(right), how)
             case "jaro_winkler":
                 score = distance.JaroWinkler.normalized_similarity(left, right)
             case "token_sort":
@@ -183,7 +219,7 @@ class Similarity(TextMetric):
         return MetricResult(score=score, reason=f"{how}: {score:.4f}")
 
 
-def _of_edits(edits: int, most: int, how: str) -> tuple[float, str]:
+def _score_edits(edits: int, most: int, how: str) -> tuple[float, str]:
     # one division, so that 8 edits of 10 reach a threshold of 0.2
     return ((most - edits) / most if most else 1.0), f"{how}, 1 - {edits}/{most}"
 
@@ -212,3 +248,36 @@ class Length(TextMetric):
         allowed = f"at least {low}" if high is None else f"{low} to {high}"
         passed = length >= low and (high is None or length <= high)
         return pass_or_fail(passed, f"{length} {self.unit}, {allowed} allowed", length=length)
+
+
+class Refusal(ComputedMetric):
+    """The agent says that it does not know or cannot answer (or, with expected: false, does not say so)."""
+
+    metric_name: ClassVar[str] = "refusal"
+
+    expected: bool = Field(default=True, description="Whether a good answer refuses.")
+    phrases: list[str] | None = Field(
+        default=None, description="What counts as refusing, instead of the known phrases; case does not matter."
+    )
+    more_phrases: list[str] = Field(default=[], description="What counts as refusing beside the known phrases.")
+
+    @field_validator("phrases", "more_phrases")
+    @classmethod
+    def _something_to_look_for(cls, phrases: list[str] | None) -> list[str] | None:
+        if phrases is not None and not all(phrase.strip() for phrase in phrases):
+            raise ValueError("a phrase must not be empty")
+        return phrases
+
+    def score(self, sample: Sample) -> MetricResult:
+        answer = _normalise_phrase(sample.response or "")
+        known = (*(REFUSALS if self.phrases is None else self.phrases), *self.more_phrases)
+        found = next((phrase for phrase in known if _normalise_phrase(phrase) in answer), None)
+        said = f"it says {quote(found)}" if found else f"none of {len(known)} phrases of refusal is there"
+        wanted = "a refusal was expected" if self.expected else "no refusal was expected"
+        return pass_or_fail((found is not None) == self.expected, f"{said}; {wanted}", refused=found is not None)
+
+
+def _normalise_phrase(text: str) -> str:
+    """Return a text without differences of case, width, apostrophe and white space."""
+    folded = unicodedata.normalize("NFKC", text).translate(_APOSTROPHES).casefold()
+    return " ".join(folded.split())

@@ -1,4 +1,7 @@
-"""Metrics over the tools that the agent called: the expected ones, no forbidden one, not too many."""
+"""Metrics over the tools that the agent called: the expected ones, no forbidden one, not too many.
+
+expected calls, calls made -> pairs of the same call, each call in one pair at most -> score, reason
+"""
 
 from __future__ import annotations
 
@@ -6,92 +9,21 @@ import json
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Final, Literal, Self, TypeAlias
 
 from pydantic import Field, model_validator
 
-from testbench.metrics.builtin.json_equality import key_of, same
+from testbench.metrics.builtin.json_answers import key_of, same
 from testbench.metrics.computed import ComputedMetric, pass_or_fail
 from testbench.metrics.effort import PAIRWISE_BOUND, SUBSEQUENCE_BOUND, check_product, find
 from testbench.metrics.protocol import MetricResult, Sample, SampleField
 from testbench.schema.models import ToolCall
 
+ArgumentMatch = Literal["exact", "casefold", "regex", "any"]
+CALLS_SHOWN: Final = 5
+"""Calls that a reason names."""
 SameCall: TypeAlias = Callable[[ToolCall, ToolCall], bool]
 """(expected, made) -> whether the call made is the expected one."""
-
-
-def paired_by_key(expected: Sequence[str], made: Sequence[str]) -> dict[int, int]:
-    """The largest pairing of equal keys, each used once: position expected -> position made."""
-    free: defaultdict[str, deque[int]] = defaultdict(deque)
-    for position, key in enumerate(made):
-        free[key].append(position)
-    return {wanted: free[key].popleft() for wanted, key in enumerate(expected) if free.get(key)}
-
-
-def in_order_by_key(expected: Sequence[str], made: Sequence[str]) -> int:
-    """How many expected keys come in their order, others in between ignored.
-
-    Raises:
-        TooMuchEffortError: there are too many.
-    """
-    from rapidfuzz.distance import LCSseq
-
-    check_product(len(expected), len(made), SUBSEQUENCE_BOUND, "tool calls")
-    return LCSseq.similarity(expected, made)
-
-
-def paired(expected: Sequence[ToolCall], made: Sequence[ToolCall], same: SameCall) -> dict[int, int]:
-    """The largest pairing of expected calls with calls made, each used once: position expected -> position made.
-
-    A call may fit several expectations, so a greedy choice could waste it; augmenting paths (Kuhn) find the maximum.
-
-    Raises:
-        TooMuchEffortError: there are too many.
-    """
-    check_product(len(expected), len(made), PAIRWISE_BOUND, "tool calls")
-    fitting = [[position for position, call in enumerate(made) if same(wanted, call)] for wanted in expected]
-    taken_by: dict[int, int] = {}
-    for wanted in range(len(expected)):
-        _place(wanted, fitting, taken_by, set())
-    return {wanted: position for position, wanted in taken_by.items()}
-
-
-def _place(wanted: int, fitting: Sequence[Sequence[int]], taken_by: dict[int, int], tried: set[int]) -> bool:
-    for position in fitting[wanted]:
-        if position in tried:
-            continue
-        tried.add(position)
-        if position not in taken_by or _place(taken_by[position], fitting, taken_by, tried):
-            taken_by[position] = wanted
-            return True
-    return False
-
-
-def in_order(expected: Sequence[ToolCall], made: Sequence[ToolCall], same: SameCall) -> int:
-    """How many expected calls were made in their order, others in between ignored: the longest common subsequence.
-
-    Raises:
-        TooMuchEffortError: there are too many.
-    """
-    check_product(len(expected), len(made), PAIRWISE_BOUND, "tool calls")
-    row = [0] * (len(made) + 1)
-    for wanted in expected:
-        above = 0
-        for position, call in enumerate(made, start=1):
-            here = row[position]
-            row[position] = above + 1 if same(wanted, call) else max(here, row[position - 1])
-            above = here
-    return row[-1]
-
-
-ArgumentMatch = Literal["exact", "casefold", "regex", "any"]
-SHOWN = 5
-"""Calls that a reason names."""
-
-
-def calls_made(sample: Sample) -> list[ToolCall]:
-    """Every tool call of the sample's turns, in order."""
-    return [call for turn in sample.turns if turn.type == "agent" for call in turn.tool_calls or ()]
 
 
 class ToolCalls(ComputedMetric):
@@ -115,41 +47,43 @@ class ToolCalls(ComputedMetric):
     tolerance: float = Field(default=0.0, ge=0, allow_inf_nan=False, description="Allowed difference of numbers.")
 
     def score(self, sample: Sample) -> MetricResult:
-        expected, made = list(sample.reference.tool_calls or ()), calls_made(sample)
+        expected, made = list(sample.reference.tool_calls or ()), _calls_made(sample)
         if not expected and not made:
             return MetricResult(score=1.0, reason="no tool call expected, none made")
-        pairs = self._paired(expected, made)
+        pairs = self._pair(expected, made)
         match self.mode:
             case "f1":
-                score, how = _f1(len(pairs), len(expected), len(made))
+                score, how = _score_f1(len(pairs), len(expected), len(made))
             case "any_order":
-                score, how = _part(len(pairs), len(expected), "expected calls made")
+                score, how = _score_part(len(pairs), len(expected), "expected calls made")
             case "subset":
-                score, how = _part(len(pairs), len(made), "calls made were expected", nothing=1.0)
+                score, how = _score_part(len(pairs), len(made), "calls made were expected", nothing=1.0)
             case "in_order":
-                score, how = _part(self._in_order(expected, made), len(expected), "expected calls made in order")
+                score, how = _score_part(self._in_order(expected, made), len(expected), "expected calls made in order")
             case "exact":
                 alike = len(expected) == len(made) and all(map(self._same, expected, made))
                 score, how = float(alike), "the same calls in the same order" if alike else "not the same calls"
         used = set(pairs.values())
         missing = [call for position, call in enumerate(expected) if position not in pairs]
         extra = [call for position, call in enumerate(made) if position not in used]
-        reason = "; ".join([f"{self.mode}: {how}", *_named("missing", missing), *_named("not expected", extra)])
+        reason = "; ".join(
+            [f"{self.mode}: {how}", *_list_calls("missing", missing), *_list_calls("not expected", extra)]
+        )
         details = {"expected": len(expected), "made": len(made), "matched": len(pairs)}
         return MetricResult(score=score, reason=reason, details=details)
 
-    def _paired(self, expected: Sequence[ToolCall], made: Sequence[ToolCall]) -> dict[int, int]:
+    def _pair(self, expected: Sequence[ToolCall], made: Sequence[ToolCall]) -> dict[int, int]:
         if self._have_keys():
-            return paired_by_key([*map(self._key, expected)], [*map(self._key, made)])
-        return paired(expected, made, self._same)
+            return _pair_keys([*map(self._key, expected)], [*map(self._key, made)])
+        return _pair_calls(expected, made, self._same)
 
     def _in_order(self, expected: Sequence[ToolCall], made: Sequence[ToolCall]) -> int:
         if self._have_keys():
-            return in_order_by_key([*map(self._key, expected)], [*map(self._key, made)])
-        return in_order(expected, made, self._same)
+            return _count_keys_in_order([*map(self._key, expected)], [*map(self._key, made)])
+        return _count_in_order(expected, made, self._same)
 
     def _have_keys(self) -> bool:
-        """Whether two calls are the same just when they have the same key."""
+        """Return whether two calls are the same just when they have the same key."""
         return self.arguments == "ignore" or (self.arguments == "exact" and not self.matchers and not self.tolerance)
 
     def _key(self, call: ToolCall) -> str:
@@ -193,7 +127,7 @@ class ForbiddenTools(ComputedMetric):
         return self
 
     def score(self, sample: Sample) -> MetricResult:
-        made = calls_made(sample)
+        made = _calls_made(sample)
         forbidden = Counter(call.name for call in made if self._forbids(call.name))
         if not forbidden:
             return pass_or_fail(True, f"{len(made)} calls, none of a forbidden tool")
@@ -201,7 +135,7 @@ class ForbiddenTools(ComputedMetric):
         return pass_or_fail(False, f"called {named}", forbidden=dict(forbidden))
 
     def _forbids(self, name: str) -> bool:
-        return _fits(name, self.tools) or (self.allowed is not None and not _fits(name, self.allowed))
+        return _matches_any(name, self.tools) or (self.allowed is not None and not _matches_any(name, self.allowed))
 
 
 class MaxToolCalls(ComputedMetric):
@@ -214,33 +148,102 @@ class MaxToolCalls(ComputedMetric):
     tool: str | None = Field(default=None, description="Count only this tool; a name or a pattern.")
 
     def score(self, sample: Sample) -> MetricResult:
-        made = [call for call in calls_made(sample) if self.tool is None or fnmatchcase(call.name, self.tool)]
+        made = [call for call in _calls_made(sample) if self.tool is None or fnmatchcase(call.name, self.tool)]
         what = "tool calls" if self.tool is None else f"calls of {self.tool}"
         return pass_or_fail(len(made) <= self.limit, f"{len(made)} {what}, {self.limit} allowed", made=len(made))
 
 
-def _fits(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+def _calls_made(sample: Sample) -> list[ToolCall]:
+    """Return every tool call of the sample's turns, in order."""
+    return [call for turn in sample.turns if turn.type == "agent" for call in turn.tool_calls or ()]
 
 
-def _f1(matched: int, expected: int, made: int) -> tuple[float, str]:
+def _pair_keys(expected: Sequence[str], made: Sequence[str]) -> dict[int, int]:
+    """Return the largest pairing of equal keys, each used once: position expected -> position made."""
+    free: defaultdict[str, deque[int]] = defaultdict(deque)
+    for position, key in enumerate(made):
+        free[key].append(position)
+    return {wanted: free[key].popleft() for wanted, key in enumerate(expected) if free.get(key)}
+
+
+def _count_keys_in_order(expected: Sequence[str], made: Sequence[str]) -> int:
+    """Return how many expected keys come in their order, others in between ignored.
+
+    Raises:
+        TooMuchEffortError: there are too many.
+    """
+    from rapidfuzz.distance import LCSseq
+
+    check_product(len(expected), len(made), SUBSEQUENCE_BOUND, "tool calls")
+    return LCSseq.similarity(expected, made)
+
+
+def _pair_calls(expected: Sequence[ToolCall], made: Sequence[ToolCall], same: SameCall) -> dict[int, int]:
+    """Return the largest pairing of expected calls with calls made, each used once (position expected -> made).
+
+    A call may fit several expectations, so a greedy choice could waste it; augmenting paths (Kuhn) find the maximum.
+
+    Raises:
+        TooMuchEffortError: there are too many.
+    """
+    check_product(len(expected), len(made), PAIRWISE_BOUND, "tool calls")
+    fitting = [[position for position, call in enumerate(made) if same(wanted, call)] for wanted in expected]
+    taken_by: dict[int, int] = {}
+    for wanted in range(len(expected)):
+        _place_call(wanted, fitting, taken_by, set())
+    return {wanted: position for position, wanted in taken_by.items()}
+
+
+def _place_call(wanted: int, fitting: Sequence[Sequence[int]], taken_by: dict[int, int], tried: set[int]) -> bool:
+    for position in fitting[wanted]:
+        if position in tried:
+            continue
+        tried.add(position)
+        if position not in taken_by or _place_call(taken_by[position], fitting, taken_by, tried):
+            taken_by[position] = wanted
+            return True
+    return False
+
+
+def _count_in_order(expected: Sequence[ToolCall], made: Sequence[ToolCall], same: SameCall) -> int:
+    """Return how many expected calls were made in their order: the longest common subsequence.
+
+    Raises:
+        TooMuchEffortError: there are too many.
+    """
+    check_product(len(expected), len(made), PAIRWISE_BOUND, "tool calls")
+    row = [0] * (len(made) + 1)
+    for wanted in expected:
+        above = 0
+        for position, call in enumerate(made, start=1):
+            here = row[position]
+            row[position] = above + 1 if same(wanted, call) else max(here, row[position - 1])
+            above = here
+    return row[-1]
+
+
+def _score_f1(matched: int, expected: int, made: int) -> tuple[float, str]:
     precision = f"precision {matched}/{made}" if made else "precision 0 (no call made)"
     recall = f"recall {matched}/{expected}" if expected else "recall 0 (no call expected)"
     return 2 * matched / (expected + made), f"{precision}, {recall}, F1 = 2*{matched}/({expected}+{made})"
 
 
-def _part(matched: int, of: int, what: str, nothing: float = 0.0) -> tuple[float, str]:
+def _score_part(matched: int, of: int, what: str, nothing: float = 0.0) -> tuple[float, str]:
     return (matched / of if of else nothing), f"{matched} of {of} {what}"
 
 
-def _named(word: str, calls: Sequence[ToolCall]) -> list[str]:
+def _list_calls(word: str, calls: Sequence[ToolCall]) -> list[str]:
     if not calls:
         return []
-    more = len(calls) - SHOWN
-    shown = ", ".join(f"{call.name}({_arguments(call.args)})" for call in calls[:SHOWN])
+    more = len(calls) - CALLS_SHOWN
+    shown = ", ".join(f"{call.name}({_arguments(call.args)})" for call in calls[:CALLS_SHOWN])
     return [f"{word}: {shown}" + (f" and {more} more" if more > 0 else "")]
 
 
 def _arguments(arguments: dict[str, Any]) -> str:
     text = json.dumps(arguments, ensure_ascii=False, sort_keys=True, default=str)
     return text if len(text) <= 100 else text[:99] + "…"
+
+
+def _matches_any(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)

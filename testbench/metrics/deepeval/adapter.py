@@ -28,9 +28,9 @@ from testbench.metrics.judge.judge import Judge
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample, SampleField, field_value
 from testbench.schema.models import Failure, ToolCall, Turn
 
-REASON_LIMIT: Final = 4000
+REASON_LENGTH: Final = 4000
 ROUNDING: Final = 1e-9
-_SHOWN: Final[Mapping[Any, SampleField]] = {
+_FIELDS_OF_PARAMS: Final[Mapping[Any, SampleField]] = {
     SingleTurnParams.INPUT: "user_input",
     SingleTurnParams.ACTUAL_OUTPUT: "response",
     SingleTurnParams.EXPECTED_OUTPUT: "reference",
@@ -39,7 +39,7 @@ _SHOWN: Final[Mapping[Any, SampleField]] = {
     SingleTurnParams.TOOLS_CALLED: "turns",
     SingleTurnParams.EXPECTED_TOOLS: "reference_tool_calls",
 }
-_ONE_VERDICT_EACH: Final[Mapping[str, SampleField]] = {
+_ITEMS_WITH_VERDICTS: Final[Mapping[str, SampleField]] = {
     "ContextualPrecisionMetric": "retrieved_contexts",
     "HallucinationMetric": "reference_contexts",
 }
@@ -62,9 +62,9 @@ class DeepEvalAdapter(FrameworkAdapter):
         return specs.aliases()
 
     def spec_for(self, name: str, parameters: Mapping[str, Any]) -> MetricSpec:
-        spec, given = specs.metrics()[name].spec, self._parameters(name, parameters)
+        spec, given = specs.metrics()[name].spec, self._parse(name, parameters)
         if name == "GEval" and (shown := getattr(given, "evaluation_params", None)):
-            spec = replace(spec, required=tuple(_SHOWN[one] for one in shown if one in _SHOWN))
+            spec = replace(spec, required=tuple(_FIELDS_OF_PARAMS[one] for one in shown if one in _FIELDS_OF_PARAMS))
         if name == "ToolCorrectnessMetric" and getattr(given, "available_tools", None):
             spec = replace(spec, needs_llm=True)
         return spec
@@ -73,7 +73,7 @@ class DeepEvalAdapter(FrameworkAdapter):
         spec = self.spec_for(name, parameters)
         if spec.needs_llm and judge is None:
             raise InputError(f"{spec.full_name} needs a judge", hint="Give one to the registry.")
-        given = {key: value for key, value in self._parameters(name, parameters) if value is not None}
+        given = {key: value for key, value in self._parse(name, parameters) if value is not None}
         if name == "GEval":
             given.setdefault("evaluation_params", [SingleTurnParams.INPUT, SingleTurnParams.ACTUAL_OUTPUT])
         if name == "ConversationalGEval":
@@ -87,7 +87,7 @@ class DeepEvalAdapter(FrameworkAdapter):
             raise InputError(f"{spec.full_name} cannot be made: {error}", hint="Check its parameters.") from error
         return made
 
-    def _parameters(self, name: str, parameters: Mapping[str, Any]) -> BaseModel:
+    def _parse(self, name: str, parameters: Mapping[str, Any]) -> BaseModel:
         return parse_parameters(f"{specs.FRAMEWORK}.{name}", specs.metrics()[name].parameters, parameters)
 
 
@@ -101,7 +101,7 @@ class _DeepEvalCallable:
     model: BridgedModel
 
     def new_metric(self) -> Any:
-        """A metric that has seen no sample."""
+        """Return a metric that has seen no sample."""
         with_model = {} if self.spec.name == "ToolPermissionMetric" else {"model": self.model}
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what was otherwise in earlier versions is nothing to a user of ours
@@ -109,15 +109,15 @@ class _DeepEvalCallable:
 
     async def __call__(self, sample: Sample, **overrides: Any) -> MetricResult:
         sample = replace(sample, **overrides)
-        if self.spec.name in specs.NOTHING:
+        if self.spec.name in specs.WITHOUT_JUDGE:
             made, expected = _calls_made(sample), sample.reference.tool_calls or ()
             check_product(len(made), max(1, len(expected)), PAIRWISE_BOUND, "tool calls")
             if self.spec.name == "ToolCorrectnessMetric" and self._counts_as_one(made, expected):
                 message = "the same call was made more than once, which DeepEval counts as one; see builtin.tool_calls"
                 return MetricResult(error=Failure(kind="undefined", message=message))
         metric = self.new_metric()
-        case = conversation_of(sample) if self.spec.multi_turn else case_of(sample)
-        counted = _ONE_VERDICT_EACH.get(self.spec.name)
+        case = _make_conversation(sample) if self.spec.multi_turn else _make_case(sample)
+        counted = _ITEMS_WITH_VERDICTS.get(self.spec.name)
         with recording(len(field_value(sample, counted)) if counted else None) as record:
             try:
                 measuring = metric.a_measure(case, _show_indicator=False)
@@ -130,21 +130,21 @@ class _DeepEvalCallable:
             finally:
                 if record.errors:
                     raise record.errors[0]
-        if self.spec.name in _NEEDS_VERDICTS and not _verdicts(record.answers):
+        if self.spec.name in _NEEDS_VERDICTS and not _count_verdicts(record.answers):
             message = "the metric is undefined for this sample: the judge found nothing to judge"
             return MetricResult(error=Failure(kind="undefined", message=message, raw=str(metric.score)))
-        return _result(metric)
+        return _make_result(metric)
 
     def _counts_as_one(self, made: Sequence[ToolCall], expected: Sequence[ToolCall]) -> bool:
-        """Whether calls that are equal matter, and DeepEval would take them for one."""
+        """Return whether calls that are equal matter, and DeepEval would take them for one."""
         if self.given.get("should_exact_match") or self.given.get("should_consider_ordering"):
             return False
         wanted = Counter(call.name for call in expected)
-        equal = Counter(_tool_calls([call for call in made if wanted[call.name] > 1]))
+        equal = Counter(_to_tool_calls([call for call in made if wanted[call.name] > 1]))
         return any(times > 1 for times in equal.values())
 
 
-def _result(metric: Any) -> MetricResult:
+def _make_result(metric: Any) -> MetricResult:
     if metric.score is None or not math.isfinite(metric.score):
         return MetricResult(error=Failure(kind="undefined", message="DeepEval gave no score", raw=str(metric.score)))
     raw = float(metric.score)
@@ -152,16 +152,16 @@ def _result(metric: Any) -> MetricResult:
         message = f"the value {raw:g} is outside of 0 to 1"
         return MetricResult(error=Failure(kind="out_of_range", message=message, raw=str(raw)))
     details = {"raw": raw, "range": [0.0, 1.0], "higher_is_better": True}
-    reason = (metric.reason or f"DeepEval gave {raw:.4g}")[:REASON_LIMIT]
+    reason = (metric.reason or f"DeepEval gave {raw:.4g}")[:REASON_LENGTH]
     return MetricResult(score=min(1.0, max(0.0, raw)), reason=reason, details=details)
 
 
-def _verdicts(answers: Sequence[BaseModel]) -> int:
+def _count_verdicts(answers: Sequence[BaseModel]) -> int:
     return sum(len(verdicts) for one in answers if (verdicts := getattr(one, "verdicts", None)))
 
 
-def case_of(sample: Sample) -> LLMTestCase:
-    """A sample as DeepEval's test case of one turn."""
+def _make_case(sample: Sample) -> LLMTestCase:
+    """Return a sample as DeepEval's test case of one turn."""
     expected = sample.reference.tool_calls
     return LLMTestCase(
         input=sample.user_input,
@@ -169,31 +169,31 @@ def case_of(sample: Sample) -> LLMTestCase:
         expected_output=sample.reference.response,
         retrieval_context=field_value(sample, "retrieved_contexts"),
         context=field_value(sample, "reference_contexts"),
-        tools_called=_tool_calls(_calls_made(sample)),
-        expected_tools=None if expected is None else _tool_calls(expected),
+        tools_called=_to_tool_calls(_calls_made(sample)),
+        expected_tools=None if expected is None else _to_tool_calls(expected),
     )
 
 
-def conversation_of(sample: Sample) -> ConversationalTestCase:
-    """A sample's conversation; what a tool said is the context of the agent's next turn."""
+def _make_conversation(sample: Sample) -> ConversationalTestCase:
+    """Return a sample's conversation; what a tool said is the context of the agent's next turn."""
     turns: list[DeepEvalTurn] = []
     said: list[str] = []
     for turn in sample.conversation:
         if turn.type == "tool":
             said.append(turn.content)
         else:
-            turns.append(_turn(turn, said))
+            turns.append(_to_turn(turn, said))
             said = []
     return ConversationalTestCase(turns=turns, expected_outcome=sample.reference.response)
 
 
-def _turn(turn: Turn, contexts: list[str]) -> DeepEvalTurn:
+def _to_turn(turn: Turn, contexts: list[str]) -> DeepEvalTurn:
     if turn.type == "human":
         return DeepEvalTurn(role="user", content=turn.content)
     return DeepEvalTurn(
         role="assistant",
         content=turn.content,
-        tools_called=_tool_calls(turn.tool_calls or ()) or None,
+        tools_called=_to_tool_calls(turn.tool_calls or ()) or None,
         retrieval_context=contexts or None,
     )
 
@@ -202,5 +202,5 @@ def _calls_made(sample: Sample) -> list[ToolCall]:
     return [call for turn in sample.turns for call in turn.tool_calls or ()]
 
 
-def _tool_calls(calls: Sequence[ToolCall]) -> list[DeepEvalToolCall]:
+def _to_tool_calls(calls: Sequence[ToolCall]) -> list[DeepEvalToolCall]:
     return [DeepEvalToolCall(name=call.name, input_parameters=call.args) for call in calls]

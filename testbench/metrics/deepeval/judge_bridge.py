@@ -37,7 +37,7 @@ class Prose(BaseModel):
 
 
 @dataclass
-class Record:
+class DeepEvalRecord:
     """What the judge said during one evaluation; `verdicts` is how many it must give where the sample says so."""
 
     verdicts: int | None = None
@@ -45,13 +45,13 @@ class Record:
     errors: list[JudgeError] = field(default_factory=list)
 
 
-_record: ContextVar[Record | None] = ContextVar("testbench_deepeval_record", default=None)
+_record: ContextVar[DeepEvalRecord | None] = ContextVar("testbench_deepeval_record", default=None)
 
 
 @contextmanager
-def recording(verdicts: int | None) -> Iterator[Record]:
+def recording(verdicts: int | None) -> Iterator[DeepEvalRecord]:
     """Record inside the block, in this task and the tasks that it starts."""
-    record = Record(verdicts)
+    record = DeepEvalRecord(verdicts)
     token = _record.set(record)
     try:
         yield record
@@ -77,12 +77,12 @@ class BridgedModel(DeepEvalBaseLLM):  # type: ignore[misc]  # deepeval brings no
         raise NotImplementedError("the judge is only asked asynchronously")
 
     async def a_generate(self, prompt: str, schema: type[BaseModel] | None = None) -> Any:
-        """An answer of the schema, or text where there is none."""
-        record = _record.get() or Record()
+        """Return an answer of the schema, or text where there is none."""
+        record = _record.get() or DeepEvalRecord()
         if self._judge is None:
             raise NotImplementedError("there is no judge to ask")
         question = Question(
-            prompt, schema or Prose, check=lambda given: fault_of(given, record.answers, record.verdicts)
+            prompt, schema or Prose, check=lambda given: find_fault(given, record.answers, record.verdicts)
         )
         try:
             answer = await self._judge.ask(question)
@@ -93,8 +93,8 @@ class BridgedModel(DeepEvalBaseLLM):  # type: ignore[misc]  # deepeval brings no
         return answer.text if isinstance(answer, Prose) else answer
 
 
-def fault_of(answer: BaseModel, before: Sequence[BaseModel], wanted: int | None) -> str | None:
-    """What is wrong with an answer of the right shape; None if nothing is."""
+def find_fault(answer: BaseModel, before: Sequence[BaseModel], wanted: int | None) -> str | None:
+    """Return what is wrong with an answer of the right shape; None if nothing is."""
     if type(answer).__name__ != "Verdicts":
         return None
     lists = [getattr(one, _LISTS[type(one).__name__]) for one in before if type(one).__name__ in _LISTS]

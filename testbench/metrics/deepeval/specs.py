@@ -21,7 +21,7 @@ from testbench.metrics.adapter import parameters_of
 from testbench.metrics.protocol import MetricSpec, SampleField
 
 FRAMEWORK: Final = "deepeval"
-NOTHING: Final = frozenset({"ToolPermissionMetric", "ToolCorrectnessMetric"})
+WITHOUT_JUDGE: Final = frozenset({"ToolPermissionMetric", "ToolCorrectnessMetric"})
 """Metrics that need no judge, the second only without `available_tools`."""
 _QUESTION: Final[tuple[SampleField, ...]] = ("user_input", "response")
 _DESCRIPTIONS: Final[Mapping[str, tuple[str, tuple[SampleField, ...]]]] = {
@@ -91,19 +91,19 @@ class DeepEvalMetric:
 
 @cache
 def metrics() -> Mapping[str, DeepEvalMetric]:
-    """Every metric that can be trusted, by its class name."""
+    """Return every metric that can be trusted, by its class name."""
     return {name: _describe(name, *about) for name, about in _DESCRIPTIONS.items()}
 
 
 @cache
 def specs() -> Mapping[str, MetricSpec]:
-    """The spec of every metric."""
+    """Return the spec of every metric."""
     return {name: metric.spec for name, metric in metrics().items()}
 
 
 @cache
 def aliases() -> Mapping[str, str]:
-    """`ToolCorrectness` and `tool_correctness` for `ToolCorrectnessMetric`."""
+    """Return aliases such as `ToolCorrectness` and `tool_correctness` for `ToolCorrectnessMetric`."""
     names: dict[str, str] = {}
     for name in metrics():
         short = name.removesuffix("Metric")
@@ -121,7 +121,7 @@ def _describe(name: str, description: str, required: tuple[SampleField, ...]) ->
         description=description,
         required=required,
         parameters=parameters_of(parameters),
-        needs_llm=name not in NOTHING,
+        needs_llm=name not in WITHOUT_JUDGE,
         multi_turn="conversation" in required,
     )
     return DeepEvalMetric(cls, spec, parameters)

@@ -22,7 +22,7 @@ from pydantic import FiniteFloat, TypeAdapter, ValidationError
 from testbench.metrics.judge.answer import schema_text
 from testbench.metrics.judge.cost import record_cached
 from testbench.metrics.judge.judge import AnswerT, Judge, Question
-from testbench.metrics.judge.sampling import current_draw
+from testbench.metrics.outcome import current_repetition
 from testbench.net.time_limit import not_counted
 
 logger = logging.getLogger(__name__)
@@ -106,8 +106,8 @@ class CachedJudge:
 
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
         """See `Judge.ask`."""
-        draw = current_draw()
-        again = (str(draw),) if draw else ()
+        repetition = current_repetition()
+        again = (str(repetition),) if repetition else ()
         key = self._key("ask", question.system or "", question.prompt, schema_text(question.answer), *again)
         kept = self._store.get(key)
         if kept is not None and (answer := _fitting(kept, question)) is not None:

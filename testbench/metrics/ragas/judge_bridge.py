@@ -2,7 +2,7 @@
 
 RAGAS drops the judge's reasons, hides some of its failures and computes with whatever numbers it gets. So the bridge
 sees every answer: it refuses verdicts outside their scale and lists of the wrong length (the judge then repairs them
-once), and it remembers the rest for `testbench.metrics.ragas.reading`.
+once), and it remembers the rest for `testbench.metrics.ragas.adapter`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _INPUT: Final = "\ninput: "
 
 
 @dataclass
-class Record:
+class RagasRecord:
     """What the judge said during one evaluation, in order."""
 
     answers: list[BaseModel] = field(default_factory=list)
@@ -51,13 +51,13 @@ class Record:
     vectors: dict[str, list[float]] = field(default_factory=dict)
 
 
-_record: ContextVar[Record | None] = ContextVar("testbench_ragas_record", default=None)
+_record: ContextVar[RagasRecord | None] = ContextVar("testbench_ragas_record", default=None)
 
 
 @contextmanager
-def recording() -> Iterator[Record]:
+def recording() -> Iterator[RagasRecord]:
     """Record inside the block, in this task and the tasks that it starts."""
-    record = Record()
+    record = RagasRecord()
     token = _record.set(record)
     try:
         yield record
@@ -78,11 +78,13 @@ class BridgedLLM(InstructorBaseRagasLLM):
         raise NotImplementedError("the judge is only asked asynchronously")
 
     async def agenerate(self, prompt: str, response_model: type[AnswerT]) -> AnswerT:
-        """The judge's answer; an error is recorded too, because some metrics swallow it."""
-        record = _record.get() or Record()
-        asked = asked_in(prompt)
+        """Return the judge's answer; an error is recorded too, because some metrics swallow it."""
+        record = _record.get() or RagasRecord()
+        asked = read_asked(prompt)
         try:
-            answer = await self._judge.ask(Question(prompt, response_model, check=lambda given: fault_of(given, asked)))
+            answer = await self._judge.ask(
+                Question(prompt, response_model, check=lambda given: find_fault(given, asked))
+            )
         except JudgeError as error:
             record.errors.append(error)
             raise
@@ -113,7 +115,7 @@ class BridgedEmbeddings(BaseRagasEmbedding):
         return (await self.aembed_texts([text]))[0]
 
     async def aembed_texts(self, texts: list[str], **_: Any) -> list[list[float]]:
-        record = _record.get() or Record()
+        record = _record.get() or RagasRecord()
         try:
             return await self._judge.embed(texts)
         except JudgeError as error:
@@ -121,8 +123,8 @@ class BridgedEmbeddings(BaseRagasEmbedding):
             raise
 
 
-def asked_in(prompt: str) -> Mapping[str, Any]:
-    """The question's own part of a RAGAS prompt: its fields by name, none where the prompt has no such part."""
+def read_asked(prompt: str) -> Mapping[str, Any]:
+    """Return the question's own part of a RAGAS prompt: its fields by name, none where the prompt has no such part."""
     try:
         asked, _ = json.JSONDecoder().raw_decode(prompt.rpartition(_INPUT)[2])
     except ValueError:
@@ -130,8 +132,8 @@ def asked_in(prompt: str) -> Mapping[str, Any]:
     return asked if isinstance(asked, dict) else {}
 
 
-def fault_of(answer: BaseModel, asked: Mapping[str, Any]) -> str | None:
-    """What is wrong with an answer of the right shape to a question with these fields; None if nothing is."""
+def find_fault(answer: BaseModel, asked: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with an answer of the right shape to a question with these fields; None if nothing is."""
     return _fault_of_values(answer) or _fault_of_lengths(answer, asked)
 
 
@@ -166,7 +168,7 @@ def _fault_of_lengths(answer: BaseModel, asked: Mapping[str, Any]) -> str | None
 
 
 def _objects(answer: BaseModel) -> Iterator[dict[str, Any]]:
-    """The fields of an answer and of the objects in its lists."""
+    """Yield the fields of an answer and of the objects in its lists."""
     values = dict(answer)
     yield values
     for value in values.values():

@@ -1,6 +1,6 @@
 """Metrics that only RAGAS's older interface has, behind the one of today, so that the rest of the adapter knows one.
 
-Of the others there, FaithfulnesswithHHEM needs a model of its own, and the rest are today's metrics under former names.
+Of the others there, FaithfulnesswithHHEM needs a model of its own, and the rest are today's metrics under legacy names.
 `strictness` is not offered: it judges once whatever it says; --judge-samples does what it promises.
 """
 
@@ -18,14 +18,14 @@ from ragas.metrics._simple_criteria import SimpleCriteriaScore as _SimpleCriteri
 from ragas.metrics.result import MetricResult
 
 
-class _Former:
+class _LegacyMetric:
     metric: Any
 
     async def _score(self, **fields: Any) -> MetricResult:
         return MetricResult(value=await self.metric.single_turn_ascore(SingleTurnSample(**fields)))
 
 
-class AspectCritic(_Former):
+class AspectCritic(_LegacyMetric):
     """Whether the answer has an aspect that you define, yes or no."""
 
     def __init__(self, llm: Any, definition: str) -> None:
@@ -57,7 +57,7 @@ class SimpleCriteriaScore(AspectCritic):
         self.metric = _SimpleCriteriaScore(name="simple_criteria_score", definition=definition, llm=llm)
 
 
-class IDBasedContextPrecision(_Former):
+class IDBasedContextPrecision(_LegacyMetric):
     """Part of the retrieved contexts' ids that are among the reference contexts' ids."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class IDBasedContextRecall(IDBasedContextPrecision):
         self.metric = _IDBasedContextRecall()
 
 
-class NonLLMContextPrecisionWithReference(_Former):
+class NonLLMContextPrecisionWithReference(_LegacyMetric):
     """Whether retrieved contexts that resemble a reference context come first, without a judge."""
 
     def __init__(self, threshold: float = 0.5) -> None:
@@ -93,7 +93,7 @@ class NonLLMContextRecall(NonLLMContextPrecisionWithReference):
         self.metric = _NonLLMContextRecall(threshold=threshold)
 
 
-FORMER = (
+LEGACY_METRICS = (
     AspectCritic,
     SimpleCriteriaScore,
     IDBasedContextPrecision,

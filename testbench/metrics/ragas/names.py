@@ -21,7 +21,7 @@ NAMES: Final = frozenset(
     IDBasedContextPrecision IDBasedContextRecall NonLLMContextPrecisionWithReference NonLLMContextRecall
     """.split()  # noqa: SIM905  # one to a line would be a screen full
 )
-_FORMER: Final[Mapping[str, str]] = {
+_LEGACY_NAMES: Final[Mapping[str, str]] = {
     "InstanceRubrics": "InstanceSpecificRubrics",
     "RubricsScore": "DomainSpecificRubrics",
     "LLMContextRecall": "ContextRecall",
@@ -36,7 +36,7 @@ _FORMER: Final[Mapping[str, str]] = {
     "LLMContextPrecision": "ContextPrecision",
 }
 """Names of RAGAS's older interface that mean a metric of today's."""
-_OF_THE_CLASSES: Final[Mapping[str, str]] = {
+_OWN_NAMES: Final[Mapping[str, str]] = {
     "string_present": "StringPresence",
     "data_compare_score": "DataCompyScore",
 }
@@ -48,9 +48,9 @@ def _snake_case(name: str) -> str:
 
 
 ALIASES: Final[Mapping[str, str]] = (
-    dict(_OF_THE_CLASSES)
-    | dict(_FORMER)
-    | {_snake_case(former): now for former, now in _FORMER.items()}
+    dict(_OWN_NAMES)
+    | dict(_LEGACY_NAMES)
+    | {_snake_case(legacy): now for legacy, now in _LEGACY_NAMES.items()}
     | {_snake_case(name): name for name in sorted(NAMES)}
 )
-"""`answer_relevancy` for `AnswerRelevancy`, the names that the classes give themselves, and former names."""
+"""`answer_relevancy` for `AnswerRelevancy`, the names that the classes give themselves, and legacy names."""

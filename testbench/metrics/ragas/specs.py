@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from testbench.metrics.adapter import parameters_of
 from testbench.metrics.protocol import MetricSpec, SampleField
-from testbench.metrics.ragas.legacy_metrics import FORMER
+from testbench.metrics.ragas.legacy_metrics import LEGACY_METRICS
 
 FRAMEWORK: Final = "ragas"
 
@@ -85,30 +85,30 @@ class RagasMetric:
 
 @cache
 def metrics() -> Mapping[str, RagasMetric]:
-    """Every metric of `ragas.metrics.collections` by its class name, and those that only the older interface has."""
+    """Return every metric of `ragas.metrics.collections` and those of the older interface, by class name."""
     found = {name: getattr(collections, name) for name in collections.__all__ if name != "BaseMetric"}
-    today = {
+    current = {
         name: _describe(name, cls)
         for name, cls in found.items()
         if inspect.isclass(cls) and issubclass(cls, collections.BaseMetric)
     }
-    return today | {cls.__name__: _describe(cls.__name__, cls) for cls in FORMER}
+    return current | {cls.__name__: _describe(cls.__name__, cls) for cls in LEGACY_METRICS}
 
 
 @cache
 def specs() -> Mapping[str, MetricSpec]:
-    """The spec of every metric, also of those that cannot be used here."""
+    """Return the spec of every metric, also of those that cannot be used here."""
     return {name: metric.spec for name, metric in metrics().items()}
 
 
 def own_name(cls: type[Any]) -> str | None:
-    """What a class calls itself, where it has a name of its own."""
+    """Return what a class calls itself, where it has a name of its own."""
     own = inspect.signature(cls.__init__).parameters.get("name")
     return own.default if own is not None and isinstance(own.default, str) else None
 
 
 def _describe(name: str, cls: type[Any]) -> RagasMetric:
-    init = inspect.signature(cls.__init__, eval_str=cls in FORMER).parameters
+    init = inspect.signature(cls.__init__, eval_str=cls in LEGACY_METRICS).parameters
     ascore = {key: value for key, value in inspect.signature(cls.ascore).parameters.items() if key != "self"}
     required = [key for key, value in ascore.items() if value.default is value.empty]
     parameters = _parameter_model(name, init)

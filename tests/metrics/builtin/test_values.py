@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from testbench.errors import InputError
 from testbench.metrics.builtin.adapter import BuiltinAdapter
-from testbench.metrics.builtin.json_equality import key_of, same
+from testbench.metrics.builtin.json_answers import key_of, same
 from testbench.metrics.builtin.numbers import numbers_in
 from testbench.metrics.protocol import MetricResult
 from testbench.schema.models import Reference
@@ -33,9 +33,9 @@ async def judged(name: str, answer: str, reference: str | None = None, **paramet
         ('```json\n{"city": "Paris"}\n```', 1.0, "fits"),
         ('{"city": 1}', 0.0, "$.city"),
         ("{}", 0.0, "city"),
-        ("It is sunny", 0.0, "no JSON"),
+        ("It is sunny", 0.0, "not JSON"),
         ('{"city": NaN}', 0.0, "NaN"),
-        ("[" * 100_000, 0.0, "no JSON"),
+        ("[" * 100_000, 0.0, "not JSON"),
     ],
 )
 async def test_json_schema(answer: str, score: float, told: str) -> None:
@@ -92,7 +92,7 @@ async def test_an_answer_of_blank_lines_does_not_keep_us_busy() -> None:
 
 
 def test_a_schema_that_is_none_is_refused() -> None:
-    with pytest.raises(InputError, match="no JSON Schema"):
+    with pytest.raises(InputError, match="not a JSON Schema"):
         BuiltinAdapter().create("json_schema", {"schema": {"type": "strange"}}, None)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from testbench.metrics.conclusion import conclude
+from testbench.metrics.console import conclude
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
 from testbench.metrics.judge.client import OpenAIJudge
 from testbench.metrics.judge.judge import Judge, JudgeSettings

@@ -15,9 +15,8 @@ from testbench.errors import InputError, JudgeError
 from testbench.metrics.judge.judge import FakeJudge
 from testbench.metrics.protocol import MetricResult, MetricSpec, missing_fields
 from testbench.metrics.ragas import specs as ragas_specs
-from testbench.metrics.ragas.adapter import RagasAdapter
+from testbench.metrics.ragas.adapter import RagasAdapter, rubric_range
 from testbench.metrics.ragas.judge_bridge import BridgedEmbeddings, BridgedLLM, KnownSchema, remember_schemas
-from testbench.metrics.ragas.reading import rubric_range
 from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.schema.models import Reference
 from tests.support.metric_samples import ANSWER, calls, metric, sample
@@ -54,7 +53,7 @@ NO_JUDGE = (
     "ToolCallAccuracy",
     "ToolCallF1",
 )
-FORMER = {
+LEGACY_METRICS = {
     "AspectCritic",
     "SimpleCriteriaScore",
     "IDBasedContextPrecision",
@@ -133,7 +132,7 @@ def test_a_prompt_with_its_schema_remembered_is_word_for_word_that_of_ragas(adap
     for name, described in ragas_specs.metrics().items():
         if described.spec.unavailable or not described.spec.needs_llm:
             continue
-        given = adapter._parameters(name, PARAMETERS.get(name, {}))
+        given = adapter._parse(name, PARAMETERS.get(name, {}))
         made = described.cls(**dict(given), llm=BridgedLLM(FakeJudge()), **_embeddings(described.spec.needs_embeddings))
         prompts = [prompt for prompt in vars(made).values() if getattr(prompt, "examples", None)]
         asked = [prompt.to_string(prompt.examples[0][0]) for prompt in prompts]
@@ -154,7 +153,7 @@ def test_every_class_is_described(adapter: RagasAdapter) -> None:
     specs = adapter.specs()
     today = {name for name in collections.__all__ if name not in ("BaseMetric", "DistanceMeasure")}
     assert len(today) == 37
-    assert set(specs) == today | FORMER
+    assert set(specs) == today | LEGACY_METRICS
     assert {name for name, spec in specs.items() if spec.unavailable} == UNAVAILABLE
     assert {name for name, spec in specs.items() if not spec.needs_judge} - UNAVAILABLE == set(NO_JUDGE)
     assert {name for name, spec in specs.items() if spec.needs_embeddings} == {
