@@ -158,14 +158,14 @@ async def ours(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Tim
     from testbench.arena.load.samples import Sample
     from testbench.arena.targets.clients import client_of
     from testbench.arena.targets.target import A2ATarget, ChatTarget
-    from testbench.gc_policy import paced
+    from testbench.gc_policy import rare_cycle_collection
     from testbench.net.clock import SystemClock
 
     target = A2ATarget(url) if kind == "a2a" else ChatTarget("stub", f"{url}/v1", stream=kind == "streamed")
     clock, samples = SystemClock(), list[Sample]()
     client = client_of(target)
     await client.connect()
-    with paced():
+    with rare_cycle_collection():
         cpu, start = time.process_time(), clock.monotonic()
         share = LoadShare(0, list(enumerate(arrivals)), (Draw("weather", "stub", (QUESTION,)),), start)
         await LoadGenerator(share, {"stub": client}, clock, samples.append).run()

@@ -25,8 +25,7 @@ def make(folder: Path, items: int, shards: int) -> None:
     """A plan and the parts of all its shards, one for each; conversations of one step with two evaluations."""
     from testbench.arena.evaluation.results import ItemResult
     from testbench.arena.plan.model import Item, Plan, PlannedScenarioFile, SystemUnderTest
-    from testbench.schema.ids import content_id
-    from testbench.schema.ids import plan as plan_scenarios
+    from testbench.schema.ids import assign_ids, content_id
     from testbench.schema.models import (
         EvaluatedScenario,
         EvaluatedStep,
@@ -47,7 +46,7 @@ def make(folder: Path, items: int, shards: int) -> None:
         Scenario(name=f"scenario {number}", steps=(Step(input=f"What about number {number}? " * 4, metrics=metrics),))
         for number in range(amount)
     ]
-    planned = plan_scenarios(given)
+    planned = assign_ids(given)
     systems = tuple(SystemUnderTest(group="default", name=name, kind="provider") for name in PROVIDERS)
     made = [
         (one, system, repetition) for repetition in range(1, REPETITIONS + 1) for one in planned for system in systems

@@ -42,13 +42,13 @@ def command(**options: Any) -> Outcome:
     from testbench.gating.junit import render_junit
     from testbench.gating.markdown import render_markdown
     from testbench.results.selection import apply_policy, check_policy_matches
-    from testbench.schema.files import read_phase_file, refuse_to_write_over, remove, write_bytes, write_model
+    from testbench.schema.files import read_phase_file, refuse_to_write_over, remove_file, write_bytes, write_model
     from testbench.schema.models import EvaluatedExperiment
 
     written = {f"--{name}": options[name] for name in ("output", "junit", "summary") if options[name] is not None}
     refuse_to_write_over({"--input": options["input"], "--baseline": options["baseline"]}, written)
     for of_an_earlier_run in written.values():
-        remove(of_an_earlier_run)
+        remove_file(of_an_earlier_run)
     policy = policy_of(options)
     experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="testbench/evaluate.py")
     check_policy_matches(experiment, policy)

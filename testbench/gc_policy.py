@@ -1,4 +1,7 @@
-"""Python's search for reference cycles, left out where much is made that has none: it would look through all of it."""
+"""Python's search for reference cycles, limited where many objects are made that have none.
+
+It looks through them all.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Final
 
 @contextmanager
 def no_cycle_collection() -> Iterator[None]:
-    """No search inside; afterwards as before. With many rows or models it takes as long as making them."""
+    """Switch the search off inside the block. With many rows or models it takes as long as making them."""
     enabled = gc.isenabled()
     gc.disable()
     try:
@@ -25,8 +28,8 @@ THRESHOLDS: Final = (50_000, 20, 1000)
 
 
 @contextmanager
-def paced() -> Iterator[None]:
-    """What exists now is not looked at again, and what is made meanwhile rarely, until the end of the block."""
+def rare_cycle_collection() -> Iterator[None]:
+    """Until the end of the block, never look again at what exists now, and rarely at what is made meanwhile."""
     before = gc.get_threshold()
     gc.collect()
     gc.freeze()

@@ -30,7 +30,7 @@ def command(files: tuple[Path, ...], output: Path | None, **options: Any) -> Out
     """
     from testbench.execution.merging import merge
     from testbench.schema.files import write_model
-    from testbench.schema.lock import locked
+    from testbench.schema.lock import hold_lock
     from testbench.schema.models import EvaluatedExperiment
 
     whole = merge([_read(path) for path in files])
@@ -38,7 +38,7 @@ def command(files: tuple[Path, ...], output: Path | None, **options: Any) -> Out
         output = defaults.EVALUATED_FILE if isinstance(whole, EvaluatedExperiment) else defaults.EXECUTED_FILE
     if output.resolve() in {path.resolve() for path in files}:
         raise InputError(f"{output} is one of the shards", hint="Give another --output.")
-    with locked(output):
+    with hold_lock(output):
         write_model(output, whole)
     steps = [step for scenario in whole.scenarios for step in scenario.steps]
     answered = sum(step.status == "ok" for step in steps)

@@ -74,13 +74,13 @@ def _contexts(
 
 def _remove_results(contexts: Sequence[click.Context]) -> None:
     """What an earlier run concluded must not outlive a run that ends before its own conclusion."""
-    from testbench.schema.files import remove
+    from testbench.schema.files import remove_file
 
     for context in contexts:
         if context.command.name in ("visualize", "gate"):
             for name in ("output", "junit", "summary"):
                 if context.params.get(name) is not None:
-                    remove(context.params[name])
+                    remove_file(context.params[name])
 
 
 def _read_sections(config: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What may be shown of an address or a command line: passwords, signatures and header values are left out.
+"""What may be shown of an address, a command line or a text: no password, signature, header value or control character.
 
 Used wherever a URL or a command is printed, logged or written: sources, execution, and the hint that resumes a command.
 """
@@ -17,8 +17,8 @@ SHORTEST_SECRET = 4
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]*://\S+")
 
 
-def shown_url(url: str) -> str:
-    """`url` without user, password, query and fragment: any of them may be a secret."""
+def redact_url(url: str) -> str:
+    """Return `url` without user, password, query and fragment: any of them may be a secret."""
     try:
         parts = urlsplit(url)
     except ValueError:
@@ -26,8 +26,11 @@ def shown_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def secrets_of(url: str, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """What whoever is called with them may repeat in an error, longest first: of a `Bearer` value the token, too."""
+def find_secrets(url: str, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """Return what a server that is called with them may repeat in an error, longest first.
+
+    Of a `Bearer` value the token is one, too.
+    """
     parts = urlsplit(url)
     values = [value for _, value in headers]
     found = {*values, *(value.rpartition(" ")[2] for value in values), parts.query}
@@ -36,15 +39,15 @@ def secrets_of(url: str, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     return tuple(sorted((one for one in found if len(one) >= SHORTEST_SECRET), key=len, reverse=True))
 
 
-def hide(text: str, secrets: Iterable[str]) -> str:
-    """`text` without the secrets."""
+def hide_secrets(text: str, secrets: Iterable[str]) -> str:
+    """Return `text` without the secrets."""
     for secret in secrets:
         text = text.replace(secret, NOT_SHOWN)
     return text
 
 
-def shown_arguments(arguments: Iterable[str]) -> list[str]:
-    """A command line's arguments: URLs without secrets, and of a header only its name."""
+def redact_arguments(arguments: Iterable[str]) -> list[str]:
+    """Return a command line's arguments: URLs without secrets, and of a header only its name."""
     shown = []
     header_follows = False
     for argument in arguments:
@@ -52,7 +55,7 @@ def shown_arguments(arguments: Iterable[str]) -> list[str]:
             name, colon, _ = argument.partition(":")
             shown.append(f"{name}: {NOT_SHOWN}" if colon else NOT_SHOWN)
         else:
-            shown.append(_URL.sub(lambda found: shown_url(found.group()), argument))
+            shown.append(_URL.sub(lambda found: redact_url(found.group()), argument))
         header_follows = argument == "--header"
     return shown
 
@@ -62,12 +65,15 @@ _JOINERS = "\u200c\u200d"
 
 
 def printable(text: str, limit: int | None = None) -> str:
-    """`text` on one line: white space folded, control and format characters escaped, cut to `limit` characters."""
+    """Return `text` on one line.
+
+    White space folded, control and format characters escaped, cut to `limit` characters.
+    """
     folded = " ".join(text.split())
-    safe = folded if folded.isprintable() else "".join(map(_shown, folded))
+    safe = folded if folded.isprintable() else "".join(map(_escape_hidden, folded))
     return safe if limit is None or len(safe) <= limit else safe[: max(0, limit - 1)] + "…"
 
 
-def _shown(char: str) -> str:
+def _escape_hidden(char: str) -> str:
     harmless = unicodedata.category(char)[0] != "C" or char in _JOINERS
     return char if harmless else char.encode("unicode_escape").decode("ascii")

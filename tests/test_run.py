@@ -14,7 +14,7 @@ import pytest
 
 from testbench.execution import run as execution
 from testbench.net.retry import RetryPolicy
-from testbench.schema.ids import plan
+from testbench.schema.ids import assign_ids
 from testbench.schema.models import Experiment
 from tests.support.run_phase import OUTPUT, Desk
 
@@ -38,7 +38,7 @@ def test_the_output_holds_the_conversation_as_it_happened(desk: Desk, agent: Scr
     asked = Experiment.model_validate_json((desk.folder / "data/datasets/experiment.json").read_bytes())
     assert executed.id.startswith("exp_")
     assert executed.llm_as_a_judge_model == "m"
-    assert [scenario.id for scenario in executed.scenarios] == [scenario.id for scenario in plan(asked.scenarios)]
+    assert [scenario.id for scenario in executed.scenarios] == [scenario.id for scenario in assign_ids(asked.scenarios)]
     first, second = executed.scenarios[0].steps
     assert [(turn.type, turn.content) for turn in first.turns] == [("human", "hello"), ("agent", "answer to: hello")]
     assert second.answer == "hello | !recall"

@@ -16,7 +16,7 @@ from google.protobuf.json_format import ParseError
 
 from testbench.errors import AgentError
 from testbench.net.retry import read_retry_after
-from testbench.safe_text import hide, printable
+from testbench.safe_text import hide_secrets, printable
 
 TRANSPORT_FAULTS: Final = (
     A2AError,
@@ -67,7 +67,7 @@ def agent_error(error: BaseException, secrets: Sequence[str]) -> AgentError:
 
 def shown(text: str, secrets: Sequence[str], limit: int = MESSAGE_LENGTH) -> str:
     """What an agent said, on one line; a secret is gone before the end is cut, which could leave half of it."""
-    return printable(hide(text, secrets), limit)
+    return printable(hide_secrets(text, secrets), limit)
 
 
 def _of_status(response: httpx.Response, secrets: Sequence[str]) -> AgentError:

@@ -26,7 +26,7 @@ from testbench import defaults
 from testbench.arena.manifest.job import S3Output
 from testbench.errors import InputError, StoreError
 from testbench.net.object_store import Credentials, StoreSettings, open_bucket
-from testbench.safe_text import shown_url
+from testbench.safe_text import redact_url
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
@@ -218,7 +218,7 @@ class BucketStore:
             raise self._failure(what, name, error) from error
 
     def _failure(self, what: str, name: str, error: Exception) -> StoreError:
-        at = shown_url(self.settings.endpoint) if self.settings.endpoint else f"AWS ({self.settings.region})"
+        at = redact_url(self.settings.endpoint) if self.settings.endpoint else f"AWS ({self.settings.region})"
         status = HTTP_STATUS.search(str(error))
         reason = f"HTTP {status[1]}" if status else type(error).__name__
         return StoreError(

@@ -26,7 +26,7 @@ import click
 from testbench import __version__, defaults
 from testbench.cli import logs
 from testbench.errors import ExitCode, InputError, Interrupted, TestbenchError, WorkError
-from testbench.safe_text import printable, shown_arguments
+from testbench.safe_text import printable, redact_arguments
 
 if TYPE_CHECKING:
     from testbench.results.verdict import Policy
@@ -281,7 +281,7 @@ def _program(command: click.Command) -> str:
 
 def _again(command: click.Command, arguments: Sequence[str]) -> str:
     kept = [argument for argument in arguments if argument != "--fresh"]
-    return f"Take it up again with: python {shlex.join([_program(command), *shown_arguments(kept)])}"
+    return f"Take it up again with: python {shlex.join([_program(command), *redact_arguments(kept)])}"
 
 
 def _as_told(error: BaseException, command: click.Command, arguments: Sequence[str]) -> TestbenchError:

@@ -20,7 +20,7 @@ import yaml
 from testbench.cli.command import PhaseGroup
 from testbench.results.verdict import Verdict
 from testbench.schema.files import write_bytes
-from testbench.schema.json_schema import json_schemas
+from testbench.schema.json_schema import build_json_schemas
 
 SCRIPTS = ("setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline", "arena.cli")
 SHARED = {"help", "version", "debug", "as_json"}
@@ -102,7 +102,7 @@ def _file(name: str) -> Callable[[Path], str]:
 
 def _models(name: str) -> Iterator[str]:
     """A table for each model of a file, with the fields that the file it is made from has not."""
-    schemas = json_schemas() | {"verdict": Verdict.model_json_schema()}
+    schemas = build_json_schemas() | {"verdict": Verdict.model_json_schema()}
     source, prefix, its_prefix = MADE_FROM.get(name, ("", "", ""))
     before = _definitions(schemas[source]) if source else {}
     for title, model in _definitions(schemas[name]).items():

@@ -25,12 +25,12 @@ from testbench.execution.run_summary import RunStatistics, Sending, run_statisti
 from testbench.execution.trials import Trial, in_file_order, trials
 from testbench.net.pacing import Pacer, automatic_pace, fixed_pace
 from testbench.net.retry import GaveUp, RetryPolicy, call_with_retries
-from testbench.safe_text import shown_url
+from testbench.safe_text import redact_url
 from testbench.schema.agent import AgentClient
 from testbench.schema.files import set_aside, write_model
-from testbench.schema.ids import ScenarioKey, content_id, experiment_id, key_of, plan
+from testbench.schema.ids import ScenarioKey, assign_ids, content_id, experiment_id, key_of
 from testbench.schema.journal import Journal, RunSession, journal_path
-from testbench.schema.lock import locked
+from testbench.schema.lock import hold_lock
 from testbench.schema.models import (
     ExecutedExperiment,
     ExecutedScenario,
@@ -94,12 +94,12 @@ async def execute(
         AgentError: the agent is not there; nothing was sent and nothing written.
         StoreError: another run writes the same output, or it cannot be written.
     """
-    scenarios = plan(experiment.scenarios)
+    scenarios = assign_ids(experiment.scenarios)
     if not any(scenario.steps for scenario in scenarios):
         raise NothingToDo("the experiment has no step", hint="Check the dataset, or --limit of testbench/setup.py.")
     identity = run_identity(experiment, settings)
     shard = str(settings.shard) if settings.shard else None
-    with locked(settings.output):
+    with hold_lock(settings.output):
         if settings.fresh:
             set_aside(settings.output, "is of an earlier run")
             set_aside(journal_path(settings.output), "is of an earlier run")
@@ -179,7 +179,7 @@ class _Run:
         """Whose answers these are: the agent as it was seen last, the time as all processes needed it together."""
         seen = next((session for session in reversed(sessions) if session.agent_name or session.protocol_version), None)
         return RunRecord(
-            agent_url=shown_url(self.settings.agent_url),
+            agent_url=redact_url(self.settings.agent_url),
             agent_name=seen.agent_name if seen else None,
             agent_version=seen.agent_version if seen else None,
             protocol_version=seen.protocol_version if seen else None,
@@ -199,7 +199,7 @@ class _Run:
             self.agent.connect, CONNECTING, self.dependencies.clock, self.dependencies.chance
         )
         if isinstance(connected, GaveUp):
-            place = shown_url(self.settings.agent_url)
+            place = redact_url(self.settings.agent_url)
             if place not in connected.error.message:  # the deadline cut the last try short
                 connected.error.message = f"{place}: {connected.error.message}"
             raise connected.error

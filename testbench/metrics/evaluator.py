@@ -32,7 +32,7 @@ from testbench.schema.models import (
     Turn,
 )
 from testbench.schema.runtime import ExperimentHooks
-from testbench.schema.tracing import Tracer, Untraced
+from testbench.schema.tracing import EVALUATION_LABEL, EVALUATION_NAME, EVALUATION_SCORE, Tracer, Untraced
 
 COMPUTING: Final = 8
 """Evaluations without a judge that are in flight at once: so few that none is out of time because others compute."""
@@ -162,14 +162,14 @@ class MetricEvaluator(ExperimentHooks[ExecutedScenario, ExecutedStep, Walk, Step
     async def _judged(self, ready: ReadyMetric, work: Work, sample: Sample) -> Result:
         """The result of a metric that asks a judge: traced below the step, with what it cost."""
         name = ready.spec.full_name
-        about = {"gen_ai.evaluation.name": name}
+        about = {EVALUATION_NAME: name}
         with self._tracer.resume(work.trace_id, work.span_id, f"evaluate {name}", about) as span:
             with track_usage() as used, refuse_echo_of(sample):
                 outcome = await self._outcome(ready, sample)
             result = self._with_verdict(work.metric, outcome)
-            span.set({"gen_ai.evaluation.score.label": result.result})
+            span.set({EVALUATION_LABEL: result.result})
             if result.score is not None:
-                span.set({"gen_ai.evaluation.score.value": result.score})
+                span.set({EVALUATION_SCORE: result.score})
             if result.error is not None:
                 span.fail(result.error.kind, result.error.message)
         asked = {"judge_model": self._judge_model_of(ready.spec), "usage": used.total, "cached": used.all_cached}

@@ -22,7 +22,7 @@ from testbench.net.clock import Clock, SystemClock
 from testbench.schema.files import set_aside
 from testbench.schema.ids import ScenarioKey, content_id, key_of
 from testbench.schema.journal import Journal, JournalContents, journal_path, read_journal
-from testbench.schema.lock import locked
+from testbench.schema.lock import hold_lock
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, ExecutedExperiment
 
 
@@ -72,7 +72,7 @@ def resuming(
     """
     identity = identity_of(experiment, settings, base_url)
     path = journal_path(output)
-    with locked(output):
+    with hold_lock(output):
         finished = Finished(path, identity, SystemClock())
         before = None if fresh else _output_of(output, identity)
         if before is None:

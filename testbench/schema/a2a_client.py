@@ -31,7 +31,7 @@ from testbench.a2a_protocol.reply import Said, read_message, read_task, state_na
 from testbench.errors import AgentError
 from testbench.net.clock import Clock, SystemClock
 from testbench.net.transport import AgentHttp, AgentTransport, Stopwatch, stopwatch
-from testbench.safe_text import secrets_of
+from testbench.safe_text import find_secrets
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class A2AStepClient:
     ) -> None:
         self._settings = settings
         self._url, self._auth, self._query = _split_secrets(settings.agent_url)
-        self._secrets = secrets_of(settings.agent_url, [*settings.headers, ("authorization", self._auth or "")])
+        self._secrets = find_secrets(settings.agent_url, [*settings.headers, ("authorization", self._auth or "")])
         self._clock = clock or SystemClock()
         self._instrument = instrument
         self._http: httpx.AsyncClient | None = None

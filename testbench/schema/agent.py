@@ -1,4 +1,4 @@
-"""The agent under test as the rest of Testbench sees it: a protocol with one verb, and a fake that needs no network.
+"""The agent under test as the rest of Testbench sees it: a protocol, and a fake that needs no network.
 
 `testbench.execution` sends steps through an `AgentClient`; `testbench.schema.a2a_client.A2AStepClient` is the real one.
 """
@@ -72,7 +72,7 @@ class AgentClient(Protocol):
         """
 
     async def send_step(self, text: str, conversation: Conversation) -> AgentReply:
-        """Send one message and wait for the answer; updates `conversation` for the next.
+        """Send one message, wait for the answer and return it; `conversation` is updated for the next.
 
         Called again after an error that can be retried, it takes up the same message: it asks for its task where one is
         known, and sends it once more, under the same id, only where it cannot have arrived. How long a task that is
@@ -82,7 +82,8 @@ class AgentClient(Protocol):
             AgentError: there is no answer; its `kind` says why.
         """
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Release the connections."""
 
 
 class FakeAgentClient:

@@ -32,10 +32,10 @@ ExperimentT = TypeVar("ExperimentT", bound=Experiment)
 
 
 def read_phase_file(path: Path, model: type[ExperimentT], *, made_by: str) -> ExperimentT:
-    """The file that an earlier phase wrote; `made_by` is the command that makes it, for the hint.
+    """Return what an earlier phase wrote; `made_by` is the command that makes it, for the hint.
 
     Raises:
-        InputError: it is missing, no JSON, of another shape, or of a newer schema version.
+        InputError: it is missing, not JSON, of another shape, or of a newer schema version.
         StoreError: it exists and cannot be read.
     """
     hint = f"{made_by} writes this file: run it again."
@@ -44,12 +44,12 @@ def read_phase_file(path: Path, model: type[ExperimentT], *, made_by: str) -> Ex
         document = model.model_validate_json(content)
     except ValidationError as error:
         raise InputError(f"{path}: {describe(error)}", hint=hint) from error
-    _refuse_newer(str(path), document)
+    _check_version(str(path), document)
     return document
 
 
 def read_experiment(path: Path, content: bytes | None = None) -> Experiment:
-    """An experiment that a user wrote, in JSON or YAML by its suffix; an unknown key is an error.
+    """Return an experiment that a user wrote, in JSON or YAML by its suffix; an unknown key is an error.
 
     Raises:
         InputError: with file, place and, for a misspelt key, the nearest known one.
@@ -60,7 +60,11 @@ def read_experiment(path: Path, content: bytes | None = None) -> Experiment:
 
 
 def parse_experiment(document: Any, origin: str) -> Experiment:
-    """The experiment in a document that was read from `origin`; strict about keys, as `read_experiment` is."""
+    """Return the experiment in a document that was read from `origin`; strict about keys, as `read_experiment` is.
+
+    Raises:
+        InputError: with place and, for a misspelt key, the nearest known one.
+    """
     try:
         experiment = Experiment.model_validate(document)
     except ValidationError as error:
@@ -68,7 +72,7 @@ def parse_experiment(document: Any, origin: str) -> Experiment:
             f"{origin}: {describe(error)}",
             hint="docs/experiment.schema.json describes the format; most editors use it.",
         ) from error
-    _refuse_newer(origin, experiment)
+    _check_version(origin, experiment)
     for place, key, known in unknown_keys(experiment):
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known keys here: {', '.join(known)}."
@@ -77,12 +81,12 @@ def parse_experiment(document: Any, origin: str) -> Experiment:
 
 
 def load_document(path: Path, content: bytes) -> Any:
-    """JSON or, where the suffix says so, YAML as plain data; see `parse_document`."""
+    """Return JSON or, where the suffix says so, YAML as plain data; see `parse_document`."""
     return parse_document(content, str(path), as_yaml=path.suffix.lower() in YAML_SUFFIXES)
 
 
 def parse_document(content: bytes, origin: str, *, as_yaml: bool) -> Any:
-    """JSON or YAML that was read from `origin`, as plain data. A YAML date stays the text that it is.
+    """Return JSON or YAML that was read from `origin`, as plain data. A YAML date stays the text that it is.
 
     Raises:
         InputError: it cannot be parsed; with line and column.
@@ -102,7 +106,7 @@ def write_model(path: Path, model: BaseModel) -> None:
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
     """
-    _replace(path, _json_pieces(model))
+    _write_whole(path, _json_pieces(model))
 
 
 def write_bytes(path: Path, *content: bytes) -> None:
@@ -111,11 +115,14 @@ def write_bytes(path: Path, *content: bytes) -> None:
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
     """
-    _replace(path, content)
+    _write_whole(path, content)
 
 
 def _json_pieces(model: BaseModel) -> Iterator[bytes]:
-    """The JSON of a model, scenario by scenario where it has any: an experiment is too large for one more copy."""
+    """Yield the JSON of a model, scenario by scenario where it has any.
+
+    An experiment is too large for one more copy.
+    """
     scenarios: Sequence[BaseModel] = getattr(model, "scenarios", ())
     frame = _json(model.model_copy(update={"scenarios": ()}) if scenarios else model)
     # a line break in a string is escaped, so this is the field and no text that looks like it
@@ -132,7 +139,7 @@ def _json(model: BaseModel) -> bytes:
     return to_json(model, indent=2, exclude_none=True, inf_nan_mode="null")
 
 
-def _replace(path: Path, content: Iterable[bytes]) -> None:
+def _write_whole(path: Path, content: Iterable[bytes]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -155,7 +162,7 @@ def _replace(path: Path, content: Iterable[bytes]) -> None:
 
 
 def refuse_to_write_over(read: Mapping[str, Path | str | None], written: Mapping[str, Path]) -> None:
-    """Make sure that no file of `written` is one of `read`, or another one of `written`; both by option.
+    """Check that no file of `written` is one of `read`, or another one of `written`; both by option.
 
     Raises:
         InputError: two options name the same file.
@@ -167,8 +174,8 @@ def refuse_to_write_over(read: Mapping[str, Path | str | None], written: Mapping
             raise InputError(f"{option} and {other} are the same file: {path}", hint="Give each a file of its own.")
 
 
-def remove(path: Path) -> None:
-    """Take away what an earlier run left, so that nobody takes it for the result of this one.
+def remove_file(path: Path) -> None:
+    """Remove what an earlier run left, so that nobody takes it for the result of this one.
 
     Raises:
         StoreError: it is there and cannot be removed.
@@ -206,7 +213,7 @@ def _umask() -> int:
 
 
 def describe(error: ValidationError, limit: int = 3) -> str:
-    """The first few faults of a document on one line, each with its place, e.g. `scenarios[3].name: …`."""
+    """Return the first few faults of a document on one line, each with its place, e.g. `scenarios[3].name: …`."""
     faults = error.errors(include_url=False, include_context=False, include_input=False)
     shown = [f"{_place(fault['loc']) or 'the document'}: {fault['msg']}" for fault in faults[:limit]]
     more = len(faults) - len(shown)
@@ -221,7 +228,10 @@ def _place(location: tuple[int | str, ...]) -> str:
 
 
 def unknown_keys(model: Model, place: str = "") -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Every key that the contract does not know, as (place, key, known keys). A reference may carry the user's own."""
+    """Yield every key that the contract does not know, as (place, key, known keys).
+
+    A reference may carry the user's own.
+    """
     if not isinstance(model, Reference):
         for key in model.model_extra or ():
             yield place, key, tuple(type(model).model_fields)
@@ -237,7 +247,7 @@ def _unknown_keys_below(value: Any, place: str) -> Iterator[tuple[str, str, tupl
             yield from _unknown_keys_below(item, f"{place}[{position}]")
 
 
-def _refuse_newer(origin: str, document: Experiment) -> None:
+def _check_version(origin: str, document: Experiment) -> None:
     if document.schema_version > SCHEMA_VERSION:
         raise InputError(
             f"{origin}: schema_version {document.schema_version} is newer than this Testbench knows ({SCHEMA_VERSION})",
@@ -246,7 +256,7 @@ def _refuse_newer(origin: str, document: Experiment) -> None:
 
 
 def read_bytes(path: Path, *, hint: str) -> bytes:
-    """The whole content of a file; `hint` is for whoever named one that is not there.
+    """Return the whole content of a file; `hint` is for whoever named one that is not there.
 
     Raises:
         InputError: there is no such file.

@@ -27,12 +27,12 @@ class ScenarioKey(NamedTuple):
 
 
 def key_of(scenario: ExecutedScenario) -> ScenarioKey:
-    """What names a conversation among all of its file."""
+    """Return what names a conversation among all of its file."""
     return ScenarioKey(scenario.id, scenario.repetition, scenario.provider)
 
 
 def fields_given(model: BaseModel) -> dict[str, Any]:
-    """The fields that were set, to make a further model of: each remembers those that it was made of.
+    """Return the fields that were set, to make a further model of: each remembers those that it was made of.
 
     With all of their defaults 100,000 steps take 200 MiB more.
     """
@@ -40,17 +40,17 @@ def fields_given(model: BaseModel) -> dict[str, Any]:
 
 
 def content_id(prefix: str, *content: Any) -> str:
-    """`<prefix>_` and the first 16 hex digits of the SHA-256 over the canonical JSON of `content`."""
+    """Return `<prefix>_` and the first 16 hex digits of the SHA-256 over the canonical JSON of `content`."""
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
     return f"{prefix}_{hashlib.sha256(canonical.encode(errors='surrogatepass')).hexdigest()[:16]}"
 
 
 def experiment_id(experiment: Experiment) -> str:
-    """The id of all that an experiment asks for, metrics and thresholds included."""
+    """Return the id of all that an experiment asks for, metrics and thresholds included."""
     return content_id("exp", experiment.model_dump(mode="json", exclude_none=True))
 
 
-def plan(scenarios: Iterable[Scenario]) -> tuple[PlannedScenario, ...]:
+def assign_ids(scenarios: Iterable[Scenario]) -> tuple[PlannedScenario, ...]:
     """Give every scenario and step its id; equal ones are told apart by an occurrence number."""
     seen: Counter[str] = Counter()
     return tuple(_plan_scenario(scenario, seen) for scenario in scenarios)

@@ -27,8 +27,8 @@ from testbench.schema.models import ExecutedScenario
 
 ScenarioT = TypeVar("ScenarioT", bound=ExecutedScenario)
 
-FORMAT: Final = 1
-NOTE: Final = b'{"session":'
+JOURNAL_FORMAT: Final = 1
+SESSION_PREFIX: Final = b'{"session":'
 """How the line of a session begins; that of a scenario begins otherwise."""
 SYNC_INTERVAL_S: Final = 1.0
 """Seconds between flushes to the disk. The kernel has every line at once: only a crash of the machine can lose some."""
@@ -48,7 +48,7 @@ class RunSession(BaseModel):
     protocol_version: str | None = None
 
 
-class _Note(BaseModel):
+class _SessionNote(BaseModel):
     session: RunSession
 
 
@@ -62,11 +62,12 @@ class JournalContents(Generic[ScenarioT]):
 
 
 def journal_path(output: Path) -> Path:
+    """Return the path of the journal of a phase's output."""
     return output.with_name(f"{output.name}.journal")
 
 
 def read_journal(path: Path, identity: str, model: type[ScenarioT]) -> JournalContents[ScenarioT] | None:
-    """What the journal of the run with this identity holds; None if there is no such journal.
+    """Return what the journal of the run with this identity holds; None if there is no such journal.
 
     `model` is what a finished scenario is in this phase.
 
@@ -87,8 +88,8 @@ def read_journal(path: Path, identity: str, model: type[ScenarioT]) -> JournalCo
     sessions: dict[datetime, RunSession] = {}
     for number, line in enumerate(lines, start=2):
         try:
-            if line.startswith(NOTE):
-                session = _Note.model_validate_json(line).session
+            if line.startswith(SESSION_PREFIX):
+                session = _SessionNote.model_validate_json(line).session
                 sessions[session.started_at] = session
             else:
                 scenario = model.model_validate_json(line)
@@ -103,7 +104,7 @@ def _is_header(line: bytes, identity: str) -> bool:
         header = json.loads(line)
     except ValueError:
         return False
-    return isinstance(header, dict) and header.get("journal") == FORMAT and header.get("identity") == identity
+    return isinstance(header, dict) and header.get("journal") == JOURNAL_FORMAT and header.get("identity") == identity
 
 
 class Journal(Generic[ScenarioT]):
@@ -127,7 +128,7 @@ class Journal(Generic[ScenarioT]):
         except OSError as error:
             raise self._unwritable(error) from error
         if not self._end:
-            self._write_line(json.dumps({"journal": FORMAT, "identity": identity}))
+            self._write_line(json.dumps({"journal": JOURNAL_FORMAT, "identity": identity}))
 
     def begin(self, session: RunSession) -> None:
         """Note this process; from now on the journal also keeps how long it has worked.
@@ -177,7 +178,7 @@ class Journal(Generic[ScenarioT]):
     def _note(self) -> None:
         if self._session is not None:
             worked = self._clock.monotonic() - self._begun
-            note = _Note(session=self._session.model_copy(update={"seconds": worked}))
+            note = _SessionNote(session=self._session.model_copy(update={"seconds": worked}))
             self._write_line(note.model_dump_json(exclude_none=True))
 
     def _write_line(self, line: str) -> None:

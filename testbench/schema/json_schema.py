@@ -21,8 +21,11 @@ TITLES: Mapping[str, type[Experiment]] = {
 }
 
 
-def json_schemas() -> dict[str, dict[str, Any]]:
-    """The schema of each file by its name without suffix. Only in what a user writes is an unknown key a mistake."""
+def build_json_schemas() -> dict[str, dict[str, Any]]:
+    """Return the schema of each file by its name without suffix.
+
+    Only in what a user writes is an unknown key a mistake.
+    """
     return {name: _schema(model, strict=model is Experiment) for name, model in TITLES.items()}
 
 
@@ -36,7 +39,8 @@ def _schema(model: type[Experiment], *, strict: bool) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    for name, schema in json_schemas().items():
+    """Write every schema into `folder`."""
+    for name, schema in build_json_schemas().items():
         write_bytes(folder / f"{name}.schema.json", json.dumps(schema, indent=2).encode() + b"\n")
 
 

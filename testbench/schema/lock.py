@@ -20,8 +20,8 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(output: Path) -> Iterator[None]:
-    """Hold the lock of an output file.
+def hold_lock(output: Path) -> Iterator[None]:
+    """Hold the lock of an output file while the block lasts.
 
     Raises:
         InputError: it is a folder.
@@ -46,7 +46,7 @@ def locked(output: Path) -> Iterator[None]:
 
 
 def _acquire(path: Path) -> int:
-    """A descriptor that holds the lock on the file that has this name now."""
+    """Return a descriptor that holds the lock on the file that has this name now."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
@@ -68,7 +68,7 @@ def _acquire(path: Path) -> int:
 
 
 def _is_current(path: Path, descriptor: int) -> bool:
-    """Whether the locked file still has its name: its last holder may have removed it in between."""
+    """Return whether the locked file still has its name: its last holder may have removed it in between."""
     try:
         return os.path.samestat(path.stat(), os.fstat(descriptor))
     except FileNotFoundError:

@@ -71,7 +71,7 @@ class ExperimentRuntime(Generic[ScenarioIn, StepIn, State, StepOut, ScenarioOut]
         self._on_scenario_done = on_scenario_done
 
     async def run(self, scenarios: Sequence[ScenarioIn]) -> tuple[ScenarioOut, ...]:
-        """The outcomes in the order of `scenarios`, whichever finished first."""
+        """Walk all scenarios, and return their outcomes in the order of `scenarios`, whichever finished first."""
         await self._hooks.before_run(scenarios)
         outcomes: dict[int, ScenarioOut] = {}
         waiting = iter(enumerate(scenarios))

@@ -1,4 +1,8 @@
-"""Traces as the execution of a scenario sees them: spans with ids, made by `testbench.telemetry` or not at all."""
+"""Traces as execution and metrics see them: spans with ids, made by `testbench.telemetry` or not at all.
+
+The names of the attributes that these two give to spans stand here, since neither knows `testbench.telemetry`;
+`testbench.telemetry.attributes` has all others, and takes these over.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,9 @@ REFERENCE: Final = "reference"
 CONTEXT_ID: Final = "context_id"
 TASK_ID: Final = "task_id"
 MESSAGE_COUNT: Final = "message_count"
+EVALUATION_NAME: Final = "gen_ai.evaluation.name"
+EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
+EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"
 
 Attributes = Mapping[str, str | int | float | bool]
 

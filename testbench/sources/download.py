@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, Final, Protocol, cast
 
 from testbench import defaults
 from testbench.errors import InputError, StoreError, TestbenchError
-from testbench.safe_text import shown_url
+from testbench.safe_text import redact_url
 from testbench.sources.formats.dataset_format import DatasetFile
 from testbench.sources.location import FileLocation, HttpLocation, Location, ObjectLocation, file_name
 
@@ -227,7 +227,7 @@ def download_object(
 def _store_error(location: ObjectLocation, settings: StoreSettings, error: Exception) -> TestbenchError:
     from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
 
-    at = shown_url(settings.endpoint) if settings.endpoint else f"AWS ({settings.region})"
+    at = redact_url(settings.endpoint) if settings.endpoint else f"AWS ({settings.region})"
     place = f"{location.shown} at {at}"
     match error:
         case FileNotFoundError():

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from testbench.errors import InputError
-from testbench.safe_text import shown_url
+from testbench.safe_text import redact_url
 
 KNOWN: Final = "http://, https://, s3://bucket/key, file:///path, or a path"
 
@@ -30,7 +30,7 @@ class HttpLocation:
     @property
     def shown(self) -> str:
         """The URL without its secrets."""
-        return shown_url(self.url)
+        return redact_url(self.url)
 
     @property
     def name(self) -> str:

@@ -1,8 +1,8 @@
 """Every name that leaves Testbench over OTLP: resources, gauges, events, spans and their attributes.
 
-Dashboards, alerts and links are built on these names, so they change here and nowhere else, but for what the spans of
-a conversation are told (`testbench.schema.tracing`). Names without a dot are the telemetry contract; `gen_ai.*` are
-OpenTelemetry's conventions for generative AI (status: development), `error.type`, `service.*` and those of HTTP
+Dashboards, alerts and links are built on these names, so they change here and nowhere else, but for what execution
+and metrics tell their spans (`testbench.schema.tracing`). Names without a dot are the telemetry contract; `gen_ai.*`
+are OpenTelemetry's conventions for generative AI (status: development), `error.type`, `service.*` and those of HTTP
 clients its stable ones.
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from testbench.schema import tracing
 from testbench.schema.tracing import CONTEXT_ID, SCENARIO_ID, STEP_ID, TASK_ID
 
 SERVICE_NAME: Final = "service.name"
@@ -56,9 +57,9 @@ OUTPUT_TOKENS: Final = "output"
 # --- events ----------------------------------------------------------------------------------------------------------
 
 EVALUATION_EVENT: Final = "gen_ai.evaluation.result"
-EVALUATION_NAME: Final = "gen_ai.evaluation.name"
-EVALUATION_SCORE: Final = "gen_ai.evaluation.score.value"
-EVALUATION_LABEL: Final = "gen_ai.evaluation.score.label"
+EVALUATION_NAME: Final = tracing.EVALUATION_NAME
+EVALUATION_SCORE: Final = tracing.EVALUATION_SCORE
+EVALUATION_LABEL: Final = tracing.EVALUATION_LABEL
 EVALUATION_EXPLANATION: Final = "gen_ai.evaluation.explanation"
 ERROR_TYPE: Final = "error.type"
 

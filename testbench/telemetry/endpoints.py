@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from testbench import defaults
 from testbench.errors import InputError
-from testbench.safe_text import shown_url
+from testbench.safe_text import redact_url
 
 Signal = Literal["metrics", "logs", "traces"]
 Compression = Literal["none", "gzip", "deflate"]
@@ -102,7 +102,7 @@ def resolve(signal: Signal, environ: Mapping[str, str], *, timeout_s: float | No
     return Endpoint(
         signal=signal,
         url=url,
-        shown=shown_url(url),
+        shown=redact_url(url),
         headers=_headers(signal, environ),
         timeout_s=_timeout_s(signal, environ) if timeout_s is None else timeout_s,
         compression=_compression(signal, environ),
@@ -130,7 +130,7 @@ def _url(signal: Signal, environ: Mapping[str, str]) -> str:
     except ValueError:  # the port is no number, or an IPv6 address has no end
         raise InputError(f"{name} is no address", hint=hint) from None
     if not usable or any(character.isspace() for character in given):
-        raise InputError(f"{name} is no http or https address: {shown_url(given)}", hint=hint)
+        raise InputError(f"{name} is no http or https address: {redact_url(given)}", hint=hint)
     return urlunsplit(parts) if name != f"{PREFIX}ENDPOINT" else _below(parts, f"v1/{signal}")
 
 

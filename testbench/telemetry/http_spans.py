@@ -14,7 +14,7 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from testbench.safe_text import shown_url
+from testbench.safe_text import redact_url
 from testbench.telemetry import attributes as names
 from testbench.telemetry.unheard import SpanSource
 
@@ -57,7 +57,7 @@ class TracedTransport(httpx.AsyncBaseTransport):
 
 def _address(url: httpx.URL) -> dict[str, str | int]:
     port = url.port or (443 if url.scheme == "https" else 80)
-    return {names.URL: shown_url(str(url)), names.SERVER_ADDRESS: url.host, names.SERVER_PORT: port}
+    return {names.URL: redact_url(str(url)), names.SERVER_ADDRESS: url.host, names.SERVER_PORT: port}
 
 
 def _fail(span: trace.Span, kind: str) -> None:

@@ -21,7 +21,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportM
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from testbench.net.retry import read_retry_after
-from testbench.safe_text import printable, shown_url
+from testbench.safe_text import printable, redact_url
 from testbench.telemetry.endpoints import Signal
 
 RETRYABLE: Final = frozenset({429, 502, 503, 504})
@@ -52,7 +52,7 @@ def read_reply(signal: Signal, status: int, headers: Mapping[str, str], body: by
         return _read_success(signal, status, headers, body)
     text = f"answered {status} {_phrase(status)}".rstrip()
     if 300 <= status < 400:
-        return Reply("refused", f"{text} to {shown_url(headers.get('location', ''))}, and is not followed")
+        return Reply("refused", f"{text} to {redact_url(headers.get('location', ''))}, and is not followed")
     said = _error_message(headers, body)
     text = f"{text}: {said}" if said else text
     wait = read_retry_after(headers.get("retry-after"), now)

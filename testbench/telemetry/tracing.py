@@ -25,7 +25,7 @@ from opentelemetry.trace import Status, StatusCode
 
 from testbench import __version__, defaults
 from testbench.errors import TestbenchError
-from testbench.safe_text import printable, shown_url
+from testbench.safe_text import printable, redact_url
 from testbench.schema.tracing import Attributes, Span, Tracing, Untraced
 from testbench.telemetry import attributes as names
 from testbench.telemetry.content import attribute_text, content_allowed
@@ -59,7 +59,7 @@ def open_tracing(*, workflow_name: str, agent_url: str, flush_s: float = default
         logger.warning("traces are off: %s", error)
         yield Untraced()
         return
-    shared = {names.WORKFLOW_NAME: workflow_name, names.AGENT_URL: shown_url(agent_url)}
+    shared = {names.WORKFLOW_NAME: workflow_name, names.AGENT_URL: redact_url(agent_url)}
     try:
         spans = UnheardSpans(provider) if exporter is None else provider.get_tracer(names.RUN_SCOPE, __version__)
         yield _SdkTracing(spans, shared, content=content_allowed(os.environ))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbench.safe_text import shown_arguments, shown_url
+from testbench.safe_text import redact_arguments, redact_url
 
 
 @pytest.mark.parametrize(
@@ -17,7 +17,7 @@ from testbench.safe_text import shown_arguments, shown_url
     ],
 )
 def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
+    assert redact_url(url) == shown
 
 
 @pytest.mark.parametrize(
@@ -32,11 +32,11 @@ def test_an_address_is_shown_without_its_secrets(url: str, shown: str) -> None:
     ],
 )
 def test_a_command_line_is_shown_without_its_secrets(arguments: list[str]) -> None:
-    shown = shown_arguments(arguments)
+    shown = redact_arguments(arguments)
     assert len(shown) == len(arguments)
     assert "s3cret" not in " ".join(shown)
 
 
 def test_the_rest_of_a_command_line_is_shown_as_it_is() -> None:
     arguments = ["http://127.0.0.1:8000/", "my flow", "--concurrency=4", "--output", "a=b.json"]
-    assert shown_arguments(arguments) == arguments
+    assert redact_arguments(arguments) == arguments

@@ -25,7 +25,7 @@ from testbench.gate import command as gate
 from testbench.merge import command as merging
 from testbench.net.clock import FakeClock
 from testbench.schema.agent import FakeAgentClient
-from testbench.schema.ids import plan
+from testbench.schema.ids import assign_ids
 from testbench.schema.models import ExecutedExperiment, Experiment, Scenario, Step
 from testbench.schema.progress import hide_progress
 from testbench.schema.shards import Shard, all_shards
@@ -103,7 +103,7 @@ def test_any_shards_merged_in_any_order_are_the_whole_run(
 def test_every_trial_belongs_to_one_shard_and_no_shard_has_two_more_than_another(
     number: int, repeats: int, count: int
 ) -> None:
-    planned = plan(Scenario(name=str(name), steps=(Step(input="a"),)) for name in range(number))
+    planned = assign_ids(Scenario(name=str(name), steps=(Step(input="a"),)) for name in range(number))
     parts = [trials(planned, repeats, shard) for shard in all_shards(count)]
     dealt = Counter(trial.key for part in parts for trial in part)
     assert dealt == Counter(trial.key for trial in trials(planned, repeats))
@@ -112,7 +112,7 @@ def test_every_trial_belongs_to_one_shard_and_no_shard_has_two_more_than_another
 
 @given(st.integers(1, 9), st.integers(1, 3), st.integers(1, 3), st.integers(1, 5))
 def test_a_shard_keeps_its_trials_when_repeats_grow(number: int, repeats: int, more: int, count: int) -> None:
-    planned = plan(Scenario(name=str(name), steps=(Step(input="a"),)) for name in range(number))
+    planned = assign_ids(Scenario(name=str(name), steps=(Step(input="a"),)) for name in range(number))
     for shard in all_shards(count):
         before = {trial.key for trial in trials(planned, repeats, shard)}
         assert before <= {trial.key for trial in trials(planned, repeats + more, shard)}

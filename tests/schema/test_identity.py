@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.schema.ids import experiment_id, plan
+from testbench.schema.ids import assign_ids, experiment_id
 from testbench.schema.models import Experiment, Metric, Scenario, Step
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -21,7 +21,7 @@ def one(*inputs: str, name: str = "s") -> Scenario:
 
 @given(st.lists(scenarios, max_size=6))
 def test_no_two_ids_are_equal(given_scenarios: list[Scenario]) -> None:
-    planned = plan(given_scenarios)
+    planned = assign_ids(given_scenarios)
     ids = [scenario.id for scenario in planned] + [step.id for scenario in planned for step in scenario.steps]
     assert len(ids) == len(set(ids))
 
@@ -30,33 +30,33 @@ def test_no_two_ids_are_equal(given_scenarios: list[Scenario]) -> None:
 def test_ids_survive_the_file(given_scenarios: list[Scenario]) -> None:
     experiment = Experiment(scenarios=tuple(given_scenarios))
     read = Experiment.model_validate(json.loads(experiment.model_dump_json()))
-    assert plan(read.scenarios) == plan(experiment.scenarios)
+    assert assign_ids(read.scenarios) == assign_ids(experiment.scenarios)
     assert experiment_id(read) == experiment_id(experiment)
 
 
 @given(st.lists(scenarios, min_size=1, max_size=4), scenarios)
 def test_a_scenario_added_at_the_end_changes_no_id_before_it(before: list[Scenario], added: Scenario) -> None:
-    assert plan([*before, added])[:-1] == plan(before)
+    assert assign_ids([*before, added])[:-1] == assign_ids(before)
 
 
 def test_ids_are_these_on_every_machine() -> None:
-    (scenario,) = plan([one("What is the weather?", name="weather")])
+    (scenario,) = assign_ids([one("What is the weather?", name="weather")])
     assert (scenario.id, scenario.steps[0].id) == ("scn_340c9d1d986370bc", "stp_8f531a9b12e01504")
 
 
 def test_a_threshold_or_a_metric_makes_no_other_step() -> None:
     plain = Scenario(name="s", steps=(Step(input="x"),))
     judged = Scenario(name="s", steps=(Step(input="x", metrics=(Metric(metric_name="A", threshold=0.5),)),))
-    assert plan([plain])[0].steps[0].id == plan([judged])[0].steps[0].id
+    assert assign_ids([plain])[0].steps[0].id == assign_ids([judged])[0].steps[0].id
 
 
 def test_the_same_question_elsewhere_in_a_conversation_is_another_step() -> None:
-    (scenario,) = plan([one("hello", "hello")])
+    (scenario,) = assign_ids([one("hello", "hello")])
     assert scenario.steps[0].id != scenario.steps[1].id
-    assert plan([one("hi", "hello")])[0].steps[1].id != plan([one("bye", "hello")])[0].steps[1].id
+    assert assign_ids([one("hi", "hello")])[0].steps[1].id != assign_ids([one("bye", "hello")])[0].steps[1].id
 
 
 def test_equal_scenarios_are_told_apart_by_their_occurrence() -> None:
-    first, second = plan([one("x"), one("x")])
+    first, second = assign_ids([one("x"), one("x")])
     assert first.id != second.id
     assert first.steps[0].id != second.steps[0].id

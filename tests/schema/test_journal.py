@@ -13,7 +13,7 @@ from testbench.errors import StoreError
 from testbench.net.clock import FakeClock
 from testbench.schema.ids import ScenarioKey
 from testbench.schema.journal import Journal, RunSession, journal_path, read_journal
-from testbench.schema.lock import locked
+from testbench.schema.lock import hold_lock
 from testbench.schema.models import ExecutedScenario, ExecutedStep, Turn
 
 
@@ -161,7 +161,7 @@ def read_only(tmp_path: Path) -> Path:
 
 
 def test_a_folder_that_cannot_be_written_is_told(read_only: Path) -> None:
-    with pytest.raises(StoreError, match="cannot be written"), locked(read_only / "out.json"):
+    with pytest.raises(StoreError, match="cannot be written"), hold_lock(read_only / "out.json"):
         pass
     with pytest.raises(StoreError, match="cannot be written"):
         Journal(read_only / "out.json.journal", "run_1", None, FakeClock())
@@ -170,9 +170,9 @@ def test_a_folder_that_cannot_be_written_is_told(read_only: Path) -> None:
 def test_a_second_run_of_the_same_output_refuses_and_names_the_first(tmp_path: Path) -> None:
     output = tmp_path / "out.json"
     told = f"another run is writing out.json .process {os.getpid()} on"
-    with locked(output), pytest.raises(StoreError, match=told), locked(output):
+    with hold_lock(output), pytest.raises(StoreError, match=told), hold_lock(output):
         pass
-    with locked(output), locked(tmp_path / "other.json"):
+    with hold_lock(output), hold_lock(tmp_path / "other.json"):
         pass
     assert list(tmp_path.iterdir()) == []
 
@@ -189,6 +189,6 @@ def test_a_lock_that_its_last_holder_removes_while_it_is_taken_still_keeps_other
             removed[0].unlink()
 
     monkeypatch.setattr(fcntl, "flock", just_released)
-    with locked(output), pytest.raises(StoreError, match="another run is writing"), locked(output):
+    with hold_lock(output), pytest.raises(StoreError, match="another run is writing"), hold_lock(output):
         pass
     assert removed == [tmp_path / ".out.json.lock"]

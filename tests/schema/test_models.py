@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from testbench import defaults
 from testbench.errors import InputError
 from testbench.schema.files import parse_experiment, read_phase_file, write_model
-from testbench.schema.json_schema import json_schemas
+from testbench.schema.json_schema import build_json_schemas
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedStep,
@@ -169,7 +169,7 @@ def test_the_default_threshold_is_one_number() -> None:
 @pytest.mark.parametrize("name", ["experiment", "executed_experiment", "evaluated_experiment"])
 def test_the_schema_in_docs_is_that_of_the_models(name: str) -> None:
     """`make schema` writes them anew."""
-    assert json.loads((DOCS / f"{name}.schema.json").read_text()) == json_schemas()[name]
+    assert json.loads((DOCS / f"{name}.schema.json").read_text()) == build_json_schemas()[name]
 
 
 def test_each_phase_reads_what_the_one_before_wrote() -> None:

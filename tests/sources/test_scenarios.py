@@ -8,7 +8,7 @@ import string
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.schema.ids import plan
+from testbench.schema.ids import assign_ids
 from testbench.schema.models import Step
 from testbench.sources.columns import PlacedStep
 from testbench.sources.dataset import NAME_CHARACTERS, group_into_scenarios
@@ -56,7 +56,7 @@ inputs = st.lists(st.text(string.ascii_letters, min_size=1, max_size=NAME_CHARAC
 @given(inputs=inputs, seed=st.integers())
 def test_ids_do_not_depend_on_the_order_of_rows(inputs: list[str], seed: int) -> None:
     def ids(texts: list[str]) -> dict[str, str]:
-        scenarios = plan(group_into_scenarios(PlacedStep(Step(input=text)) for text in texts))
+        scenarios = assign_ids(group_into_scenarios(PlacedStep(Step(input=text)) for text in texts))
         return {scenario.steps[0].input: scenario.id for scenario in scenarios}
 
     assert ids(random.Random(seed).sample(inputs, len(inputs))) == ids(inputs)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from testbench.arena.evaluation.results import ItemResult
 from testbench.arena.plan.model import Item, Plan, PlannedScenarioFile, SystemUnderTest
-from testbench.schema.ids import content_id, plan
+from testbench.schema.ids import assign_ids, content_id
 from testbench.schema.models import (
     EvaluatedScenario,
     EvaluatedStep,
@@ -32,7 +32,7 @@ def scenario(name: str, *inputs: str) -> Scenario:
 
 def plan_of(scenarios: Sequence[Scenario], names: Sequence[str] = ("gpt", "claude"), repetitions: int = 1) -> Plan:
     """Every scenario with a provider of each name, so many times."""
-    planned = plan(scenarios)
+    planned = assign_ids(scenarios)
     systems = tuple(SystemUnderTest(group="default", name=name, kind="provider") for name in names)
     combinations = [
         (one, system, repetition) for one in planned for system in systems for repetition in range(1, repetitions + 1)
@@ -67,7 +67,7 @@ def plan_of(scenarios: Sequence[Scenario], names: Sequence[str] = ("gpt", "claud
 def evaluated(plan_: Plan, item: Item, score: float | None = 1.0, answer: str = "fine") -> EvaluatedScenario:
     """An item's outcome with this score for each step; None: the agent was down."""
     (given,) = (file.scenario for file in plan_.scenarios if file.id == item.scenario_id)
-    (planned,) = plan([given])
+    (planned,) = assign_ids([given])
     down = Failure(kind="unreachable", message="nobody answers", attempts=3, retryable=True)
     steps = []
     for step in planned.steps:

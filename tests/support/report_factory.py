@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
-from testbench.schema.ids import plan
+from testbench.schema.ids import assign_ids
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedScenario,
@@ -60,7 +60,7 @@ def experiment(steps: int = 60, *, seed: int = 7, conversations: bool = True) ->
     """An evaluated experiment with exactly `steps` steps; another `seed` answers the same questions differently."""
     asked = random.Random(f"questions {steps}")
     answered = random.Random(f"answers {seed}")
-    scenarios = [_evaluated(scenario, answered, conversations) for scenario in plan(_scenarios(steps, asked))]
+    scenarios = [_evaluated(scenario, answered, conversations) for scenario in assign_ids(_scenarios(steps, asked))]
     started = START + timedelta(days=seed)
     return EvaluatedExperiment(
         id="exp_5e1f00d5e1f00d42",

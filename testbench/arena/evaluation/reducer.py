@@ -25,7 +25,7 @@ from testbench.arena.stores import writer_of
 from testbench.errors import InputError, NothingToDo, StoreError, TelemetryError
 from testbench.gating.decision import reach_verdict
 from testbench.results.verdict import Verdict
-from testbench.safe_text import shown_url
+from testbench.safe_text import redact_url
 from testbench.schema.models import EvaluatedExperiment, EvaluationRecord, RunRecord
 from testbench.schema.shards import all_shards
 
@@ -129,9 +129,9 @@ def _address(context: JobContext) -> str:
     if systems[0].kind == "agent":
         agent = context.documents.agents.named(systems[0].name, namespace)
         endpoint = agent.endpoint() if agent is not None else None
-        return shown_url(endpoint.url) if endpoint is not None else ""
+        return redact_url(endpoint.url) if endpoint is not None else ""
     provider = context.documents.providers.named(systems[0].name, namespace)
-    return shown_url(provider.spec.base_url or "") if provider is not None else ""
+    return redact_url(provider.spec.base_url or "") if provider is not None else ""
 
 
 # --- the files ------------------------------------------------------------------------------------------------------

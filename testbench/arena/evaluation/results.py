@@ -17,8 +17,7 @@ from typing import Final
 from pydantic import Field, ValidationError
 
 from testbench.arena.plan.model import Item, Plan, PlanModel
-from testbench.schema.ids import content_id
-from testbench.schema.ids import plan as plan_scenarios
+from testbench.schema.ids import assign_ids, content_id
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedScenario,
@@ -137,7 +136,7 @@ def experiment_of(plan: Plan, reduction: Reduction, record: EvaluationRecord) ->
 
 
 def _lost(item: Item, scenario: Scenario) -> EvaluatedScenario:
-    (planned,) = plan_scenarios([scenario])
+    (planned,) = assign_ids([scenario])
     failure = Failure(kind=LOST, message="No worker has finished this item.", attempts=0, retryable=True)
     return _failed(item, planned, failure)
 

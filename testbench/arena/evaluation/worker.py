@@ -31,7 +31,7 @@ from testbench.execution.trials import Trial
 from testbench.net.pacing import Pacer, automatic_pace
 from testbench.net.retry import GaveUp, RetryPolicy, call_with_retries
 from testbench.schema.agent import AgentClient, AgentDescription, AgentReply, Conversation
-from testbench.schema.ids import plan as plan_scenarios
+from testbench.schema.ids import assign_ids
 from testbench.schema.models import ExecutedScenario
 from testbench.schema.progress import Progress
 from testbench.schema.runtime import ExperimentRuntime
@@ -255,7 +255,7 @@ class _Worker:
 
 def trial_of(planned: PlannedScenarioFile, item: Item, repeats: int) -> Trial:
     """An item as the executor takes it; its ids are the plan's."""
-    (scenario,) = plan_scenarios([planned.scenario])
+    (scenario,) = assign_ids([planned.scenario])
     return Trial(scenario.model_copy(update={"id": item.scenario_id}), item.repetition, repeats)
 
 

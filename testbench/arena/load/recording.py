@@ -21,7 +21,7 @@ from testbench.arena.runs.context import JobContext, part_name
 from testbench.arena.stores import write_once
 from testbench.errors import AgentError
 from testbench.schema.agent import AgentReply
-from testbench.schema.ids import plan as plan_scenarios
+from testbench.schema.ids import assign_ids
 from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, PlannedScenario, PlannedStep, Turn
 
 ROWS_OF_A_PART: Final = 20_000
@@ -99,7 +99,7 @@ def _planned(context: JobContext) -> Mapping[str, PlannedScenario]:
     """The scenarios with the ids of the plan."""
     found = {}
     for planned in context.plan.scenarios:
-        (scenario,) = plan_scenarios([planned.scenario])
+        (scenario,) = assign_ids([planned.scenario])
         found[planned.id] = scenario.model_copy(update={"id": planned.id})
     return found
 

@@ -31,7 +31,7 @@ from testbench.arena.runs.parts import is_done, mark_done
 from testbench.arena.stores import write_once
 from testbench.arena.targets.chat import ChatClient
 from testbench.errors import WorkError
-from testbench.gc_policy import paced
+from testbench.gc_policy import rare_cycle_collection
 from testbench.schema.agent import AgentClient
 from testbench.schema.models import Usage
 from testbench.schema.progress import Progress
@@ -74,7 +74,7 @@ async def work_load(context: JobContext) -> None:
     arrivals = profile(context.job, draws)
     recorder, purse = Recorder(context), Purse()
     async with _opened(context, draws, purse) as clients:
-        with context.show_progress("load", _turns(draws, arrivals, context), 0) as progress, paced():
+        with context.show_progress("load", _turns(draws, arrivals, context), 0) as progress, rare_cycle_collection():
             begun, start = await _common_start(context)  # all that takes time is done by then
             share = _share(context, draws, arrivals, start)
             stopped = await _send(context, share, clients, (recorder, purse), progress)

@@ -20,7 +20,7 @@ from testbench.arena.bundle.bundle import MAX_BYTES
 from testbench.arena.manifest.job_status import MESSAGE_LENGTH
 from testbench.defaults import FETCH_TIMEOUT_S
 from testbench.errors import ExitCode, InputError, StoreError, TestbenchError
-from testbench.safe_text import printable, shown_url
+from testbench.safe_text import printable, redact_url
 
 if TYPE_CHECKING:
     import httpx
@@ -47,17 +47,17 @@ def fetch(url: str, checksum: str, path: Path) -> None:
         with httpx.stream("GET", url, timeout=FETCH_TIMEOUT_S, follow_redirects=True) as answer:
             if answer.status_code != 200:
                 hint = "The ArenaSource's status.artifact.url has to answer with its archive."
-                raise StoreError(f"{shown_url(url)}: HTTP {answer.status_code}", hint=hint)
+                raise StoreError(f"{redact_url(url)}: HTTP {answer.status_code}", hint=hint)
             found = _write(answer, path, wanted)
     except httpx.HTTPError as error:
         raise StoreError(
-            f"{shown_url(url)}: {type(error).__name__}", hint="Check that the pods may reach it."
+            f"{redact_url(url)}: {type(error).__name__}", hint="Check that the pods may reach it."
         ) from error
     except OSError as error:
         raise StoreError(f"{path}: cannot be written: {error.strerror}", hint="It needs a writable volume.") from error
     if found != wanted:
         hint = "The source has changed: its status has to name the archive that it delivers."
-        raise InputError(f"{shown_url(url)}: its checksum is sha256:{found}, not sha256:{wanted}", hint=hint)
+        raise InputError(f"{redact_url(url)}: its checksum is sha256:{found}, not sha256:{wanted}", hint=hint)
 
 
 def _write(answer: httpx.Response, path: Path, wanted: str) -> str:
@@ -69,7 +69,9 @@ def _write(answer: httpx.Response, path: Path, wanted: str) -> str:
             for piece in answer.iter_bytes():
                 size += len(piece)
                 if size > MAX_BYTES:
-                    raise InputError(f"{shown_url(str(answer.url))}: too large", hint=f"At most {MAX_BYTES >> 20} MiB.")
+                    raise InputError(
+                        f"{redact_url(str(answer.url))}: too large", hint=f"At most {MAX_BYTES >> 20} MiB."
+                    )
                 digest.update(piece)
                 file.write(piece)
         if digest.hexdigest() == wanted:

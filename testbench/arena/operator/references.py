@@ -25,7 +25,7 @@ from testbench.arena.manifest.resources import AgentRuntime, ArenaSource, Provid
 from testbench.arena.operator.fetch import SOURCE_INVALID
 from testbench.arena.plan.model import PlanModel
 from testbench.errors import InputError
-from testbench.safe_text import printable, shown_url
+from testbench.safe_text import printable, redact_url
 from testbench.schema.files import describe
 
 OUTPUT_FOLDER: Final = "output"
@@ -252,7 +252,7 @@ class _Resolver:
             message = f"ArenaSource {name} ({kind}) has no status.artifact.url: nobody has delivered its bundle yet."
             raise _Unresolved(Waiting(SOURCE_NOT_READY, message))
         if not _is_http_address(artifact.url):
-            message = f"ArenaSource {name}: {shown_url(artifact.url)} is not an http(s) address."
+            message = f"ArenaSource {name}: {redact_url(artifact.url)} is not an http(s) address."
             raise _Unresolved(Refused(SOURCE_NOT_SUPPORTED, printable(message, MESSAGE_LENGTH)))
         if not artifact.checksum:
             message = f"ArenaSource {name}: its artifact has no checksum, so nobody can tell whether it is whole."

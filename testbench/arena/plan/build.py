@@ -26,7 +26,7 @@ from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.plan.groups import Cast, cast_of, with_bundle_providers
 from testbench.arena.plan.model import Item, Plan, PlannedScenarioFile, SelfPlay, SystemUnderTest
 from testbench.errors import InputError
-from testbench.safe_text import shown_url
+from testbench.safe_text import redact_url
 from testbench.schema import ids as identity
 
 MAX_ITEMS: Final = 100_000
@@ -111,7 +111,7 @@ def _judge_model(arena: ArenaFile, reading: Reading) -> str | None:
 def _rows(
     scenarios: Sequence[FoundScenario], cast: Cast, arena: ArenaFile, job: ArenaJob, warnings: list[str]
 ) -> Iterator[_Row]:
-    ids = [planned.id for planned in identity.plan(found.scenario for found in scenarios)]
+    ids = [planned.id for planned in identity.assign_ids(found.scenario for found in scenarios)]
     meeting = cache(partial(_meeting, cast))  # one tuple for all scenarios alike, however many there are
     for scenario_id, found in zip(ids, scenarios, strict=True):
         read = found.read
@@ -217,12 +217,12 @@ def _definition(kind: str, name: str, job: ArenaJob, documents: Documents) -> li
     if kind == "agent":
         agent = documents.agents.named(name, namespace)
         endpoint = agent.endpoint() if agent is not None else None
-        return [kind, name, endpoint and [endpoint.protocol, shown_url(endpoint.url)]]
+        return [kind, name, endpoint and [endpoint.protocol, redact_url(endpoint.url)]]
     provider = documents.providers.named(name, namespace)
     if provider is None:
         return [kind, name]
     settings = provider.spec.model_dump(mode="json", include={"type", "model", "role", "defaults"})
-    return [kind, name, settings, shown_url(provider.spec.base_url or "")]
+    return [kind, name, settings, redact_url(provider.spec.base_url or "")]
 
 
 # --- warnings -------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from testbench.arena.plan.model import Plan, PlanModel
 from testbench.arena.runs.context import MANIFEST_FILE, PLAN_FILE, RunFolder
 from testbench.arena.stores import write_once
 from testbench.errors import InputError
-from testbench.safe_text import NOT_SHOWN, shown_url
+from testbench.safe_text import NOT_SHOWN, redact_url
 
 RUN_FILE: Final = "run.json"
 SHOWN_METADATA: Final = frozenset({"name", "namespace", "uid", "labels"})
@@ -115,7 +115,7 @@ def _shown_value(key: str, value: Any) -> Any:
     if key == "handlers" and isinstance(value, list):
         return [_shown_setting("", handler) for handler in value]
     if key in ADDRESSES and isinstance(value, str):
-        return shown_url(value) if "://" in value else value.rpartition("@")[2]
+        return redact_url(value) if "://" in value else value.rpartition("@")[2]
     if isinstance(value, dict):
         return _without_secrets(value)
     if isinstance(value, list):
@@ -130,5 +130,5 @@ def _shown_setting(key: str, value: Any) -> Any:
     if isinstance(value, list):
         return [_shown_setting("", one) for one in value]
     if key in ADDRESSES and isinstance(value, str):
-        return shown_url(value)
+        return redact_url(value)
     return value if key in SHOWN_SETTINGS else NOT_SHOWN

@@ -18,7 +18,7 @@ from testbench import __version__
 from testbench.arena.targets.target import Headers
 from testbench.errors import InputError
 from testbench.net.transport import AgentHttp, AgentTransport
-from testbench.safe_text import shown_url
+from testbench.safe_text import redact_url
 
 Instrument = Callable[[httpx.AsyncBaseTransport], httpx.AsyncBaseTransport]
 """Puts something around the transport that every request takes, e.g. to trace it."""
@@ -149,4 +149,4 @@ def _open(url: httpx.URL, headers: Headers, whole: httpx.URL, instrument: Instru
 
 
 def _no_address(url: str) -> InputError:
-    return InputError(f"{shown_url(url)!r} is no address of a web server", hint="Write it as http(s)://host[:port]/…")
+    return InputError(f"{redact_url(url)!r} is no address of a web server", hint="Write it as http(s)://host[:port]/…")

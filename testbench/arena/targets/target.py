@@ -12,7 +12,7 @@ from typing import Any, Final, TypeAlias
 from urllib.parse import parse_qsl, urlsplit
 
 from testbench import defaults
-from testbench.safe_text import NOT_SHOWN, shown_url
+from testbench.safe_text import NOT_SHOWN, redact_url
 from testbench.schema.models import Usage
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -164,4 +164,4 @@ def hide(secrets: tuple[str, ...], text: str) -> str:
 
 def place(url: str) -> str:
     """The address as it may be shown."""
-    return shown_url(url)
+    return redact_url(url)

@@ -11,7 +11,7 @@ from testbench.errors import JudgeError
 from testbench.metrics.judge.gateway import RefusedError
 from testbench.metrics.judge.judge import JudgeSettings
 from testbench.net.retry import read_retry_after
-from testbench.safe_text import shown_url
+from testbench.safe_text import redact_url
 
 RETRYABLE: Final = frozenset({408, 409, 425, 429})
 """Client errors that pass; those of the server (5xx) pass too."""
@@ -30,7 +30,7 @@ def explain(error: Exception, settings: JudgeSettings, now: datetime) -> JudgeEr
         late.overloaded = True
         return late
     if isinstance(error, httpx.HTTPError):
-        message = f"the {settings.role} at {shown_url(settings.base_url)} cannot be reached: {error}"
+        message = f"the {settings.role} at {redact_url(settings.base_url)} cannot be reached: {error}"
         return JudgeError(message, kind="unreachable", retryable=True)
     return JudgeError(f"the {settings.role}'s gateway sent {error}", kind="http_error", retryable=True)
 

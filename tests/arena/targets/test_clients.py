@@ -14,7 +14,7 @@ from testbench.execution.trials import Trial
 from testbench.net.clock import FakeClock
 from testbench.net.pacing import Pacer, fixed_pace
 from testbench.net.retry import RetryPolicy
-from testbench.schema.ids import plan
+from testbench.schema.ids import assign_ids
 from testbench.schema.models import ExecutedScenario, Scenario, Step
 from testbench.schema.runtime import ExperimentRuntime
 from tests.support.servers.scripted_chat import Call, Says, ScriptedChat
@@ -30,7 +30,7 @@ async def run(target: Target, *scenarios: Scenario, tools: ToolBox | None = None
     try:
         await client.connect()
         executor = A2AExecutor(client, StepRules(RetryPolicy()), dependencies, Pacer(fixed_pace(2)), lambda *_: None)
-        return await ExperimentRuntime(executor, concurrency=2).run([Trial(one) for one in plan(scenarios)])
+        return await ExperimentRuntime(executor, concurrency=2).run([Trial(one) for one in assign_ids(scenarios)])
     finally:
         await client.close()
 

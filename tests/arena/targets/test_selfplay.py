@@ -32,7 +32,7 @@ from testbench.net.clock import FakeClock
 from testbench.net.pacing import Pacer, fixed_pace
 from testbench.net.retry import RetryPolicy
 from testbench.schema.agent import AgentReply, FakeAgentClient
-from testbench.schema.ids import plan
+from testbench.schema.ids import assign_ids
 from testbench.schema.models import ExecutedScenario, Metric, Reference, Scenario, Step, Turn
 from tests.support.servers.scripted_chat import Call, Says, ScriptedChat
 
@@ -74,7 +74,7 @@ def executor(client: ChatClient) -> A2AExecutor:
 
 
 def scenario(*inputs: str) -> Trial:
-    return Trial(plan([Scenario(name="refund", steps=tuple(Step(input=text) for text in inputs))])[0])
+    return Trial(assign_ids([Scenario(name="refund", steps=tuple(Step(input=text) for text in inputs))])[0])
 
 
 async def run(trial: Trial, part: SelfPlay, player: Player, hooks: A2AExecutor) -> ExecutedScenario:
@@ -223,7 +223,7 @@ async def test_an_agent_can_play_the_user_and_remembers_by_itself(system: Script
 
 async def test_steps_can_be_said_in_other_words(system: ScriptedChat, user: ScriptedChat, client_of: Open) -> None:
     user.says("may I have a refund?")
-    planned = plan(
+    planned = assign_ids(
         [Scenario(name="s", steps=(Step(input="refund!", reference=Reference(response="yes"), metrics=(METRIC,)),))]
     )[0]
     played = await reword(Trial(planned), player_of(client_of(user)), executor(client_of(system)))
