@@ -12,7 +12,8 @@ from testbench.metrics.protocol import MetricSpec, Parameter
 from testbench.metrics.registry import GenericMetricsRegistry
 from tests.support.metric_samples import metric, sample
 
-PAGE = Path(__file__).parents[2] / "docs" / "metrics.md"
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = DOCS / "metrics.md"
 
 
 def test_the_page_is_in_step_with_the_metrics() -> None:
@@ -30,9 +31,23 @@ def test_a_table_cannot_be_broken_by_a_spec() -> None:
 async def test_the_pages_own_framework_works() -> None:
     _, _, code = PAGE.read_text().partition("    from testbench.metrics.adapter import")
     block = re.split(r"\n\n(?=\S)", f"    from testbench.metrics.adapter import{code}")[0]
-    found: dict[str, Any] = {}
-    exec(textwrap.dedent(block), found)
+    await check_calm(textwrap.dedent(block))
+
+
+async def test_the_guides_own_metric_works() -> None:
+    guide = (DOCS / "how-to" / "own-metric.md").read_text()
+    code = re.findall(r"```python\n(.*?)```", guide, re.DOTALL)[0]
+    spec = await check_calm(code)
+    assert spec.parameters == (Parameter("limit", "int", default=3, description="Question marks that are allowed."),)
+    assert (spec.description, spec.required) == ("The answer asks little.", ("response",))
+
+
+async def check_calm(code: str) -> MetricSpec:
+    """Use the framework that a page shows."""
+    found: dict[str, Any] = {"__name__": "shown"}
+    exec(code, found)
     registry = GenericMetricsRegistry({"mine": found["MyAdapter"]})
     ready = registry.prepare(metric("mine.Calm", limit=0), None)
     assert (await ready.call(sample("Is it?"))).score == 0.0
     assert (await ready.call(sample("It is."))).score == 1.0
+    return ready.spec
