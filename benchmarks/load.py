@@ -154,8 +154,9 @@ async def bare(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Tim
 
 async def ours(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Times], float]:
     """The load generator with the client that a load test uses."""
-    from testbench.arena.load.generator import Draw, LoadGenerator, LoadShare
-    from testbench.arena.load.samples import Sample
+    from testbench.arena.load.generator import LoadGenerator, LoadShare
+    from testbench.arena.load.measures import Sample
+    from testbench.arena.load.traffic import Draw
     from testbench.arena.targets.clients import client_of
     from testbench.arena.targets.target import A2ATarget, ChatTarget
     from testbench.gc_policy import rare_cycle_collection
@@ -185,7 +186,7 @@ KINDS: Final = {
 
 
 def arrivals_of(rate: float, seconds: float) -> list[float]:
-    from testbench.arena.load.arrivals import RateProfile
+    from testbench.arena.load.traffic import RateProfile
     from testbench.schema.shards import Shard
 
     return [due for _, due in RateProfile(rate, RAMP_S, seconds).dealt(Shard())]

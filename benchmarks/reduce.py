@@ -111,9 +111,9 @@ def reduce_parts(folder: Path, items: int, shards: int) -> None:
 
 def reduce_whole(folder: Path, items: int, shards: int) -> None:
     """Parts to results, experiment, verdict, rows, JSON and conclusion."""
-    from testbench.arena.conclusion import conclude_evaluation, termination_message
+    from testbench.arena.conclusion import termination_message
     from testbench.arena.evaluation.results import experiment_of, reduce
-    from testbench.arena.evaluation.rows import rows
+    from testbench.arena.evaluation.rows import conclude_evaluation, rows
     from testbench.arena.plan.model import Plan
     from testbench.gating.decision import reach_verdict
     from testbench.results.verdict import Policy

@@ -125,7 +125,7 @@ def _workers(run: OpenedRun) -> int:
     """One process; a load test gets as many as its rate needs, within what the manifest allows."""
     if run.job.spec.type != "loadtest":
         return 1
-    from testbench.arena.load.conversations import workers_of
+    from testbench.arena.load.traffic import workers_of
 
     return workers_of(run.job)
 
@@ -257,7 +257,7 @@ def _dry_run(run: OpenedRun, judged: int, *, as_json: bool) -> Outcome:
 
 
 def _planned_generation(job: ArenaJob, bundle: Bundle, plan: Plan, *, as_json: bool) -> Outcome:
-    from testbench.arena.datagen.estimate import estimate_of, estimate_text
+    from testbench.arena.datagen.rounds import estimate_of, estimate_text
     from testbench.arena.plan.text import plan_text
 
     estimate = estimate_of(job, bundle, plan)

@@ -15,12 +15,12 @@ import yaml
 
 from testbench.arena.bundle.bundle import Bundle, BundleFiles
 from testbench.arena.conclusion import Conclusion
-from testbench.arena.datagen.worker import run_datagen
 from testbench.arena.manifest.documents import Documents, load_documents
 from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.plan.build import prepare
 from testbench.arena.runs.context import JobContext, RunFolder
 from testbench.arena.runs.credentials import CredentialSource
+from testbench.arena.runs.job_types import run_in_this_process
 from testbench.arena.runs.target_clients import TargetClients
 from testbench.arena.stores import MemoryStore, ResultStore
 from testbench.net.clock import FakeClock
@@ -102,7 +102,7 @@ def context_of(documents: Documents, store: ResultStore | None = None, files: Ma
 
 
 def run(context: JobContext) -> Conclusion:
-    return asyncio.run(run_datagen(context))
+    return asyncio.run(run_in_this_process(context))
 
 
 def files_of(context: JobContext) -> dict[str, bytes]:

@@ -1,20 +1,40 @@
-"""How many items are still to be asked for, of whom and about what; and when it is enough, or never will be.
+"""The rounds of a data generation: what each asks, what all so far came to, and whether another one makes sense.
 
-Pure; called by the workers for their requests of a round, and by the reducer between rounds. Removing duplicates
-shrinks what a model writes, so a round asks for more than is missing, and the next one knows how much came of it.
+    seeds -> requests of a round -> (answers of all shards) -> distinct items -> result -> next round
+
+Pure; called by the workers for their requests of a round, by the reducer between rounds, and by the command `plan` for
+an estimate. Removing duplicates shrinks what a model writes, so a round asks for more than is missing, and the next one
+knows how much came of it. The outcome depends on what was answered and on nothing else: not on who asked, nor when.
 """
 
 from __future__ import annotations
 
+import json
 import math
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from testbench.arena.conclusion import SUCCEEDED, Conclusion, Counts
-from testbench.arena.datagen.items import BatchRequest, Seed
-from testbench.arena.manifest.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
+from testbench.arena.bundle.arena_file import arena_file_of
+from testbench.arena.bundle.bundle import Bundle, named
+from testbench.arena.datagen.items import (
+    AVOIDED,
+    SYSTEM,
+    AnsweredRequest,
+    Batch,
+    BatchRequest,
+    FailedRequest,
+    GeneratedItem,
+    RoundPlan,
+    Seed,
+    prompt_of,
+)
+from testbench.arena.datagen.seeds import seeds_of
+from testbench.arena.manifest.job import ArenaJob, DataGenSettings
 from testbench.arena.plan.model import Plan
+from testbench.results.summary import sum_usage
 from testbench.schema.ids import content_id
 from testbench.schema.models import Usage
 
@@ -35,7 +55,6 @@ LEAST_ROUND: Final = 20
 MOST_ROUNDS: Final = 10
 
 INSUFFICIENT_UNIQUE: Final = "InsufficientUnique"
-GENERATION_FAILED: Final = "GenerationFailed"
 
 Next = Literal["done", "again", "exhausted"]
 
@@ -120,55 +139,203 @@ def what_next(count: int, result: RoundResult) -> Next:
     return "again" if can_be_shorter or result.fresh >= LEAST_YIELD else "exhausted"
 
 
-def conclude_generation(count: int, result: RoundResult, usage: Usage | None = None) -> Conclusion:
-    """The end of a generation: enough distinct items, or the real number and why there are no more.
-
-    Nobody who answers is no sign that there is nothing more to say: it is a failure of another name.
-    """
-    made = min(result.distinct, count)
-    enough = made == count
-    silent = made == 0 or (result.asked > 0 and result.answered == 0)
-    reason = SUCCEEDED if enough else GENERATION_FAILED if silent else INSUFFICIENT_UNIQUE
-    message = (
-        f"{made:,} of {count:,} items in {counted(result.rounds, 'round')}; {result.exact:,} exact and"
-        f" {result.near:,} near duplicates removed, {_failed(result.failures)}."
-    )
-    return Conclusion(
-        phase="Succeeded" if enough else "Failed",
-        reason=reason,
-        message=message,
-        counts=Counts(total=count, passed=made, errors=count - made),
-        summary={
-            SUMMARY_VERDICT: "pass" if enough else "error",
-            SUMMARY_SCORE: f"{made}/{count}",
-            SUMMARY_ERRORS: str(result.failed),
-            "rounds": str(result.rounds),
-            "exactDuplicates": str(result.exact),
-            "nearDuplicates": str(result.near),
-            **_spent(usage),
-        },
-    )
-
-
 def counted(number: int, thing: str) -> str:
     """`1 round`, `2 rounds`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
-def _failed(failures: Mapping[str, int]) -> str:
-    told = counted(sum(failures.values()), "request") + " failed"
-    kinds = ", ".join(
-        f"{times:,} {kind}" for kind, times in sorted(failures.items(), key=lambda kind: (-kind[1], kind))
+SHINGLE: Final = 5
+"""Characters of a shingle."""
+ALIKE: Final = 0.8
+"""Jaccard similarity of the shingles of two questions from which on they are near duplicates."""
+PERMUTATIONS: Final = 128
+
+
+@dataclass(frozen=True)
+class Distinct:
+    """The items that are left, in their order, and how many of each kind were taken out."""
+
+    items: tuple[GeneratedItem, ...]
+    exact: int
+    near: int
+
+
+def distinct(items: Iterable[GeneratedItem]) -> Distinct:
+    """Keep the first of every group of items that ask the same."""
+    from datasketch import MinHash, MinHashLSH
+
+    index = MinHashLSH(threshold=ALIKE, num_perm=PERMUTATIONS, weights=(0.2, 0.8))
+    kept: list[GeneratedItem] = []
+    kept_texts: list[str] = []  # their shingles take a hundred times as much
+    seen: set[str] = set()
+    exact = near = 0
+    for item in items:
+        text = normalised(item.user_input)
+        if text in seen:
+            exact += 1
+            continue
+        seen.add(text)
+        shingles = shingles_of(text)
+        sketch = MinHash(num_perm=PERMUTATIONS)
+        sketch.update_batch([shingle.encode() for shingle in shingles])
+        if any(similarity(shingles, shingles_of(kept_texts[position])) >= ALIKE for position in index.query(sketch)):
+            near += 1
+            continue
+        index.insert(len(kept), sketch, check_duplication=False)
+        kept.append(item)
+        kept_texts.append(text)
+    return Distinct(tuple(kept), exact, near)
+
+
+def normalised(text: str) -> str:
+    """Letters and digits of any script in lower case, single spaces between: `What's  UP?` and `whats up` are equal."""
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    kept = (character if character.isalnum() else " " if character.isspace() else "" for character in folded)
+    words = "".join(kept).split()
+    return " ".join(words) if words else folded.strip()
+
+
+def shingles_of(text: str) -> frozenset[str]:
+    """Every run of five characters; a shorter text is its own only shingle."""
+    return frozenset(text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1)))
+
+
+def similarity(one: frozenset[str], other: frozenset[str]) -> float:
+    """The Jaccard index: shared shingles of all shingles."""
+    return len(one & other) / len(one | other)
+
+
+CUT_OFF: Final = "truncated"
+"""The kind of failure of an answer that was longer than the model may say at once."""
+
+
+@dataclass(frozen=True)
+class Generated:
+    """The distinct items of all rounds, in the order in which they were asked for, and the numbers."""
+
+    items: tuple[GeneratedItem, ...]
+    result: RoundResult
+    usage: Usage
+    silent: frozenset[str]
+    """Providers that were asked in the last round and answered nothing."""
+
+
+def first_round(plan_digest: str, count: int, seeds: Sequence[Seed], providers: Sequence[str]) -> RoundPlan:
+    """What is asked before anything is known."""
+    requests = requests_of_round(1, count, FIRST_YIELD, seeds, providers)
+    return RoundPlan(number=1, plan_digest=plan_digest, requests=requests, batch=BATCH_SIZE)
+
+
+def next_round(
+    rounds: Sequence[RoundPlan], count: int, generated: Generated, seeds: Sequence[Seed], providers: Sequence[str]
+) -> RoundPlan:
+    """What is asked after `rounds`: for what is missing, of nobody who is silent, and for questions unlike these."""
+    last, result = rounds[-1], generated.result
+    batch = max(1, last.batch // 2) if result.cut_off else last.batch
+    requests = requests_of_round(
+        last.number + 1,
+        count - result.distinct,
+        result.fresh if result.answered else FIRST_YIELD,
+        seeds,
+        [name for name in providers if name not in generated.silent] or providers,
+        Deal(sum(len(one.requests) for one in rounds), batch),
     )
-    return f"{told} ({kinds})" if kinds else told
+    seed_of = {request.key: request.seed for one in rounds for request in one.requests}
+    known: defaultdict[int, list[str]] = defaultdict(list)
+    for item in generated.items:
+        known[seed_of[item.provenance.request]].append(item.user_input)
+    avoided = {seed: tuple(known[seed][-AVOIDED:]) for seed in sorted({one.seed for one in requests}) if known[seed]}
+    return RoundPlan(
+        number=last.number + 1, plan_digest=last.plan_digest, requests=requests, batch=batch, avoided=avoided
+    )
 
 
-def _spent(usage: Usage | None) -> dict[str, str]:
-    if usage is None:
-        return {}
-    numbers = {
-        "inputTokens": None if usage.input_tokens is None else str(usage.input_tokens),
-        "outputTokens": None if usage.output_tokens is None else str(usage.output_tokens),
-        "totalCostUSD": None if usage.cost_usd is None else f"{usage.cost_usd:.6f}",
-    }
-    return {name: value for name, value in numbers.items() if value is not None}
+def reduce_rounds(
+    rounds: Sequence[RoundPlan], answered: Mapping[str, AnsweredRequest], failed: Sequence[FailedRequest]
+) -> Generated:
+    """All items without duplicates; of two that are alike, the one that was asked for first is kept."""
+    in_order = [answered[one.key] for planned in rounds for one in planned.requests if one.key in answered]
+    found = distinct(item for one in in_order for item in one.items)
+    last = rounds[-1]
+    of_last = [one for one in last.requests if one.key in answered]
+    unanswered = {one.key for one in last.requests} - answered.keys()
+    cut_off = [one for one in failed if one.key in unanswered and one.kind == CUT_OFF]
+    result = RoundResult(
+        asked=sum(one.size for one in last.requests),
+        answered=sum(one.size for one in of_last),
+        gained=sum(item.provenance.round == last.number for item in found.items),
+        distinct=len(found.items),
+        rounds=last.number,
+        exact=found.exact,
+        near=found.near,
+        failures=Counter(one.kind for one in failed if one.key not in answered),
+        batch=last.batch,
+        cut_off=bool(cut_off),
+    )
+    return Generated(
+        items=found.items,
+        result=result,
+        usage=sum_usage([*(one.usage for one in in_order), *(one.usage for one in failed)]),
+        silent=frozenset(one.provider for one in last.requests)
+        - {one.provider for one in of_last}
+        - {one.provider for one in cut_off},
+    )
+
+
+CHARACTERS_OF_A_TOKEN: Final = 4
+"""In Latin script, about."""
+A_QUESTION: Final = "x" * 60
+"""As long as one usually is: requests show the model what it has already written."""
+
+
+@dataclass(frozen=True)
+class GenerationEstimate:
+    """The first round; further ones depend on what comes of it. `input_tokens` are about so many."""
+
+    items: int
+    format: str
+    writers: tuple[str, ...]
+    prompts: int
+    passages: int
+    requests: int
+    input_tokens: int
+
+
+def estimate_of(job: ArenaJob, bundle: Bundle, plan: Plan) -> GenerationEstimate:
+    """How much a job asks for, if nothing has to be asked again.
+
+    Raises:
+        InputError: there is nothing to generate from.
+    """
+    settings = job.spec.data_gen or DataGenSettings()
+    seeds, writers = seeds_of(bundle, arena_file_of(job, bundle)), writers_of(plan)
+    requests = first_round(plan.digest, settings.count, seeds, writers).requests
+    characters = len(requests) * (len(SYSTEM) + len(json.dumps(Batch.model_json_schema())))
+    known: Counter[int] = Counter()
+    for request in requests:
+        characters += len(prompt_of(request, seeds[request.seed], [A_QUESTION] * min(AVOIDED, known[request.seed])))
+        known[request.seed] += request.size
+    return GenerationEstimate(
+        items=settings.count,
+        format=settings.format,
+        writers=writers,
+        prompts=len({seed.prompt_path for seed in seeds}),
+        passages=len({seed.document_path for seed in seeds} - {None}),
+        requests=len(requests),
+        input_tokens=characters // CHARACTERS_OF_A_TOKEN,
+    )
+
+
+def estimate_text(estimate: GenerationEstimate) -> str:
+    """The estimate as lines of text."""
+    material = counted(estimate.prompts, "prompt")
+    if estimate.passages:
+        material += f" with {counted(estimate.passages, 'passage')} of documents"
+    return "\n".join(
+        [
+            f"{counted(estimate.items, 'item')} as {estimate.format}, from {material}",
+            f"written by {named(estimate.writers)}",
+            f"first round: {counted(estimate.requests, 'request')}, about {estimate.input_tokens:,} tokens to read;"
+            " duplicates are made up for in further rounds",
+        ]
+    )

@@ -15,8 +15,7 @@ from urllib.parse import urlsplit, urlunsplit
 import httpx
 
 from testbench import defaults
-from testbench.arena.datagen.items import Batch
-from testbench.arena.datagen.writing import SYSTEM
+from testbench.arena.datagen.items import SYSTEM, Batch
 from testbench.arena.plan.model import SystemUnderTest
 from testbench.arena.runs.context import Clients, JobContext
 from testbench.arena.targets.target import ChatTarget, Headers, hide

@@ -3,6 +3,8 @@
     parts -> reduction -> experiment -> verdict -> results.json verdict.json report.html [junit.xml] [results.csv]
                                                 -> conclusion -> summary.json, the last one
 
+    parts of an earlier run -> results without errors -> parts of a new run (`take_over`)
+
 Called by the commands `reduce`, `run` and `run-all` of `testbench.arena.cli`. All files follow from the parts, times
 included, so that a reducer that is started again writes the same ones. Those of an incomplete run have a folder of
 their own: it may still be completed, and no file is ever written over.
@@ -12,17 +14,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from testbench import __version__
-from testbench.arena.conclusion import OUTPUT_FAILED, Conclusion, conclude_evaluation, failed, summary_bytes
+from testbench.arena.conclusion import Conclusion
 from testbench.arena.evaluation.results import ItemResult, Reduction, experiment_of, reduce
-from testbench.arena.evaluation.rows import ItemRow, csv_bytes, junit_bytes, rows
+from testbench.arena.evaluation.rows import ItemRow, conclude_evaluation, csv_bytes, junit_bytes, row_of, rows
 from testbench.arena.plan.model import Plan
-from testbench.arena.runs.context import SUMMARY_FILE, JobContext
+from testbench.arena.runs.context import JobContext, RunFolder, part_name
 from testbench.arena.runs.parts import checksum, counted_parts, done_markers, is_done
-from testbench.arena.stores import writer_of
-from testbench.errors import InputError, NothingToDo, StoreError, TelemetryError
+from testbench.arena.runs.records import write_outputs
+from testbench.arena.stores import write_once
+from testbench.errors import NothingToDo
 from testbench.gating.decision import reach_verdict
 from testbench.results.verdict import Verdict
 from testbench.safe_text import redact_url
@@ -37,9 +41,7 @@ JUNIT_FILE: Final = "junit.xml"
 
 
 async def reduce_evaluation(context: JobContext) -> Conclusion:
-    """The end of the run, with its outputs written. What went wrong is the conclusion's reason, not an exception.
-
-    Where an output could not be delivered there is no summary either: the reducer that is started again does the rest.
+    """Return the end of the run, with its outputs written. What went wrong is its reason, not an exception.
 
     Raises:
         StoreError: the parts cannot be read.
@@ -54,17 +56,9 @@ async def reduce_evaluation(context: JobContext) -> Conclusion:
     conclusion = conclude_evaluation(verdict, reduction, missing, found)
     complete = reduction.complete and not missing
     folder = "" if complete else f"incomplete-{len(reduction.results)}-of-{len(plan.items)}"
-    conclusion = conclusion.model_copy(update={"url": context.store.url(folder)})
-    write = writer_of(context.store, folder)
-    try:
-        for name, content in _files(context, experiment, verdict, found):
-            write(name, content)
-        if context.outputs.publish:
-            await _publish(context, experiment)  # before the summary, which says that nothing is left to do
-        write(SUMMARY_FILE, summary_bytes(conclusion))
-    except (StoreError, TelemetryError, InputError) as error:
-        return failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
-    return conclusion
+    files = _files(context, experiment, verdict, found)
+    publish = partial(_publish, context, experiment) if context.outputs.publish else None
+    return await write_outputs(context.store, conclusion, files, folder=folder, publish=publish)
 
 
 def _read(context: JobContext, checksums: dict[str, str]) -> Iterator[bytes]:
@@ -176,3 +170,35 @@ async def _publish(context: JobContext, experiment: EvaluatedExperiment) -> None
 
     with suppress(NothingToDo):  # which the verdict says too
         await publish(experiment, Execution(context.plan.job, context.run_id, 1), Settings(), context.environment)
+
+
+def take_over(earlier: RunFolder, run_id: str, new: RunFolder, plan: Plan, shards: int) -> int:
+    """How many results of the earlier run, whose name is `run_id`, are those of the new one.
+
+    A result is kept if nothing in it is an error, whatever its score. A part that was changed after its shard was done
+    is not read, and a run that has begun already keeps what it took.
+
+    Raises:
+        StoreError: the parts cannot be read, or not be written.
+    """
+    results = reduce(plan, _intact(earlier, plan)).results
+    kept = {
+        item.key: results[item.key]
+        for item in plan.items
+        if item.key in results and row_of(item, results[item.key].scenario).status != "error"
+    }
+    for shard in all_shards(shards):
+        own = [kept[item.key] for item in shard.of(plan.items) if item.key in kept]
+        if own:
+            lines = [result.model_dump_json(exclude_none=True).encode() + b"\n" for result in own]
+            write_once(new, part_name(shard.index, f"of-{run_id}", 1), b"".join(lines))
+    return len(kept)
+
+
+def _intact(earlier: RunFolder, plan: Plan) -> Iterator[bytes]:
+    """The parts that are what their workers wrote, as far as a marker says so."""
+    markers = done_markers(earlier, plan)
+    digests = {name: digest for marker in markers.values() for name, digest in marker.parts.items()}
+    for name, content in counted_parts(earlier, markers):
+        if name not in digests or digests[name] == checksum(content):
+            yield content

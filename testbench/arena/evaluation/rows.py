@@ -1,14 +1,16 @@
-"""One flat row for each item: what the CSV holds, and what matrix and status are counted from.
+"""One flat row for each item: what the CSV and the JUnit file hold, and what the conclusion is counted from.
 
     item, evaluated scenario -> row -> status, scores, times, tokens
+    verdict, reduction, rows -> conclusion
 
-Called by the reducer of evaluations; `testbench.arena.conclusion` counts them.
+Called by the reducer of evaluations. Pure.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import math
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -17,8 +19,24 @@ from datetime import datetime
 from typing import Final, Literal
 from xml.etree import ElementTree as ET  # writes XML, parses none  # nosec B405
 
+from testbench.arena.conclusion import (
+    BELOW_THRESHOLD,
+    MISSING_ITEMS,
+    MISSING_SHARDS,
+    NO_ITEMS,
+    NOT_JUDGED,
+    SUCCEEDED,
+    Conclusion,
+    Counts,
+    list_some,
+    summarize_usage,
+    withdraw_pass,
+)
+from testbench.arena.evaluation.results import Reduction
+from testbench.arena.manifest.job_status import MESSAGE_LENGTH, SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
 from testbench.arena.plan.model import Item, Plan
 from testbench.results.summary import CheckVerdict, decide_scenario, decide_step, sum_usage
+from testbench.results.verdict import Verdict, VerdictWord
 from testbench.safe_text import printable
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Evaluation, Failure, Usage
 
@@ -210,3 +228,62 @@ def _count(element: ET.Element) -> None:
     element.set("tests", str(len(cases)))
     for attribute, child in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         element.set(attribute, str(sum(case.find(child) is not None for case in cases)))
+
+
+REASONS: Final[Mapping[VerdictWord, str]] = {
+    "pass": SUCCEEDED,
+    "fail": BELOW_THRESHOLD,
+    "error": NOT_JUDGED,
+    "nothing": NO_ITEMS,
+}
+
+
+def conclude_evaluation(
+    verdict: Verdict, reduction: Reduction, missing_shards: Sequence[int], found: Sequence[ItemRow]
+) -> Conclusion:
+    """The end of an evaluation. `found` are the rows of all items, `missing_shards` those without their done marker."""
+    counts = count(found)
+    reason, message = REASONS[verdict.verdict], verdict.sentence
+    if counts.total == 0:
+        reason, message = NO_ITEMS, "The plan has no item."
+    elif missing_shards:
+        reason = MISSING_SHARDS
+        message = f"{len(missing_shards)} shards did not finish: {list_some(missing_shards)}. {verdict.sentence}"
+    elif not reduction.complete:
+        reason, message = MISSING_ITEMS, f"{'; '.join(reduction.faults)}. {verdict.sentence}"
+    summary = _summary(verdict, counts, found)
+    return Conclusion(
+        phase="Succeeded" if reason == SUCCEEDED else "Failed",
+        reason=reason,
+        message=printable(message, MESSAGE_LENGTH),
+        counts=counts,
+        summary=withdraw_pass(summary) if reason != SUCCEEDED else summary,
+    )
+
+
+def count(found: Sequence[ItemRow]) -> Counts:
+    """Items by their status."""
+    statuses = [row.status for row in found]
+    return Counts(
+        total=len(statuses),
+        passed=statuses.count("passed"),
+        failed=statuses.count("failed"),
+        errors=statuses.count("error"),
+        unjudged=statuses.count("skipped"),
+    )
+
+
+def _summary(verdict: Verdict, counts: Counts, found: Sequence[ItemRow]) -> dict[str, str]:
+    usage = sum_usage([usage for row in found for usage in (row.agent_usage, row.judge_usage)])
+    latencies = [row.latency_ms for row in found if row.latency_ms is not None]
+    numbers: dict[str, str | None] = {
+        SUMMARY_VERDICT: verdict.verdict,
+        SUMMARY_SCORE: None if verdict.pass_rate is None else f"{verdict.pass_rate:.3f}",
+        SUMMARY_ERRORS: str(counts.errors),
+        "totalItems": str(counts.total),
+        "passedItems": str(counts.passed),
+        "failedItems": str(counts.failed),
+        "unjudgedItems": str(counts.unjudged),
+        "avgLatencyMs": f"{math.fsum(latencies) / len(latencies):.1f}" if latencies else None,
+    }
+    return {name: value for name, value in numbers.items() if value is not None} | summarize_usage(usage)

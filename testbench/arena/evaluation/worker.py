@@ -15,9 +15,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Final
 
-from testbench.arena.conclusion import Conclusion
 from testbench.arena.evaluation.judging import ConversationJudge, opened_judge
-from testbench.arena.evaluation.reducer import reduce_evaluation
 from testbench.arena.evaluation.results import ItemResult, reduce
 from testbench.arena.plan.model import Item, PlannedScenarioFile, SystemUnderTest
 from testbench.arena.runs.context import JobContext, kind_of, shard_folder
@@ -81,12 +79,6 @@ class Side:
 
     client: AgentClient
     pacer: Pacer
-
-
-async def run_evaluation(context: JobContext) -> Conclusion:
-    """All of a job in this process."""
-    await work_evaluation(context)
-    return await reduce_evaluation(context)
 
 
 async def work_evaluation(context: JobContext) -> None:

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from testbench import defaults
-from testbench.arena.load.measures import DROPPED
-from testbench.arena.load.samples import Sample
+from testbench.arena.load.measures import DROPPED, Sample
+from testbench.arena.load.traffic import Draw
 from testbench.errors import AgentError
 from testbench.net.clock import Clock
 from testbench.net.transport import Stopwatch, stopwatch
@@ -26,24 +26,6 @@ from testbench.schema.models import Usage
 Stopped = Literal["duration", "budget", "unpriced", "cancelled"]
 """What ended the sending; `unpriced`: there is a budget, and an answer whose cost nobody knows."""
 MOST_IN_FLIGHT: Final = 10_000
-
-
-@dataclass(frozen=True)
-class Draw:
-    """What an arrival does: the inputs of one scenario to one system.
-
-    `client` names who says them, where the system has several: one for each system prompt.
-    """
-
-    scenario: str
-    system: str
-    inputs: tuple[str, ...]
-    client: str = ""
-
-    @property
-    def speaker(self) -> str:
-        """The name of its client."""
-        return self.client or self.system
 
 
 @dataclass(frozen=True)

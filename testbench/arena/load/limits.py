@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from testbench.arena.conclusion import CANCELLED, NO_COMMON_START, SUCCEEDED, Conclusion, Counts
+from testbench.arena.conclusion import CANCELLED, NO_COMMON_START, SUCCEEDED, Conclusion, Counts, list_some
 from testbench.arena.load.generator import Stopped
 from testbench.arena.load.measures import Distribution, Measures
 from testbench.arena.manifest.job import LoadTestSettings, LoadThreshold, seconds
@@ -111,7 +111,7 @@ def conclude_load(
     reason, message = SUCCEEDED, f"{measures.turns} turns, all {len(limits)} limits kept."
     if missing_workers:
         reason = MISSING_WORKERS
-        message = f"Void: not finished: worker {_some(missing_workers)}. The load was not what was planned."
+        message = f"Void: not finished: worker {list_some(missing_workers)}. The load was not what was planned."
     elif not together:
         reason, message = (
             NO_COMMON_START,
@@ -137,11 +137,6 @@ def conclude_load(
         counts=Counts(total=measures.turns, passed=measures.answered, errors=measures.turns - measures.answered),
         summary=_summary(measures, limits, reason),
     )
-
-
-def _some(workers: Sequence[int], most: int = 5) -> str:
-    shown = ", ".join(str(worker) for worker in workers[:most])
-    return f"{shown}, …" if len(workers) > most else shown
 
 
 def _summary(measures: Measures, limits: Sequence[LimitResult], reason: str) -> dict[str, str]:

@@ -11,12 +11,15 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Final
 
-from testbench.arena.load.conversations import drawn_items
-from testbench.arena.load.generator import KeptConversation
-from testbench.arena.load.outcome import KeptScenario
-from testbench.arena.load.samples import Sample, part_of
+from pydantic import Field
+
+from testbench.arena.load.generator import KeptConversation, Stopped
+from testbench.arena.load.measures import Sample, part_of
+from testbench.arena.load.traffic import drawn_items
+from testbench.arena.plan.model import PlanModel
 from testbench.arena.runs.context import JobContext, part_name
 from testbench.arena.stores import write_once
 from testbench.errors import AgentError
@@ -26,6 +29,30 @@ from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, Pla
 
 ROWS_OF_A_PART: Final = 20_000
 FLUSH_INTERVAL_S: Final = 10.0
+BEGUN_FILE: Final = "begun.json"
+"""Of a worker that sends: a second one of the same shard finds it, and does not double the load."""
+END_FILE: Final = "end.json"
+
+
+class LoadBegin(PlanModel):
+    """Who sends a worker's part of the test; written before the first request."""
+
+    worker: str
+
+
+class LoadEnd(PlanModel):
+    """How one worker's part of the test went; beside the parts with its samples."""
+
+    started_at: datetime = Field(description="The start from which all its times are counted.")
+    stopped_by: Stopped
+    samples: int
+
+
+class KeptScenario(PlanModel):
+    """A conversation that is to be judged, with the number of its arrival."""
+
+    arrival: int
+    scenario: ExecutedScenario
 
 
 class Recorder:

@@ -3,7 +3,7 @@
     parts -> samples, kept conversations -> measures, quality -> limits -> conclusion
           -> results.json samples.parquet report.html [junit.xml] [results.csv] -> summary.json, the last one
 
-Called by `load`. The files of a test with missing workers have a folder of their own: a worker may still be at work,
+The files of a test with missing workers have a folder of their own: a worker may still be at work,
 and no file is ever written over.
 """
 
@@ -12,152 +12,25 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
-from testbench import __version__
-from testbench.arena.conclusion import OUTPUT_FAILED, SUCCEEDED, Conclusion, failed, summary_bytes
-from testbench.arena.load.arrivals import RateProfile
-from testbench.arena.load.conversations import draws_of, profile, settings_of
-from testbench.arena.load.levels import pass_rate
-from testbench.arena.load.limits import LIMIT_MISSED, TIMES, LimitResult, check_limits, conclude_load
-from testbench.arena.load.measures import Distribution, Measures, measure
-from testbench.arena.load.outcome import (
-    END_FILE,
-    KeptScenario,
-    LoadEnd,
-    LoadResults,
-    began_together,
-    limits_junit,
-    series_csv,
-    stopped_by,
-)
-from testbench.arena.load.quality import judge_kept
-from testbench.arena.load.samples import samples_by_worker, table_of
-from testbench.arena.manifest.job import LoadTestSettings, seconds
-from testbench.arena.runs.context import SHARDS, SUMMARY_FILE, JobContext, shard_folder
+from testbench.arena.conclusion import Conclusion
+from testbench.arena.load.generator import Stopped
+from testbench.arena.load.limits import check_limits, conclude_load
+from testbench.arena.load.measures import measure, samples_by_worker, table_of
+from testbench.arena.load.outputs import LoadResults, limits_junit, load_report, series_csv
+from testbench.arena.load.quality import judge_kept, pass_rate
+from testbench.arena.load.recording import END_FILE, KeptScenario, LoadEnd
+from testbench.arena.load.traffic import draws_of, mean_turns, profile, settings_of
+from testbench.arena.runs.context import SHARDS, JobContext, shard_folder
 from testbench.arena.runs.parts import checksum, is_done, parts_of
-from testbench.arena.stores import writer_of
-from testbench.errors import StoreError
-from testbench.report.load_report import (
-    LevelRow,
-    LimitRow,
-    LoadNumbers,
-    LoadView,
-    SecondRow,
-    TimesRow,
-    format_milliseconds,
-    render_load_report,
-)
-from testbench.report.page import format_money, format_percent
+from testbench.arena.runs.records import write_outputs
 from testbench.schema.shards import all_shards
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-RATES = ("error_rate", "pass_rate", "rate_limit_rate")
-
-
-def load_report(
-    results: LoadResults, settings: LoadTestSettings, arrivals: RateProfile | None, mean_turns: float
-) -> bytes:
-    """The page that people read.
-
-    Raises:
-        StoreError: Chart.js is not installed.
-    """
-    measures = results.measures
-    view = LoadView(
-        job=results.job,
-        run_id=results.run_id,
-        verdict=_verdict(results.reason),
-        reason=results.reason,
-        message=results.message,
-        systems=tuple(measures.by_system),
-        workers=results.workers,
-        missing_workers=len(results.missing_workers),
-        started_at=results.started_at,
-        ramp_s=None if arrivals is None else arrivals.ramp_s,
-        duration_s=seconds(settings.duration),
-        testbench_version=__version__,
-        numbers=_numbers(results),
-        limits=tuple(map(_limit, results.limits)),
-        times=_times(
-            ("Latency", measures.latency_ms),
-            ("Time to first token", measures.ttft_ms),
-            ("Slip of the generator", measures.slip_ms),
-        ),
-        by_system=_times(*measures.by_system.items()),
-        errors=tuple(sorted(measures.errors.items(), key=lambda entry: (-entry[1], entry[0]))),
-        levels=tuple(
-            LevelRow(level.name, None if level.rate is None else level.rate * mean_turns, level.judged, level.passed)
-            for level in results.levels
-        ),
-        seconds=_seconds(measures, arrivals, mean_turns),
-    )
-    return render_load_report(view)
-
-
-def _verdict(reason: str) -> Literal["pass", "fail", "error"]:
-    return "pass" if reason == SUCCEEDED else "fail" if reason == LIMIT_MISSED else "error"
-
-
-def _numbers(results: LoadResults) -> LoadNumbers:
-    measures = results.measures
-    latency, ttft, slip = measures.latency_ms, measures.ttft_ms, measures.slip_ms
-    return LoadNumbers(
-        turns=measures.turns,
-        answered=measures.answered,
-        error_rate=measures.error_rate,
-        rps_target=measures.rps_target,
-        rps_achieved=measures.rps_achieved,
-        latency_p50=latency.p50 if latency else None,
-        latency_p95=latency.p95 if latency else None,
-        ttft_p95=ttft.p95 if ttft else None,
-        slip_p99=slip.p99 if slip else None,
-        slipped=measures.generator_slipped,
-        pass_rate=results.pass_rate,
-        input_tokens=measures.input_tokens,
-        output_tokens=measures.output_tokens,
-        cost_usd=measures.total_cost,
-    )
-
-
-def _limit(limit: LimitResult) -> LimitRow:
-    measured = None if limit.measured is None else _shown(limit.metric, limit.measured)
-    return LimitRow(limit.metric, f"{limit.operator} {_shown(limit.metric, limit.limit)}", measured, limit.kept)
-
-
-def _shown(metric: str, value: float) -> str:
-    if metric.startswith(TIMES):
-        return format_milliseconds(value)
-    if metric in RATES:
-        return format_percent(value)
-    return format_money(value)
-
-
-def _times(*found: tuple[str, Distribution | None]) -> tuple[TimesRow, ...]:
-    return tuple(TimesRow(name=name, **one.model_dump()) for name, one in found if one is not None)
-
-
-def _seconds(measures: Measures, arrivals: RateProfile | None, mean_turns: float) -> tuple[SecondRow, ...]:
-    return tuple(
-        SecondRow(
-            second=one.second,
-            planned=None if arrivals is None else round(arrivals.rate_at(one.second + 0.5) * mean_turns, 2),
-            due=one.due,
-            errors=one.errors,
-            p50_ms=one.p50_ms,
-            p95_ms=one.p95_ms,
-        )
-        for one in measures.series
-    )
-
-
-def mean_turns(inputs: Sequence[Sequence[str]]) -> float:
-    """Turns of a conversation, on average over what is drawn."""
-    return sum(map(len, inputs)) / len(inputs)
 
 
 RESULTS_FILE: Final = "results.json"
@@ -165,6 +38,9 @@ SAMPLES_FILE: Final = "samples.parquet"
 REPORT_FILE: Final = "report.html"
 CSV_FILE: Final = "results.csv"
 JUNIT_FILE: Final = "junit.xml"
+TOGETHER_S: Final = 1.0
+"""How far apart the starts of workers may be that should have begun at the same time."""
+STOPS_FIRST: Final[tuple[Stopped, ...]] = ("cancelled", "unpriced", "budget")
 
 
 @dataclass(frozen=True)
@@ -177,21 +53,17 @@ class _Found:
     missing: tuple[int, ...]
 
 
-async def conclude_and_write(context: JobContext) -> Conclusion:
-    """See `load.reduce_load`."""
+async def reduce_load(context: JobContext) -> Conclusion:
+    """Return the end of the test, with its outputs written. What went wrong is its reason, not an exception.
+
+    Raises:
+        StoreError: the parts cannot be read.
+    """
     found = _found(context)
     results, conclusion = await _concluded(context, found)
-    workers = context.shard.count
-    folder = f"incomplete-{len(found.ends)}-of-{workers}-workers" if found.missing else ""
-    conclusion = conclusion.model_copy(update={"url": context.store.url(folder)})
-    write = writer_of(context.store, folder)
-    try:
-        for name, content in _files(context, results, conclusion, found.table):
-            write(name, content)
-        write(SUMMARY_FILE, summary_bytes(conclusion))
-    except StoreError as error:
-        return failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
-    return conclusion
+    folder = f"incomplete-{len(found.ends)}-of-{context.shard.count}-workers" if found.missing else ""
+    files = _files(context, results, conclusion, found.table)
+    return await write_outputs(context.store, conclusion, files, folder=folder)
 
 
 def _found(context: JobContext) -> _Found:
@@ -281,8 +153,7 @@ def _files(
         yield CSV_FILE, series_csv(results.measures)
     if "junit" in formats:
         yield JUNIT_FILE, limits_junit(context.plan.job, conclusion, results.limits)
-    mean = mean_turns([draw.inputs for draw in draws])
-    yield REPORT_FILE, load_report(results, settings, profile(context.job, draws), mean)
+    yield REPORT_FILE, load_report(results, settings, profile(context.job, draws), mean_turns(draws))
 
 
 def _parquet(table: pa.Table) -> bytes:
@@ -291,3 +162,15 @@ def _parquet(table: pa.Table) -> bytes:
     target = io.BytesIO()
     pq.write_table(table, target, compression="zstd")
     return target.getvalue()
+
+
+def stopped_by(ends: Sequence[LoadEnd]) -> Stopped:
+    """What ended the test: the gravest of what the workers say."""
+    said = {end.stopped_by for end in ends}
+    return next((stop for stop in STOPS_FIRST if stop in said), "duration")
+
+
+def began_together(ends: Sequence[LoadEnd]) -> bool:
+    """Whether all workers count from the same start."""
+    starts = [end.started_at for end in ends]
+    return not starts or (max(starts) - min(starts)).total_seconds() <= TOGETHER_S

@@ -1,7 +1,6 @@
-"""A load test: workers that send on one schedule, and the reducer that makes measures, limits and a verdict of it.
+"""A load test's worker: sends its part of one schedule.
 
     plan -> draws, arrivals of this worker -> generator -> parts of samples and kept conversations -> done
-    parts of all workers -> measures, quality -> limits -> conclusion -> results.json report.html [junit.xml] …
 
 Called by the commands of `testbench.arena.cli`. A load test cannot be taken up again: a worker that was stopped leaves
 its samples and no marker, and the reducer says that it is missing.
@@ -16,15 +15,11 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Final
 
-from testbench.arena.conclusion import Conclusion
-from testbench.arena.load.arrivals import RateProfile
-from testbench.arena.load.conversations import draws_of, profile, settings_of, speaker
-from testbench.arena.load.generator import MOST_IN_FLIGHT, Draw, LoadGenerator, LoadShare, Stopped
-from testbench.arena.load.levels import kept_of, levels_of
-from testbench.arena.load.outcome import BEGUN_FILE, END_FILE, LoadBegin, LoadEnd
-from testbench.arena.load.recording import Recorder
-from testbench.arena.load.reducer import conclude_and_write
-from testbench.arena.load.samples import Sample
+from testbench.arena.load.generator import MOST_IN_FLIGHT, LoadGenerator, LoadShare, Stopped
+from testbench.arena.load.measures import Sample
+from testbench.arena.load.quality import kept_of, levels_of
+from testbench.arena.load.recording import BEGUN_FILE, END_FILE, LoadBegin, LoadEnd, Recorder
+from testbench.arena.load.traffic import Draw, RateProfile, draws_of, profile, settings_of, speaker
 from testbench.arena.manifest.job import seconds
 from testbench.arena.runs.context import JobContext, OnSpent, shard_folder
 from testbench.arena.runs.parts import is_done, mark_done
@@ -38,21 +33,6 @@ from testbench.schema.progress import Progress
 
 OTHER_FILES: Final = 100
 """Open files that are no connection to a system under test."""
-
-
-async def run_load(context: JobContext) -> Conclusion:
-    """All of a load test in this process."""
-    await work_load(context)
-    return await reduce_load(context)
-
-
-async def reduce_load(context: JobContext) -> Conclusion:
-    """The end of the test, with its outputs written. What went wrong is the conclusion's reason, not an exception.
-
-    Raises:
-        StoreError: the parts cannot be read.
-    """
-    return await conclude_and_write(context)
 
 
 async def work_load(context: JobContext) -> None:
@@ -72,32 +52,34 @@ async def work_load(context: JobContext) -> None:
         raise _begun_before(context)
     draws = draws_of(context.plan)
     arrivals = profile(context.job, draws)
-    recorder, purse = Recorder(context), Purse()
-    async with _opened(context, draws, purse) as clients:
+    recorder, relay = Recorder(context), UsageRelay()
+    async with _opened(context, draws, relay) as clients:
         with context.show_progress("load", _turns(draws, arrivals, context), 0) as progress, rare_cycle_collection():
             begun, start = await _common_start(context)  # all that takes time is done by then
             share = _share(context, draws, arrivals, start)
-            stopped = await _send(context, share, clients, (recorder, purse), progress)
+            stopped = await _send(context, share, clients, (recorder, relay), progress)
     end = LoadEnd(started_at=begun, stopped_by=stopped, samples=recorder.samples)
     write_once(store, f"{shard_folder(shard.index)}/{END_FILE}", end.model_dump_json(indent=2).encode() + b"\n")
     mark_done(context, recorder.samples)
 
 
-class Purse:
+class UsageRelay:
     """Hands on what completions cost to whoever counts it; there is nobody before the generator is made."""
 
     def __init__(self) -> None:
-        self.told: OnSpent = lambda usage: None
+        self.receiver: OnSpent = lambda usage: None
 
     def __call__(self, usage: Usage) -> None:
-        self.told(usage)
+        self.receiver(usage)
 
 
 # --- before the start -----------------------------------------------------------------------------------------------
 
 
 @asynccontextmanager
-async def _opened(context: JobContext, draws: Sequence[Draw], purse: Purse) -> AsyncIterator[Mapping[str, AgentClient]]:
+async def _opened(
+    context: JobContext, draws: Sequence[Draw], relay: UsageRelay
+) -> AsyncIterator[Mapping[str, AgentClient]]:
     """A client for each speaker of the draws, by its name.
 
     Raises:
@@ -108,7 +90,7 @@ async def _opened(context: JobContext, draws: Sequence[Draw], purse: Purse) -> A
     clients: dict[str, AgentClient] = {}
     try:
         for system in context.plan.systems:
-            client = context.clients.system(system, on_spent=purse)
+            client = context.clients.system(system, on_spent=relay)
             opened.append(client)
             await client.connect()
             clients[system.label] = client
@@ -194,18 +176,18 @@ async def _send(
     context: JobContext,
     share: LoadShare,
     clients: Mapping[str, AgentClient],
-    told: tuple[Recorder, Purse],
+    receivers: tuple[Recorder, UsageRelay],
     progress: Progress,
 ) -> Stopped:
     """Drive the share to its end, samples being written meanwhile; also what there is when a signal ends it."""
-    recorder, purse = told
+    recorder, relay = receivers
 
     def on_sample(sample: Sample) -> None:
         recorder.sample(sample)
         progress.advance(failed=sample.error is not None)
 
     generator = LoadGenerator(share, clients, context.clock, on_sample, recorder.conversation)
-    purse.told = generator.spend
+    relay.receiver = generator.spend
     writing = asyncio.create_task(recorder.keep_writing())
     writing.add_done_callback(lambda task: generator.cancel())  # what cannot be kept need not be sent
     settings = settings_of(context.job)

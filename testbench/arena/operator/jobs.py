@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from testbench.arena.cluster.api import CONFIG_MAP, JOB, SECRET, Json, Kind
-from testbench.arena.load.arrivals import workers_needed
+from testbench.arena.load.traffic import workers_needed
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.job_status import Progress
 from testbench.arena.operator.metadata import (

@@ -7,7 +7,7 @@ from typing import Final
 
 from testbench import defaults
 from testbench.arena.cluster.api import Json
-from testbench.arena.load.arrivals import PER_WORKER_RPS
+from testbench.arena.load.traffic import PER_WORKER_RPS
 
 WORKER_ENVIRONMENT: Final = "arena-worker"
 """Name of the ConfigMap and the Secret of a job's namespace whose keys are variables of every worker; both optional."""

@@ -2,14 +2,7 @@
 
     manifest, bundle, credentials, store, signals -> JobContext -> evaluation | load | datagen
 
-Every type of job is a module beside this one with the same three functions:
-
-    async def work_<type>(context)   -> None                one shard (`context.shard`) in `shards/<index>/`
-    async def reduce_<type>(context) -> Conclusion | None   from all shards' files to the outputs of the run;
-                                                            None: data generation needs another round first
-    async def run_<type>(context)    -> Conclusion          all of it in this process, for a job of one worker
-
-with `<type>` being `evaluation`, `load` or `datagen`.
+What a type of job does with it is in `job_types`.
 
 **Signals.** SIGTERM and Ctrl-C cancel the coroutine. Write what is finished in `finally` (or on `CancelledError`, which
 passes on): a worker that was stopped is never taken for one that is done, and the next one goes on with what is there.

@@ -6,6 +6,7 @@ The dictionary is where a type of job is added. Each package is loaded only for 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from testbench.arena.conclusion import BELOW_THRESHOLD, NO_ITEMS, SUCCEEDED, Conclusion
@@ -28,30 +29,35 @@ EXIT_CODES: Final[dict[str, ExitCode]] = {
 
 
 class JobFunctions(NamedTuple):
-    """What `context` says that a type of job has."""
+    """What every type of job has.
+
+    `work` does the shard `context.shard` in `shards/<index>/`. `reduce` makes the outputs of the run from all shards'
+    files; None: data generation needs another round first.
+    """
 
     work: Callable[[JobContext], Awaitable[None]]
     reduce: Callable[[JobContext], Awaitable[Conclusion | None]]
-    run: Callable[[JobContext], Awaitable[Conclusion]]
 
 
 def _load_evaluation() -> JobFunctions:
     from testbench.arena.evaluation.reducer import reduce_evaluation
-    from testbench.arena.evaluation.worker import run_evaluation, work_evaluation
+    from testbench.arena.evaluation.worker import work_evaluation
 
-    return JobFunctions(work_evaluation, reduce_evaluation, run_evaluation)
+    return JobFunctions(work_evaluation, reduce_evaluation)
 
 
 def _load_load_test() -> JobFunctions:
-    from testbench.arena.load import worker
+    from testbench.arena.load.reducer import reduce_load
+    from testbench.arena.load.worker import work_load
 
-    return JobFunctions(worker.work_load, worker.reduce_load, worker.run_load)
+    return JobFunctions(work_load, reduce_load)
 
 
 def _load_data_generation() -> JobFunctions:
-    from testbench.arena.datagen import worker
+    from testbench.arena.datagen.reducer import reduce_datagen
+    from testbench.arena.datagen.worker import work_datagen
 
-    return JobFunctions(worker.work_datagen, worker.reduce_datagen, worker.run_datagen)
+    return JobFunctions(work_datagen, reduce_datagen)
 
 
 JOB_TYPES: Final[dict[JobType, Callable[[], JobFunctions]]] = {
@@ -64,6 +70,17 @@ JOB_TYPES: Final[dict[JobType, Callable[[], JobFunctions]]] = {
 def functions_of(job_type: JobType) -> JobFunctions:
     """Return the functions of a type of job."""
     return JOB_TYPES[job_type]()
+
+
+async def run_in_this_process(context: JobContext) -> Conclusion:
+    """Return the end of a job after all of its work and rounds; what an earlier process has done is not done again."""
+    functions = functions_of(context.job.spec.type)
+    while True:
+        await functions.work(context)
+        conclusion = await functions.reduce(context)
+        if conclusion is not None:
+            return conclusion
+        context = replace(context, round=context.round + 1)
 
 
 def exit_code_of(conclusion: Conclusion) -> ExitCode:

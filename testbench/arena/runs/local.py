@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Final
 
 from testbench.arena.conclusion import Conclusion
-from testbench.arena.evaluation.reuse import take_over
+from testbench.arena.evaluation.reducer import take_over
 from testbench.arena.runs.context import JobContext
-from testbench.arena.runs.job_types import functions_of
+from testbench.arena.runs.job_types import functions_of, run_in_this_process
 from testbench.arena.runs.opening import OpenedRun, check_same, opened_context
 from testbench.arena.runs.records import check_manifest, read_plan, write_plan, write_shape
 from testbench.cli.command import run_async
@@ -194,7 +194,7 @@ def check(run: OpenedRun) -> None:
     """
     run.clients.check(run.plan)
     if run.job.spec.type == "loadtest":
-        from testbench.arena.load.conversations import drawn_items
+        from testbench.arena.load.traffic import drawn_items
 
         drawn_items(run.plan)
     elif run.job.spec.type == "datagen":
@@ -240,7 +240,7 @@ def execute(run: OpenedRun, workers: int, show_progress: ShowProgress, *, earlie
         log.info("%d of %d results are those of run %s", kept, len(run.plan.items), earlier)
     if shards == 1:
         with opened_context(run, show_progress=show_progress) as context:
-            return run_async(_whole(context))
+            return run_async(run_in_this_process(context))
     for round_ in range(1, MOST_ROUNDS + 1):
         run_async(work_in_processes(run, shards, round_, show_progress))
         with opened_context(run, shard=Shard(0, shards), round_=round_) as context:
@@ -248,10 +248,6 @@ def execute(run: OpenedRun, workers: int, show_progress: ShowProgress, *, earlie
         if conclusion is not None:
             return conclusion
     raise WorkError(f"no end after {MOST_ROUNDS} rounds", hint="This is a fault in Testbench.")
-
-
-async def _whole(context: JobContext) -> Conclusion:
-    return await functions_of(context.job.spec.type).run(context)
 
 
 async def _reduced(context: JobContext) -> Conclusion | None:

@@ -1,26 +1,29 @@
-"""What a run's folder says about the run itself: its plan, its manifest and how its work was cut.
+"""What a run's folder says about the run as a whole.
 
     plan.json       the plan, by which all workers and the reducer agree
     manifest.yaml   the job and the resources that it was planned with, without a secret
     run.json        how many shards there are; a run that is taken up again keeps them
+    summary.json    how the run ended; the last file, after all others that a reducer makes
 
-Written once, at the beginning; read by whoever goes on with the run.
+Each is written once.
 """
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import yaml
 from pydantic import Field, ValidationError
 
+from testbench.arena.conclusion import OUTPUT_FAILED, Conclusion, failed, summary_bytes
 from testbench.arena.manifest.documents import KINDS, Documents
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.resources import Resource
 from testbench.arena.plan.model import Plan, PlanModel
-from testbench.arena.runs.context import MANIFEST_FILE, PLAN_FILE, RunFolder
-from testbench.arena.stores import write_once
-from testbench.errors import InputError
+from testbench.arena.runs.context import MANIFEST_FILE, PLAN_FILE, SUMMARY_FILE, RunFolder
+from testbench.arena.stores import write_once, writer_of
+from testbench.errors import InputError, StoreError, TelemetryError
 from testbench.safe_text import NOT_SHOWN, redact_url
 
 RUN_FILE: Final = "run.json"
@@ -88,6 +91,33 @@ def write_shape(store: RunFolder, shards: int) -> int:
         return RunShape.model_validate_json(content or b"").shards
     except ValidationError as error:
         raise InputError(f"{store.url(RUN_FILE)} cannot be read", hint="Begin another run.") from error
+
+
+async def write_outputs(
+    store: RunFolder,
+    conclusion: Conclusion,
+    files: Iterable[tuple[str, bytes]],
+    *,
+    folder: str = "",
+    publish: Callable[[], Awaitable[None]] | None = None,
+) -> Conclusion:
+    """Return the end of a run, once its files and then its summary are in the store.
+
+    Files of a run that is not complete go into a `folder` of their own: it may still be completed, and no file is ever
+    written over. `publish` comes before the summary, which says that nothing is left to do: where something could not
+    be delivered there is none, and the reducer that is started again does the rest. Then the conclusion is a failure.
+    """
+    conclusion = conclusion.model_copy(update={"url": store.url(folder)})
+    write = writer_of(store, folder)
+    try:
+        for name, content in files:
+            write(name, content)
+        if publish is not None:
+            await publish()
+        write(SUMMARY_FILE, summary_bytes(conclusion))
+    except (StoreError, TelemetryError, InputError) as error:
+        return failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
+    return conclusion
 
 
 def manifest_text(job: ArenaJob, documents: Documents) -> str:

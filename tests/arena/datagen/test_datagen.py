@@ -22,30 +22,29 @@ from testbench.arena.datagen.items import (
     Seed,
     Written,
     dataset_bytes,
+    items_of,
+    prompt_of,
 )
-from testbench.arena.datagen.reduction import (
-    ALIKE,
-    distinct,
-    first_round,
-    next_round,
-    normalised,
-    reduce_rounds,
-    shingles_of,
-    similarity,
-)
+from testbench.arena.datagen.reducer import conclude_generation
 from testbench.arena.datagen.rounds import (
+    ALIKE,
     BATCH_SIZE,
     LEAST_ROUND,
     MOST_OVER,
     SMALL_BATCH,
     Deal,
     RoundResult,
-    conclude_generation,
+    distinct,
+    first_round,
+    next_round,
+    normalised,
+    reduce_rounds,
     requests_of_round,
+    shingles_of,
+    similarity,
     what_next,
 )
 from testbench.arena.datagen.seeds import seeds_of, split
-from testbench.arena.datagen.writing import items_of, prompt_of
 from testbench.arena.manifest.job import ARENA_FILE, DataFormat
 from testbench.errors import InputError
 from testbench.schema.models import Step, Usage

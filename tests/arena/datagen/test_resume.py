@@ -17,7 +17,8 @@ import pytest
 
 from testbench.arena import cli
 from testbench.arena.conclusion import Conclusion
-from testbench.arena.datagen.worker import reduce_datagen, work_datagen
+from testbench.arena.datagen.reducer import reduce_datagen
+from testbench.arena.datagen.worker import work_datagen
 from testbench.arena.runs.context import JobContext
 from testbench.arena.stores import MemoryStore
 from testbench.cli.command import main

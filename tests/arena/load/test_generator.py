@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pytest
 
-from testbench.arena.load.arrivals import RateProfile
-from testbench.arena.load.generator import Draw, KeptConversation, LoadGenerator, LoadShare
-from testbench.arena.load.samples import Sample
+from testbench.arena.load.generator import KeptConversation, LoadGenerator, LoadShare
+from testbench.arena.load.measures import Sample
+from testbench.arena.load.traffic import Draw, RateProfile
 from testbench.errors import AgentError
 from testbench.net.transport import current
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation

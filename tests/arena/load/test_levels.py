@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.arena.conclusion import Conclusion, Counts
-from testbench.arena.load.arrivals import PER_WORKER_RPS, RateProfile
-from testbench.arena.load.conversations import draws_of, profile, workers_of
-from testbench.arena.load.levels import kept_of, levels_of, pass_rate, quality
 from testbench.arena.load.limits import LimitResult
-from testbench.arena.load.measures import measure
-from testbench.arena.load.outcome import LoadEnd, began_together, limits_junit, stopped_by
-from testbench.arena.load.samples import Sample, part_of, table_of
+from testbench.arena.load.measures import Sample, measure, part_of, table_of
+from testbench.arena.load.outputs import limits_junit
+from testbench.arena.load.quality import kept_of, levels_of, pass_rate, quality
+from testbench.arena.load.recording import LoadEnd
+from testbench.arena.load.reducer import began_together, stopped_by
+from testbench.arena.load.traffic import PER_WORKER_RPS, RateProfile, draws_of, profile, workers_of
 from testbench.errors import NothingToDo
 from tests.support.load_jobs import GREETING, TWO_TURNS, agent_runtime, load_job, manifest, provider
 

@@ -9,10 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.arena.load.arrivals import RateProfile, profile_of, workers_needed
 from testbench.arena.load.limits import check_limits, conclude_load
-from testbench.arena.load.measures import Measures, measure
-from testbench.arena.load.samples import Sample, part_of, table_of
+from testbench.arena.load.measures import Measures, Sample, measure, part_of, table_of
+from testbench.arena.load.traffic import RateProfile, profile_of, workers_needed
 from testbench.arena.manifest.job import LoadTestSettings
 from testbench.errors import StoreError
 from testbench.schema.shards import all_shards

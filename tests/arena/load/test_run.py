@@ -17,9 +17,12 @@ import pytest
 import yaml
 
 from testbench.arena.conclusion import Conclusion
-from testbench.arena.load.outcome import END_FILE, LoadResults
-from testbench.arena.load.worker import reduce_load, run_load, work_load
+from testbench.arena.load.outputs import LoadResults
+from testbench.arena.load.recording import END_FILE
+from testbench.arena.load.reducer import reduce_load
+from testbench.arena.load.worker import work_load
 from testbench.arena.runs.context import JobContext, part_name
+from testbench.arena.runs.job_types import run_in_this_process
 from testbench.arena.stores import MemoryStore
 from testbench.errors import AgentError, InputError, StoreError, WorkError
 from testbench.schema.shards import Shard
@@ -44,7 +47,7 @@ PATIENT = {"metric": "latency_p99", "operator": "<", "value": "60s"}
 
 
 def run(context: JobContext) -> Conclusion:
-    return asyncio.run(run_load(context))
+    return asyncio.run(run_in_this_process(context))
 
 
 def results_of(context: JobContext, folder: str = "") -> LoadResults:

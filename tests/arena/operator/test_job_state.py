@@ -8,16 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.arena.conclusion import (
-    TERMINATION_BYTES,
-    Conclusion,
-    Counts,
-    conclude_evaluation,
-    failed,
-    termination_message,
-)
+from testbench.arena.conclusion import TERMINATION_BYTES, Conclusion, Counts, failed, termination_message
 from testbench.arena.evaluation.results import experiment_of, reduce
-from testbench.arena.evaluation.rows import rows
+from testbench.arena.evaluation.rows import conclude_evaluation, rows
 from testbench.arena.manifest.job_status import JobStatus, Progress
 from testbench.arena.operator.job_state import JobState, build_status
 from testbench.gating.decision import reach_verdict

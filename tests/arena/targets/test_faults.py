@@ -10,7 +10,7 @@ import pytest
 
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.evaluation import reducer as reducing
-from testbench.arena.evaluation.worker import run_evaluation
+from testbench.arena.runs.job_types import run_in_this_process
 from testbench.arena.runs.local import begin
 from testbench.arena.runs.opening import RunOptions, opened_context, planned_run
 from testbench.net.clock import FakeClock
@@ -41,7 +41,7 @@ async def patient_run(arena: Arena) -> Conclusion:
     run = planned_run(told)
     begin(run)
     with opened_context(run) as context:
-        return await run_evaluation(context)
+        return await run_in_this_process(context)
 
 
 def kinds(experiment: EvaluatedExperiment, provider: str) -> set[str | None]:

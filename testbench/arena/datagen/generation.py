@@ -1,8 +1,8 @@
-"""The files of a generation in the folder of its run: what each round asks, each answer, and who is done.
+"""A data generation, and its files in the folder of its run: what each round asks, each answer, and who is done.
 
     rounds/<number>.json                              what a round asks, from the second one on
     shards/<index>/round-<number>/<key>.json          one answered request
-    shards/<index>/round-<number>/done-<count>.json        all requests of one of so many shards were asked
+    shards/<index>/round-<number>/done-<count>.json   all requests of one of so many shards were asked
 
 Called by the workers and the reducer. Files are created once, and a name is made of the request alone: an answer that
 is there is not asked for again, whichever worker got it. What cannot be read as what it should be stops the work.
@@ -12,14 +12,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
-from testbench.arena.datagen.items import AnsweredRequest, BatchRequest, RoundDone, RoundPlan
+from testbench.arena.bundle.arena_file import arena_file_of
+from testbench.arena.datagen.items import (
+    AnsweredRequest,
+    BatchRequest,
+    RoundDone,
+    RoundPlan,
+    Seed,
+)
+from testbench.arena.datagen.rounds import (
+    MOST_ITEMS,
+    first_round,
+    writers_of,
+)
+from testbench.arena.datagen.seeds import seeds_of
+from testbench.arena.manifest.job import DataGenSettings
 from testbench.arena.plan.model import PlanModel
+from testbench.arena.runs.context import JobContext
 from testbench.arena.stores import ResultStore, write_once
-from testbench.errors import StoreError
+from testbench.errors import InputError, StoreError
 from testbench.schema.shards import Shard
 
 SHARDS: Final = "shards"
@@ -27,6 +43,56 @@ READERS: Final = 16
 """Files that are read at once: each takes a round trip of a bucket."""
 
 RecordT = TypeVar("RecordT", bound=PlanModel)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """A job that generates data; `providers` take turns at writing it."""
+
+    context: JobContext
+    settings: DataGenSettings
+    seeds: tuple[Seed, ...]
+    providers: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        return self.context.plan.digest
+
+    def round(self, number: int) -> RoundPlan:
+        """What a round asks: the first follows from the plan, the others were decided by the reducer before.
+
+        Raises:
+            StoreError: nobody decided it, or it cannot be read.
+        """
+        if number == 1:
+            return first_round(self.digest, self.settings.count, self.seeds, self.providers)
+        found = read_round(self.context.store, number, self.digest)
+        if found is None:
+            hint = f"Reduce round {number - 1} first."
+            raise StoreError(f"round {number} of {self.context.plan.job} is not decided yet", hint=hint)
+        return found
+
+
+def generation_of(context: JobContext) -> Generation:
+    """Everything that is decided before anybody is asked.
+
+    Raises:
+        InputError: the bundle is not the plan's, holds nothing to generate from, or too many items are wanted.
+    """
+    settings = context.job.spec.data_gen or DataGenSettings()
+    if settings.count > MOST_ITEMS:
+        raise InputError(
+            f"dataGen.count is {settings.count:,}", hint=f"At most {MOST_ITEMS:,}: make several jobs of it."
+        )
+    bundle = context.bundle
+    if bundle.revision != context.plan.source_revision:
+        hint = "Give the source that the plan was made with, or plan again."
+        raise InputError(f"{bundle.origin}: is not the source of this plan", hint=hint)
+    seeds = seeds_of(bundle, arena_file_of(context.job, bundle))
+    return Generation(context, settings, seeds, writers_of(context.plan))
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
 
 
 def write_round(store: ResultStore, planned: RoundPlan) -> None:
