@@ -7,11 +7,11 @@ A shell like those of the phases: each command reads its inputs, calls one funct
 from __future__ import annotations
 
 import sys
-from collections import Counter
 
 if __name__ == "__main__" and sys.path[0] == __file__.rpartition("/")[0]:
     del sys.path[0]  # modules of this folder must not be taken for libraries of the same name
 
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
