@@ -6,19 +6,22 @@ Called by `testbench.schema.a2a_client`. Cards name hosts that nobody reaches fr
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
 
 os.environ.setdefault("OTEL_INSTRUMENTATION_A2A_SDK_ENABLED", "false")  # read when a2a is imported
 
 import httpx
-from a2a.client import A2ACardResolver, AgentCardResolutionError
+from a2a.client.card_resolver import parse_agent_card
 from a2a.types import AgentCapabilities, AgentCard, AgentInterface
 from a2a.utils.constants import AGENT_CARD_WELL_KNOWN_PATH
+from google.protobuf.json_format import ParseError
 
 from testbench.a2a_protocol.errors import agent_error
+from testbench.a2a_protocol.tolerance import mend_card
 from testbench.errors import AgentError
 from testbench.safe_text import printable
 from testbench.schema.agent import AgentDescription
@@ -27,28 +30,54 @@ CARD_PATHS: Final = (AGENT_CARD_WELL_KNOWN_PATH, "/.well-known/agent.json")
 """The second is where agents before protocol 0.3 have it."""
 BINDINGS: Final = ("JSONRPC", "HTTP+JSON")
 """What we speak, the preferred one first: an agent's fault has its message only over JSON-RPC."""
+MOST_REDIRECTS: Final = 4
+SENDING, STREAMING = "/message:send", "/message:stream"
+"""Ends of addresses that some cards name of which each takes only its own method."""
 CURRENT: Final = "1.0"
 LEGACY: Final = "0.3"
 
 
+def agent_address(url: str) -> str:
+    """Return the address of an agent, also where the address of its card is given."""
+    return next((url.removesuffix(path) for path in CARD_PATHS if url.endswith(path)), url)
+
+
 async def resolve_card(http: httpx.AsyncClient, agent_url: str, secrets: Sequence[str]) -> AgentCard | None:
-    """The card at the agent's address, or None where something answers there that has no card.
+    """Return the card at the agent's address, or None where something answers there that has no card.
 
     `secrets` go with the request and into no error.
 
     Raises:
         AgentError: nobody answers, a gateway says that nobody is there, or credentials are missing.
     """
+    found: AgentCard | None = None
     for path in CARD_PATHS:
         try:
-            return await A2ACardResolver(http, agent_url).get_agent_card(path)
-        except AgentCardResolutionError as error:
+            card = parse_agent_card(mend_card(await _json_at(http, agent_url.rstrip("/") + path)))
+        except httpx.HTTPError as error:
             fault = _fault_of_card(error, secrets)
             if fault is not None:
                 raise fault from error
-        except (ValueError, RecursionError):  # what answers here is not even text
-            return None
-    return None
+        except (ValueError, RecursionError, ParseError):  # what answers here is no card
+            continue
+        else:
+            if card.supported_interfaces:
+                return card
+            found = found or card
+    return found
+
+
+async def _json_at(http: httpx.AsyncClient, url: str) -> Any:
+    """The JSON at an address, or where that redirects to on the same host."""
+    place = httpx.URL(url)
+    for _ in range(MOST_REDIRECTS):
+        response = await http.get(place)
+        target = place.join(response.headers["location"]) if response.has_redirect_location else place
+        if target == place or (target.scheme, target.netloc) != (place.scheme, place.netloc):
+            break
+        place = target
+    response.raise_for_status()
+    return json.loads(response.content)
 
 
 def usable_cards(card: AgentCard | None, agent_url: str) -> tuple[AgentCard, ...]:
@@ -114,6 +143,8 @@ def _at_address(card: AgentCard, agent_url: str) -> AgentCard | None:
             ours = moved.supported_interfaces.add()
             ours.CopyFrom(interface)
             ours.url = endpoint(agent_url, interface.url)
+            if ours.url.endswith(STREAMING):
+                ours.url = ours.url.removesuffix(STREAMING) + SENDING
             ours.protocol_version = _generation(interface.protocol_version)
     return moved if moved.supported_interfaces else None
 
@@ -131,11 +162,9 @@ def _synthetic(url: str, version: str) -> AgentCard:
     return AgentCard(supported_interfaces=[interface], capabilities=AgentCapabilities(streaming=False))
 
 
-def _fault_of_card(error: AgentCardResolutionError, secrets: Sequence[str]) -> AgentError | None:
+def _fault_of_card(error: httpx.HTTPError, secrets: Sequence[str]) -> AgentError | None:
     """An error if the agent cannot be there; None if it may just have no card."""
-    status = error.status_code
-    if status is None and not isinstance(error.__cause__, httpx.RequestError):
-        return None
+    status = error.response.status_code if isinstance(error, httpx.HTTPStatusError) else None
     if status is not None and status < 500 and status not in (401, 407, 429):
         return None
     fault = agent_error(error, secrets)

@@ -6,12 +6,22 @@ reached the agent: only where it cannot have, sending it again is safe.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final, Literal
 
 import httpx
-from a2a.utils.errors import A2AError, InternalError, InvalidAgentResponseError
+from a2a.utils.errors import (
+    A2AError,
+    InternalError,
+    InvalidAgentResponseError,
+    InvalidParamsError,
+    InvalidRequestError,
+    JSONParseError,
+    MethodNotFoundError,
+    VersionNotSupportedError,
+)
 from google.protobuf.json_format import ParseError
 
 from testbench.errors import AgentError
@@ -32,6 +42,8 @@ TRANSPORT_FAULTS: Final = (
 )
 """What a request can end with; the SDK lets the last ones through for replies that are not of the protocol."""
 
+ERROR_INFO: Final = "type.googleapis.com/google.rpc.ErrorInfo"
+"""What the SDK's own servers add to each error, and what says nothing that its message does not."""
 MESSAGE_LENGTH: Final = 500
 BODY_LENGTH: Final = 300
 NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
@@ -39,7 +51,44 @@ NOT_TAKEN: Final = (429, 503)
 """Statuses that say the request was refused before anybody looked at it."""
 NO_ACCESS: Final = (401, 403, 407)
 
+UNKNOWN_METHOD: Final = (MethodNotFoundError, VersionNotSupportedError)
+INVALID: Final = (InvalidRequestError, InvalidParamsError, JSONParseError)
+UNKNOWN_METHOD_STATUSES: Final = (404, 405)
+INVALID_STATUSES: Final = (400, 415, 422)
+UNKNOWN_METHOD_CODES: Final = (-32601, -32009)
+INVALID_CODES: Final = (-32600, -32602, -32700)
+
+Refusal = Literal["unknown", "invalid"]
+"""How an agent refuses what may be the wrong protocol generation: it does not know the method, or not the message."""
+
 CREDENTIALS_HINT: Final = "Give credentials with --header 'Authorization: Bearer …' or TESTBENCH_RUN_HEADER."
+
+
+class UnreadableReplyError(ValueError):
+    """A reply that is no JSON, or no reply of the protocol; its text says what it is instead."""
+
+
+def refusal_of(error: BaseException | None) -> Refusal | None:
+    """Return how a request was refused before anybody looked at what it says; None for every other end."""
+    cause = error.__cause__ if error is not None and isinstance(error.__cause__, httpx.HTTPError) else error
+    if isinstance(cause, httpx.HTTPStatusError):
+        status, code = cause.response.status_code, (_rpc_error(cause.response) or {}).get("code")
+        if isinstance(code, int):
+            return "unknown" if code in UNKNOWN_METHOD_CODES else "invalid" if code in INVALID_CODES else None
+        return "unknown" if status in UNKNOWN_METHOD_STATUSES else "invalid" if status in INVALID_STATUSES else None
+    return "unknown" if isinstance(cause, UNKNOWN_METHOD) else "invalid" if isinstance(cause, INVALID) else None
+
+
+def told_data(error: dict[str, Any]) -> str:
+    """Return the message of a JSON-RPC error with what its `data` says, which the SDK does not show."""
+    told = error.get("data")
+    if isinstance(told, list):
+        told = [one for one in told if not (isinstance(one, dict) and one.get("@type") == ERROR_INFO)]
+    message = str(error.get("message") or f"error {error.get('code')}")
+    if told in (None, "", {}, []):
+        return message
+    words = told if isinstance(told, str) else json.dumps(told, ensure_ascii=False)
+    return message if words in message else f"{message}: {words}"
 
 
 def agent_error(error: BaseException, secrets: Sequence[str]) -> AgentError:
@@ -61,6 +110,8 @@ def agent_error(error: BaseException, secrets: Sequence[str]) -> AgentError:
         return AgentError(said or "internal error", kind="failed", hint="The agent's own log says more.")
     if isinstance(error, A2AError):
         return AgentError(said or "protocol error", kind="protocol")
+    if isinstance(error, UnreadableReplyError):
+        return AgentError(said, kind="protocol")
     what = f"the reply is not of the A2A protocol: {type(error).__name__}: {said}"
     return AgentError(printable(what, MESSAGE_LENGTH), kind="protocol")
 
@@ -95,6 +146,17 @@ def _of_status(response: httpx.Response, secrets: Sequence[str]) -> AgentError:
 
 def _body(response: httpx.Response, secrets: Sequence[str]) -> str:
     try:
-        return shown(response.text, secrets, BODY_LENGTH)
+        error = _rpc_error(response)
+        return shown(response.text if error is None else told_data(error), secrets, BODY_LENGTH)
     except httpx.ResponseNotRead:
         return ""
+
+
+def _rpc_error(response: httpx.Response) -> dict[str, Any] | None:
+    """The JSON-RPC error that a reply with a status of failure holds, if it does."""
+    try:
+        body = json.loads(response.content)
+    except (ValueError, RecursionError, httpx.ResponseNotRead):
+        return None
+    error = body.get("error") if isinstance(body, dict) and "jsonrpc" in body else None
+    return error if isinstance(error, dict) else None

@@ -1,7 +1,8 @@
 """The parts of an A2A message as plain items: text, tool calls and results, data, files; and token usage in metadata.
 
 Called by `testbench.a2a_protocol.reply`. Protobuf keeps every number as a double and the order of keys is lost on the
-way, so whole numbers become int again and JSON is written with sorted keys. Tool calls are known in the shapes of
+way, so whole numbers become int again (large ones come as text, see `testbench.a2a_protocol.tolerance`) and JSON is
+written with sorted keys. Tool calls are known in the shapes of
 Google ADK (`adk_type`), of the SDK's samples, and of OpenAI's and LangChain's tool calls.
 """
 
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -21,18 +23,25 @@ from google.protobuf.message import Message as Protobuf
 from pydantic import ValidationError
 from pydantic_core import from_json
 
+from testbench.a2a_protocol.tolerance import exact_integer
 from testbench.schema.models import ToolCall, Usage
 
 ARGUMENTS: Final = ("args", "arguments", "input", "parameters")
 RESULTS: Final = ("response", "result", "output", "content")
 CALL_TYPES: Final = frozenset({"function_call", "tool_call", "tool_use"})
 RESULT_TYPES: Final = frozenset({"function_response", "tool_response", "tool_result"})
-THOUGHTS: Final = ("adk_thought", "thought")
+THOUGHTS: Final = ("adk_thought", "thought", "thinking", "reasoning")
+"""In a part's metadata: as a key that is true, or as the value of `type`."""
+SENTENCE_ENDS: Final = tuple('.!?:;…)]"”»*`|')
+NEW_LINE: Final = re.compile(r"[-*+#>|•]\s|\d{1,3}[.)]\s")
+"""How a line of a list, a heading or a table begins."""
 INPUT_TOKENS: Final = ("promptTokenCount", "prompt_token_count", "input_tokens", "prompt_tokens", "inputTokens")
 OUTPUT_TOKENS: Final = (
     ("candidatesTokenCount", "candidates_token_count", "output_tokens", "completion_tokens", "outputTokens"),
     ("thoughtsTokenCount", "thoughts_token_count"),
 )
+INTERRUPT_KEYS: Final = frozenset({"id", "interrupt_id", "value", "ns", "resumable", "when"})
+QUESTIONS: Final = ("question", "query", "prompt", "message", "text")
 USAGES: Final = ("adk_usage_metadata", "usage_metadata", "usage")
 DEEPEST: Final = 100
 """Levels of nesting that are taken over, as in protobuf: a file with many more could not be read again."""
@@ -40,9 +49,9 @@ DEEPEST: Final = 100
 
 @dataclass(frozen=True)
 class Item:
-    """One part: `text` of a text or a tool's result, `call` of a call, `value` of data and what is known of a file."""
+    """One part: `text` of a text, a thought or a tool's result, `call` of a call, `value` of data or about a file."""
 
-    kind: Literal["text", "call", "result", "data", "file"]
+    kind: Literal["text", "thought", "call", "result", "data", "file"]
     text: str = ""
     call: ToolCall | None = None
     value: Any = None
@@ -50,7 +59,7 @@ class Item:
 
 
 def items_of_parts(parts: Iterable[Part]) -> tuple[Item, ...]:
-    """The parts in order, thoughts left out; empty parts say nothing."""
+    """The parts in order; empty parts say nothing."""
     return tuple(item for part in parts for item in _items(part))
 
 
@@ -82,6 +91,31 @@ def join_texts(texts: Sequence[str]) -> str:
     return ("" if chunks else "\n").join(texts)
 
 
+def are_chunks(texts: Sequence[str]) -> bool:
+    """Whether messages that follow each other are a text in pieces: most seams have white space of the text's own."""
+    seams = [before[-1:].isspace() or after[:1].isspace() for before, after in pairwise(texts)]
+    return len(seams) > 1 and 2 * sum(seams) > len(seams)
+
+
+def join_chunks(texts: Sequence[str]) -> str:
+    """Text parts of one artifact as one text.
+
+    A streaming agent adds a part for each piece that its model wrote, so they follow each other as they are; where
+    every part looks like a paragraph of its own, whole sentences side by side without white space, each gets a line.
+    """
+    seams = list(pairwise(texts))
+    apart = seams and all(_is_paragraph(before) and _begins_anew(after) for before, after in seams)
+    return ("\n" if apart else "").join(texts)
+
+
+def _is_paragraph(text: str) -> bool:
+    return text.endswith(SENTENCE_ENDS) and " " in text.strip()
+
+
+def _begins_anew(text: str) -> bool:
+    return (text[:1].isupper() or NEW_LINE.match(text) is not None) and " " in text.strip()
+
+
 def usage_of(*metadata: Protobuf) -> Usage | None:
     """The sum of the token usage that these metadata report; None if none does."""
     found = [usage for one in metadata if one.ByteSize() and (usage := _usage(plain(one)))]
@@ -98,11 +132,25 @@ def _items(part: Part) -> list[Item]:
         return []
     metadata = plain(part.metadata) if part.HasField("metadata") else {}
     if content == "text":
-        thought = any(metadata.get(name) for name in THOUGHTS)
-        return [] if thought or not part.text else [Item("text", text=part.text)]
+        return [Item("thought" if _is_thought(metadata) else "text", text=part.text)] if part.text else []
     if content == "data":
         return _data_items(plain(part.data), metadata)
     return [Item("file", value=_file(part))]
+
+
+def _is_thought(metadata: Mapping[str, Any]) -> bool:
+    declared = metadata.get("type") or metadata.get("kind")
+    return declared in THOUGHTS or any(metadata.get(name) in (True, "true") for name in THOUGHTS)
+
+
+def interrupt_question(data: Any) -> str | None:
+    """Return what a waiting task asks in the data of LangGraph's interrupts; None for other data."""
+    if not isinstance(data, dict) or "value" not in data or not data.keys() <= INTERRUPT_KEYS:
+        return None
+    value = data["value"]
+    named = value if isinstance(value, dict) else {}
+    asked = next((named[key] for key in QUESTIONS if isinstance(named.get(key), str)), "")
+    return asked or json_text(value)
 
 
 def _data_items(data: Any, metadata: Mapping[str, Any]) -> list[Item]:
@@ -184,6 +232,9 @@ def _whole(value: Any, room: int = DEEPEST) -> Any:
     """`value` with whole numbers as int; ValueError if it is nested more than `room` deep, or holds an infinity."""
     if not room:
         raise ValueError("nested too deeply")
+    if isinstance(value, str):
+        number = exact_integer(value)
+        return value if number is None else number
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError("no finite number")
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:

@@ -2,6 +2,9 @@
 
 Called by `testbench.schema.a2a_client` with every reply. Agents put the same things in different places: tool calls
 into the history, into artifacts or into a message's metadata; the answer into artifacts, the status or the history.
+
+What an agent thought, and what it said of its progress ("Working…", or the answer once more, word by word), is no turn:
+it is kept beside the answer, as `thoughts` and `progress`.
 """
 
 from __future__ import annotations
@@ -12,7 +15,17 @@ from typing import Literal
 
 from a2a.types import Artifact, Message, Part, Role, Task, TaskState
 
-from testbench.a2a_protocol.parts import Item, items_of_metadata, items_of_parts, join_texts, json_text, usage_of
+from testbench.a2a_protocol.parts import (
+    Item,
+    are_chunks,
+    interrupt_question,
+    items_of_metadata,
+    items_of_parts,
+    join_chunks,
+    join_texts,
+    json_text,
+    usage_of,
+)
 from testbench.schema.models import ToolCall, Turn, Usage
 
 Source = Literal["history", "status", "artifact"]
@@ -51,7 +64,9 @@ def read_task(task: Task, message_id: str, seen: set[str], *, continued: bool) -
     new_artifacts = [_new_parts(task, artifact, seen, continued=continued) for artifact in task.artifacts]
     groups += [_Group("artifact", items) for items in new_artifacts if items]
     if task.status.HasField("message") and _first_sight(task.status.message, seen):
-        groups.append(_Group("status", _message_items(task.status.message)))
+        items = _message_items(task.status.message)
+        waits = task.status.state == TaskState.TASK_STATE_INPUT_REQUIRED
+        groups.append(_Group("status", tuple(_question(item) for item in items) if waits else items))
     usage = usage_of(task.metadata) or usage_of(*(artifact.metadata for artifact in task.artifacts))
     # An artifact is what a finished task brought forth; a task that waits says in its status what for.
     finished = task.status.state == TaskState.TASK_STATE_COMPLETED
@@ -106,9 +121,20 @@ def _message_items(message: Message) -> tuple[Item, ...]:
     )
 
 
-def _put_together(groups: Sequence[_Group], usage: Usage | None, order: Sequence[Source]) -> Said:
+def _question(item: Item) -> Item:
+    """What a waiting task asks, also where it is an interrupt of LangGraph."""
+    asked = interrupt_question(item.value) if item.kind == "data" else None
+    return item if asked is None else Item("text", text=asked)
+
+
+def _put_together(all_groups: Sequence[_Group], usage: Usage | None, order: Sequence[Source]) -> Said:
     """All turns once, and the answer last: agents repeat in an artifact what the history already said."""
-    answer, answer_items = _answer(groups, order)
+    thoughts = [item.text for group in all_groups for item in group.items if item.kind == "thought"]
+    spoken = [
+        _Group(group.source, tuple(item for item in group.items if item.kind != "thought")) for group in all_groups
+    ]
+    answer, answer_items = _answer(spoken, order)
+    groups, progress = _without_progress(spoken, answer, answer_items)
     used = {id(item) for item in answer_items}
     known_ids: set[str] = set()
     known: list[Item] = []
@@ -121,9 +147,13 @@ def _put_together(groups: Sequence[_Group], usage: Usage | None, order: Sequence
                 fresh.append(item)
             known_ids |= {item.id} if item.id else set()
         known += fresh
-        turns += [turn for turn in _turns(fresh) if not (turn.type == "agent" and answer and turn.content == answer)]
+        turns += [
+            turn
+            for turn in _turns(fresh, group.source)
+            if not (turn.type == "agent" and answer and turn.content == answer)
+        ]
     if answer or answer_items:
-        turns.append(_turn(answer, answer_items))
+        turns.append(_turn(answer, answer_items, thoughts=_unique(thoughts), progress=progress))
     acted = any(item.kind in ("call", "file") for group in groups for item in group.items)
     return Said(tuple(turns), answered=bool(answer) or acted, usage=usage)
 
@@ -141,11 +171,47 @@ def _answer(groups: Sequence[_Group], order: Sequence[Source]) -> tuple[str, tup
     for candidates in sources:
         if data := [item for item in _items_of(candidates) if item.kind == "data"]:
             return "\n".join(json_text(item.value) for item in data), _items_of(candidates)
+    spoken = _after_last_tool([group for group in groups if group.source == "history"])
+    if spoken and all(_is_text(group) for group in spoken) and are_chunks([_joined([group]) for group in spoken]):
+        return "".join(item.text for item in _items_of(spoken)), _items_of(spoken)
     for group in reversed([group for group in groups if group.source == "history"]):
-        spoken = _after_last_tool([group])
-        if text := _joined(spoken):
-            return text, _items_of(spoken)
+        last = _after_last_tool([group])
+        if text := _joined(last):
+            return text, _items_of(last)
     return "", ()
+
+
+def _without_progress(
+    groups: Sequence[_Group], answer: str, answer_items: Sequence[Item]
+) -> tuple[list[_Group], list[str]]:
+    """The groups of which there are turns, and the texts of those that only tell of progress.
+
+    Where the answer is elsewhere, these are the messages of text alone after the last tool; those before a tool call
+    are what the agent said when it went to work. What adds up to the answer is not told again.
+    """
+    used = {id(item) for item in answer_items}
+    if not answer or any(id(item) in used for group in groups if group.source == "history" for item in group.items):
+        return list(groups), []
+    acting = [place for place, group in enumerate(groups) if group.source == "history" and not _is_text(group)]
+    kept, told = [], []
+    for place, group in enumerate(groups):
+        after = group.source == "status" or (group.source == "history" and place > max(acting, default=-1))
+        if after and _is_text(group) and not any(id(item) in used for item in group.items):
+            told += [item.text for item in group.items]
+        else:
+            kept.append(group)
+    repeats = answer.strip() in "".join(told) or answer.strip() in "\n".join(told)
+    if are_chunks(told):
+        told = ["".join(told)]
+    return kept, [] if repeats else _unique(text for text in told if text.strip())
+
+
+def _is_text(group: _Group) -> bool:
+    return all(item.kind == "text" for item in group.items)
+
+
+def _unique(texts: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(texts))
 
 
 def _after_last_tool(groups: Sequence[_Group]) -> list[_Group]:
@@ -162,36 +228,41 @@ def _after_last_tool(groups: Sequence[_Group]) -> list[_Group]:
 
 def _joined(groups: Sequence[_Group]) -> str:
     """The text of all groups, one after the other; empty where it is nothing but white space."""
-    texts = [join_texts([item.text for item in group.items if item.kind == "text"]) for group in groups]
+    texts = [_text(group.items, group.source) for group in groups]
     return "\n".join(text for text in texts if text.strip())
+
+
+def _text(items: Iterable[Item], source: Source) -> str:
+    join = join_chunks if source == "artifact" else join_texts
+    return join([item.text for item in items if item.kind == "text"])
 
 
 def _items_of(groups: Sequence[_Group]) -> tuple[Item, ...]:
     return tuple(item for group in groups for item in group.items)
 
 
-def _turns(items: Iterable[Item]) -> Iterator[Turn]:
+def _turns(items: Iterable[Item], source: Source) -> Iterator[Turn]:
     """Turns in the order of the items; neighbours of a kind share one."""
     waiting: list[Item] = []
     for item in items:
         if waiting and (_kind(item) != _kind(waiting[0]) or item.kind == "result"):
-            yield _turn_of(waiting)
+            yield _turn_of(waiting, source)
             waiting = []
         waiting.append(item)
     if waiting:
-        yield _turn_of(waiting)
+        yield _turn_of(waiting, source)
 
 
 def _kind(item: Item) -> str:
     return item.kind if item.kind in ("call", "result") else "said"
 
 
-def _turn_of(items: Sequence[Item]) -> Turn:
+def _turn_of(items: Sequence[Item], source: Source) -> Turn:
     if items[0].kind == "call":
         return Turn(type="agent", tool_calls=tuple(_call(item) for item in items))
     if items[0].kind == "result":
         return Turn(type="tool", content=items[0].text)
-    return _turn(join_texts([item.text for item in items if item.kind == "text"]), items)
+    return _turn(_text(items, source), items)
 
 
 def _call(item: Item) -> ToolCall:
@@ -200,11 +271,16 @@ def _call(item: Item) -> ToolCall:
     return item.call
 
 
-def _turn(text: str, items: Sequence[Item]) -> Turn:
+def _turn(text: str, items: Sequence[Item], thoughts: Sequence[str] = (), progress: Sequence[str] = ()) -> Turn:
     """What the agent said; data and files that came with it are kept beside the text."""
     beside = {
         name: values
-        for name, kind in (("data", "data"), ("files", "file"))
-        if (values := [item.value for item in items if item.kind == kind])
+        for name, values in (
+            ("data", [item.value for item in items if item.kind == "data"]),
+            ("files", [item.value for item in items if item.kind == "file"]),
+            ("thoughts", thoughts),
+            ("progress", progress),
+        )
+        if values
     }
     return Turn.model_validate({"type": "agent", "content": text} | beside)

@@ -8,7 +8,7 @@ import pytest
 from a2a.types import Message, Task
 from google.protobuf.json_format import ParseDict
 
-from testbench.a2a_protocol.parts import join_texts
+from testbench.a2a_protocol.parts import join_chunks, join_texts
 from testbench.a2a_protocol.reply import Said, read_message, read_task
 from testbench.schema.models import Turn, Usage
 
@@ -69,6 +69,10 @@ def shapes(reply: Said) -> list[Shape]:
     return [shape(turn) for turn in reply.turns]
 
 
+def beside(reply: Said, name: str) -> Any:
+    return (reply.turns[-1].model_extra or {}).get(name)
+
+
 def test_adk_history_with_the_answer_again_as_artifact() -> None:
     reply = read(
         task(
@@ -80,6 +84,7 @@ def test_adk_history_with_the_answer_again_as_artifact() -> None:
         )
     )
     assert shapes(reply) == [CALL_TURN, RESULT_TURN, ("agent", "It is 21.", [])]
+    assert beside(reply, "thoughts") == ["let me think"]
     assert reply.usage == Usage(input_tokens=120, output_tokens=30)
 
 
@@ -155,7 +160,8 @@ def test_tool_calls_named_only_in_a_messages_metadata() -> None:
 
 def test_the_artifact_is_the_answer_and_not_a_last_status_line() -> None:
     reply = read(task(artifacts=([text("It is 21.")],), status=said(text("done"), id="s")))
-    assert shapes(reply) == [("agent", "done", []), ("agent", "It is 21.", [])]
+    assert shapes(reply) == [("agent", "It is 21.", [])]
+    assert beside(reply, "progress") == ["done"]
 
 
 @pytest.mark.parametrize("state", ["INPUT_REQUIRED", "AUTH_REQUIRED"])
@@ -171,8 +177,8 @@ def test_text_only_in_the_status_or_only_in_the_history_is_the_answer() -> None:
 
 
 def test_all_parts_of_all_artifacts_are_the_answer_in_order() -> None:
-    reply = read(task(artifacts=([text("first"), text("second")], [text("third")])))
-    assert shapes(reply) == [("agent", "first\nsecond\nthird", [])]
+    reply = read(task(artifacts=([text("The first one."), text("And a second.")], [text("third")])))
+    assert shapes(reply) == [("agent", "The first one.\nAnd a second.\nthird", [])]
 
 
 @pytest.mark.parametrize(
@@ -188,6 +194,87 @@ def test_all_parts_of_all_artifacts_are_the_answer_in_order() -> None:
 )
 def test_chunks_of_a_stream_follow_each_other_and_paragraphs_get_a_line(parts: tuple[str, ...], joined: str) -> None:
     assert join_texts(parts) == joined
+
+
+@pytest.mark.parametrize(
+    ("parts", "joined"),
+    [
+        (("12", ".", "5", "°C"), "12.5°C"),
+        (("un", "believ", "able"), "unbelievable"),
+        (("柏林", "的天", "气晴", "朗", "。"), "柏林的天气晴朗。"),
+        (("Hel", "lo", " wor", "ld", ".", "\nSec", "ond"), "Hello world.\nSecond"),
+        (("It is sun", "ny to", "day."), "It is sunny today."),
+        (("It is 12.", "5 °C in Kiel."), "It is 12.5 °C in Kiel."),
+        (("The harbour is open.", "Berth 4 is free."), "The harbour is open.\nBerth 4 is free."),
+        (("The harbour is open.\n", "Berth 4 is free."), "The harbour is open.\nBerth 4 is free."),
+        (("The harbour is open.", " Berth 4 is free."), "The harbour is open. Berth 4 is free."),
+        (("Free berths:", "* berth 4"), "Free berths:\n* berth 4"),
+    ],
+)
+def test_parts_of_one_artifact_follow_each_other_as_they_were_sent_and_paragraphs_stay_apart(
+    parts: tuple[str, ...], joined: str
+) -> None:
+    assert join_chunks(parts) == joined
+    reply = read(task(artifacts=([text(part) for part in parts], [text("More.")])))
+    assert shapes(reply) == [("agent", f"{joined}\nMore.", [])]
+
+
+@pytest.mark.parametrize("metadata", [{"type": "thinking"}, {"adk_thought": True}, {"kind": "reasoning"}], ids=str)
+def test_what_an_agent_thought_is_kept_and_is_neither_answer_nor_turn(metadata: dict[str, Any]) -> None:
+    thought = text("secret", **metadata)
+    for reply in (
+        read(task(artifacts=([thought, text("said")],))),
+        read(task(said(thought), artifacts=([text("said")],))),
+        read(task(status=said(thought, text("said"), id="s"))),
+        read_message(ParseDict(said(thought, text("said")), Message())),
+    ):
+        assert shapes(reply) == [("agent", "said", [])]
+        assert beside(reply, "thoughts") == ["secret"]
+    assert not read(task(artifacts=([thought],))).answered
+
+
+def test_a_text_about_reasoning_is_no_thought() -> None:
+    assert shapes(read(task(artifacts=([text("said", reasoning="because", type="answer")],)))) == [
+        ("agent", "said", [])
+    ]
+
+
+def test_status_updates_that_add_up_to_the_answer_are_not_told_again() -> None:
+    words = [said(text(word), id=f"m{place}") for place, word in enumerate(["It", " is", " 21", "."])]
+    reply = read(task(*words, artifacts=([text("It is 21.\n")],)))
+    assert shapes(reply) == [("agent", "It is 21.\n", [])]
+    assert beside(reply, "progress") is None
+
+
+def test_an_answer_that_came_only_word_by_word_is_put_together() -> None:
+    words = [said(text(word), id=f"m{place}") for place, word in enumerate(["It", " is", " 21", "."])]
+    assert shapes(read(task(*words))) == [("agent", "It is 21.", [])]
+
+
+def test_what_the_agent_says_before_it_acts_is_a_turn_and_what_it_says_of_its_progress_is_not() -> None:
+    reply = read(
+        task(
+            said(text("I look it up."), id="m1"),
+            said(adk("function_call", CALL), id="m2"),
+            said(adk("function_response", RESULT), id="m3"),
+            said(text("Nearly there."), id="m4"),
+            artifacts=([text("21")],),
+        )
+    )
+    assert shapes(reply) == [("agent", "I look it up.", []), CALL_TURN, RESULT_TURN, ("agent", "21", [])]
+    assert beside(reply, "progress") == ["Nearly there."]
+
+
+@pytest.mark.parametrize(
+    ("value", "question"),
+    [("Which city?", "Which city?"), ({"question": "Which city?"}, "Which city?"), ({"a": 1.0}, '{"a": 1}')],
+)
+def test_an_interrupt_shows_its_question(value: Any, question: str) -> None:
+    interrupt = data({"id": "5d2c8f", "value": value})
+    waiting = read(task(status=said(interrupt, id="s"), state="INPUT_REQUIRED"))
+    assert shapes(waiting) == [("agent", question, [])]
+    finished = read(task(status=said(interrupt, id="s")))
+    assert '"id": "5d2c8f"' in finished.turns[-1].content
 
 
 def test_data_without_text_is_an_answer_and_data_beside_text_is_kept() -> None:
@@ -255,7 +342,9 @@ def test_a_continued_task_tells_only_what_is_new() -> None:
     del second.history[:]
     for message in (OURS | {"messageId": "before"}, said(text("Which city?"), id="q"), OURS, said(text("ok"), id="n")):
         ParseDict(message, second.history.add())
-    assert shapes(read(second, seen=seen, continued=True)) == [("agent", "ok", []), ("agent", "and Berlin", [])]
+    reply = read(second, seen=seen, continued=True)
+    assert shapes(reply) == [("agent", "and Berlin", [])]
+    assert beside(reply, "progress") == ["ok"]
 
 
 def test_ids_of_another_task_hide_nothing() -> None:
@@ -263,7 +352,8 @@ def test_ids_of_another_task_hide_nothing() -> None:
     seen: set[str] = set()
     for _ in range(2):
         reply = read(task(said(text("on it"), id="m1"), artifacts=([text("same answer")],)), seen=seen)
-        assert shapes(reply) == [("agent", "on it", []), ("agent", "same answer", [])]
+        assert shapes(reply) == [("agent", "same answer", [])]
+        assert beside(reply, "progress") == ["on it"]
 
 
 def test_usage_from_artifacts_is_summed_and_odd_usage_is_left_out() -> None:

@@ -85,7 +85,7 @@ def url(request: pytest.FixtureRequest) -> Iterator[str]:
         ("!adk sunny", "sunny"),
         ("!adk-artifacts sunny", "sunny"),
         ("!metadata sunny", "sunny"),
-        ("!many", "first\nsecond\nthird"),
+        ("!many", "The first one.\nAnd a second.\nthird"),
         ("!file sunny", "sunny"),
         ("!data", '{"answer": 42, "exact": true}'),
         ("!ask which city?", "which city?"),

@@ -91,7 +91,7 @@ async def test_agent_shows_tool_calls_in_every_shape(agent: ScriptedAgent) -> No
     assert calls == [{"name": agent_answers.TOOL_NAME, "args": agent_answers.TOOL_ARGS}]
     assert texts(adk) == texts(newer) == texts(plain) == ["sunny"]
     assert file.artifacts[0].parts[1].raw == agent_answers.FILE_BYTES
-    assert texts(many) == ["first", "second", "third"]
+    assert texts(many) == ["The first one.", "And a second.", "third"]
     assert bare.message.parts[0].text == "hello"
 
 

@@ -184,7 +184,7 @@ async def metadata_calls(exchange: Exchange) -> None:
 
 async def many(exchange: Exchange) -> None:
     """Two artifacts, the first of two parts."""
-    await exchange.artifact(new_text_part("first"), new_text_part("second"))
+    await exchange.artifact(new_text_part("The first one."), new_text_part("And a second."))
     await exchange.artifact(new_text_part("third"), name="appendix")
     await exchange.end(TaskState.TASK_STATE_COMPLETED)
 
