@@ -64,9 +64,9 @@ def read_task(task: Task, message_id: str, seen: set[str], *, continued: bool) -
     new_artifacts = [_new_parts(task, artifact, seen, continued=continued) for artifact in task.artifacts]
     groups += [_Group("artifact", items) for items in new_artifacts if items]
     if task.status.HasField("message") and _first_sight(task.status.message, seen):
-        items = _message_items(task.status.message)
-        waits = task.status.state == TaskState.TASK_STATE_INPUT_REQUIRED
-        groups.append(_Group("status", tuple(_question(item) for item in items) if waits else items))
+        groups.append(_Group("status", _message_items(task.status.message)))
+    if task.status.state == TaskState.TASK_STATE_INPUT_REQUIRED:
+        groups = [_Group(group.source, tuple(_question(item) for item in group.items)) for group in groups]
     usage = usage_of(task.metadata) or usage_of(*(artifact.metadata for artifact in task.artifacts))
     # An artifact is what a finished task brought forth; a task that waits says in its status what for.
     finished = task.status.state == TaskState.TASK_STATE_COMPLETED

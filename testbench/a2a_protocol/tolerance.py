@@ -109,7 +109,7 @@ class ReplyMender:
         found = unwrap(value)
         if found is None or found[0] != "task":
             return value
-        return {"kind": "task"} | self.body(*found) if self.generation == "0.3" else self.body(*found)
+        return self.body(*found) | ({"kind": "task"} if self.generation == "0.3" else {})
 
     def body(self, kind: Kind, value: Json) -> Json:
         """Return the mended content of an envelope."""
@@ -125,7 +125,7 @@ class ReplyMender:
     def envelope(self, kind: Kind, body: Json) -> Json:
         """Return a body in the envelope of the generation."""
         if self.generation == "0.3":
-            return {"kind": next(name for name, one in KINDS.items() if one == kind)} | body
+            return body | {"kind": next(name for name, one in KINDS.items() if one == kind)}
         return {next(name for name, one in ENVELOPES.items() if one == kind): body}
 
     def _task(self, value: Json) -> Json:
@@ -152,7 +152,7 @@ class ReplyMender:
         state = _state(sent)
         if state is None:
             holder["metadata"] = holder.get("metadata", {}) | {STATE_AS_SENT: "" if sent is None else str(sent)}
-        if state is None or not isinstance(sent, int):
+        if state is None or self.generation == "0.3" or not isinstance(sent, int):
             status["state"] = self._enum("TASK_STATE_", state or UNKNOWN)
         if "message" in status:
             if isinstance(status["message"], dict):

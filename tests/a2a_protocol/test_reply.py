@@ -271,8 +271,11 @@ def test_what_the_agent_says_before_it_acts_is_a_turn_and_what_it_says_of_its_pr
 )
 def test_an_interrupt_shows_its_question(value: Any, question: str) -> None:
     interrupt = data({"id": "5d2c8f", "value": value})
-    waiting = read(task(status=said(interrupt, id="s"), state="INPUT_REQUIRED"))
-    assert shapes(waiting) == [("agent", question, [])]
+    for waiting in (
+        task(status=said(interrupt, id="s"), state="INPUT_REQUIRED"),
+        task(artifacts=([interrupt],), state="INPUT_REQUIRED"),
+    ):
+        assert shapes(read(waiting)) == [("agent", question, [])]
     finished = read(task(status=said(interrupt, id="s")))
     assert '"id": "5d2c8f"' in finished.turns[-1].content
 
