@@ -27,9 +27,10 @@ from a2a.types import AgentCard, GetTaskRequest, Message, Part, Role, SendMessag
 from testbench import __version__, defaults
 from testbench.a2a_protocol.card import BINDINGS, agent_address, describe, resolve_card, usable_cards
 from testbench.a2a_protocol.errors import TRANSPORT_FAULTS, agent_error, refusal_of, shown
+from testbench.a2a_protocol.parts import plain
 from testbench.a2a_protocol.reply import Said, read_message, read_task, state_name, status_text
 from testbench.a2a_protocol.reply_transport import ReplyTransport, Streaming, StreamNotes, stream_notes
-from testbench.a2a_protocol.tolerance import STATE_AS_SENT
+from testbench.a2a_protocol.tolerance import UNKNOWN, state_as_sent
 from testbench.errors import AgentError
 from testbench.net.clock import Clock, SystemClock
 from testbench.net.transport import AgentHttp, AgentTransport, Stopwatch, stopwatch
@@ -247,8 +248,10 @@ class A2AStepClient:
         return AgentError(reason, kind=FAILURES[task.status.state], hint="The agent's own log says more.")
 
     def _unknown_state(self, task: Task) -> str:
-        sent = task.metadata[STATE_AS_SENT] if STATE_AS_SENT in task.metadata else state_name(task)
-        named = shown(str(sent), self._secrets, 100)
+        sent = state_as_sent(plain(task.metadata))
+        if sent is None:
+            sent = UNKNOWN if task.HasField("status") else ""
+        named = shown(sent, self._secrets, 100)
         return f"the task's state is not known: {named}" if named else "the task has no state"
 
     def _client(self, card: int) -> Client:

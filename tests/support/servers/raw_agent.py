@@ -1,12 +1,13 @@
 """A bare JSON-RPC agent with canned replies in the shape of A2A 0.3, whose own SDK cannot live next to the 1.x one.
 
-For replies that no SDK's server would send, too: whatever JSON a test hands over goes out as the result.
+For replies that no SDK's server would send, too: whatever JSON a test hands over goes out as the result, and a `Reply`
+as it is, e.g. a stream (`event_stream`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -14,7 +15,7 @@ from tests.support.servers.loopback import LoopbackServer, Reply
 from tests.support.servers.scripting import Request
 
 Json: TypeAlias = Mapping[str, Any]
-Canned: TypeAlias = "Json | RpcError | Callable[[Json], Json | RpcError] | None"
+Canned: TypeAlias = "Json | RpcError | Reply | Callable[[Json], Json | RpcError | Reply] | None"
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class RpcError:
 
     code: int
     message: str
+    data: Any = None
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,11 @@ class Call:
 class RawAgent(LoopbackServer):
     """`url` speaks 0.3; `message/send` echoes and `tasks/get` repeats the last task until a test says otherwise.
 
-    `card`: True serves a 0.3 card, False answers 404, a mapping is served as it is.
+    `card`: True serves a 0.3 card, which offers `streaming` or not, False answers 404, a mapping is served as it is.
     """
 
-    def __init__(self, *, card: bool | Json = True) -> None:
+    def __init__(self, *, card: bool | Json = True, streaming: bool = False) -> None:
+        self._streaming = streaming
         self.calls: list[Call] = []
         self._card = card
         self._last_task: Json | None = None
@@ -65,15 +68,19 @@ class RawAgent(LoopbackServer):
         call = Call(body["method"], body.get("params") or {}, request.headers)
         self.calls.append(call)
         outcome = self._outcome(call)
+        if isinstance(outcome, Reply):
+            return outcome
         reply: dict[str, Any] = {"jsonrpc": "2.0", "id": body.get("id")}
         if isinstance(outcome, RpcError):
             reply["error"] = {"code": outcome.code, "message": outcome.message}
+            if outcome.data is not None:
+                reply["error"]["data"] = outcome.data
         else:
             reply["result"] = outcome
             self._last_task = outcome
         return _json_reply(reply)
 
-    def _outcome(self, call: Call) -> Json | RpcError | None:
+    def _outcome(self, call: Call) -> Json | RpcError | Reply | None:
         if scripted := self._answers.get(call.method):
             outcome = scripted[0] if len(scripted) == 1 else scripted.pop(0)
             return outcome(call.params) if callable(outcome) else outcome
@@ -87,7 +94,43 @@ class RawAgent(LoopbackServer):
     def _card_reply(self, request: Request) -> Reply:
         if self._card is False or not request.path.startswith("/.well-known/agent"):
             return Reply(404, b"not found")
-        return _json_reply(card_03(f"{self.origin}/") if self._card is True else self._card)
+        return _json_reply(card_03(f"{self.origin}/", streaming=self._streaming) if self._card is True else self._card)
+
+
+def event(result: Json) -> bytes:
+    """A result as one event of a stream."""
+    return b"data: " + json.dumps({"jsonrpc": "2.0", "id": 1, "result": result}, ensure_ascii=False).encode() + b"\n\n"
+
+
+def event_stream(*events: Json | bytes, cut: bool = False, size: int | None = None) -> Reply:
+    """A streamed answer of these results (or bytes as they are) in pieces of `size`; `cut` breaks it off at the end."""
+    pieces = [one if isinstance(one, bytes) else event(one) for one in events]
+    if size is not None:
+        whole = b"".join(pieces)
+        pieces = [whole[place : place + size] for place in range(0, len(whole), size)]
+
+    def sent() -> Iterator[bytes]:
+        yield from pieces
+        if cut:
+            raise ConnectionError
+
+    return Reply(200, headers={"content-type": "text/event-stream"}, pieces=sent())
+
+
+def status_03(state: str, text: str = "", *, final: bool = False, task_id: str = "task-1") -> dict[str, Any]:
+    """An event of a task's state."""
+    status: dict[str, Any] = {"state": state}
+    if text:
+        status["message"] = message_03(text, message_id=f"status-{text}")
+    about = {"taskId": task_id, "contextId": "context-1", "final": final}
+    return {"kind": "status-update", "status": status} | about
+
+
+def artifact_03(text: str, *, append: bool = False, id: str = "artifact-1", task_id: str = "task-1") -> dict[str, Any]:
+    """An event of a piece of an artifact."""
+    artifact = {"artifactId": id, "parts": [{"kind": "text", "text": text}]}
+    about = {"taskId": task_id, "contextId": "context-1", "append": append}
+    return {"kind": "artifact-update", "artifact": artifact} | about
 
 
 def card_03(url: str, *, streaming: bool = False) -> dict[str, Any]:
