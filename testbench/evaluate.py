@@ -121,11 +121,11 @@ def _evaluate(
     from testbench.cli.progress import open_progress
     from testbench.metrics.evaluation import evaluate, has_errors
     from testbench.metrics.judge.judge import BASE_URLS
-    from testbench.metrics.resume import resuming
+    from testbench.metrics.resume import resume_evaluation
     from testbench.schema.files import write_model
     from testbench.schema.models import EvaluatedScenario
 
-    earlier = resuming(
+    earlier = resume_evaluation(
         experiment,
         settings,
         options["output"],

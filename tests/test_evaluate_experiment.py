@@ -16,7 +16,7 @@ from testbench.metrics.adapter import FrameworkAdapter
 from testbench.metrics.builtin.adapter import BuiltinAdapter
 from testbench.metrics.console import conclude, format_table
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
-from testbench.metrics.evaluator import Limits, MetricEvaluator
+from testbench.metrics.evaluator import EvaluationLimits, MetricEvaluator
 from testbench.metrics.judge.judge import FakeJudge, Judge, JudgeSettings, Question
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample
 from testbench.metrics.registry import GenericMetricsRegistry
@@ -306,7 +306,7 @@ async def test_a_metric_that_takes_too_long_is_an_error() -> None:
 
     registry = GenericMetricsRegistry({"ragas": lambda: ScriptedAdapter(nothing)})
     evaluator = MetricEvaluator(
-        registry, Hanging(), default_threshold=0.5, limits=Limits(evaluations=1, timeout_s=0.01)
+        registry, Hanging(), default_threshold=0.5, limits=EvaluationLimits(evaluations=1, timeout_s=0.01)
     )
     runtime = ExperimentRuntime(evaluator, concurrency=1)
     [found] = await runtime.run([scenario(step(metrics=(metric("Value"),)))])

@@ -14,7 +14,7 @@ from testbench.cli.command import main
 from testbench.evaluate import command
 from testbench.results.summary import walk_evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment
-from tests.metrics.builtin.test_judge import code_in
+from tests.metrics.builtin.test_rubric import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
 from tests.support.servers.scripted_judge import ScriptedJudge
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from testbench import __version__, defaults
 from testbench.errors import InputError, NothingToDo
-from testbench.metrics.evaluator import Limits, MetricEvaluator
-from testbench.metrics.judge.cache import AnswerStore, CachedJudge, DiskStore
+from testbench.metrics.evaluator import EvaluationLimits, MetricEvaluator
+from testbench.metrics.judge.cache import AnswerStore, CachedJudge, DiskAnswerStore
 from testbench.metrics.judge.cost import OVER_BUDGET, PriceList
 from testbench.metrics.judge.echo_guard import EchoGuard
 from testbench.metrics.judge.judge import Judge, JudgeSettings, gateway_of
@@ -56,10 +56,10 @@ class EvaluationSettings:
     max_cost: float | None = None
 
     @property
-    def limits(self) -> Limits:
+    def limits(self) -> EvaluationLimits:
         """Return twice as many evaluations as requests, so that the judge never waits for us between two of them."""
         timeout_s = max(defaults.METRIC_TIMEOUT_S, 5 * self.timeout_s)
-        return Limits(2 * self.concurrency, timeout_s, self.judge_samples)
+        return EvaluationLimits(2 * self.concurrency, timeout_s, self.judge_samples)
 
 
 def _no_tracing() -> AbstractContextManager[Tracing]:
@@ -86,7 +86,7 @@ class EvaluationDependencies:
     registry: GenericMetricsRegistry = field(default_factory=GenericMetricsRegistry)
     clock: Clock = field(default_factory=SystemClock)
     make_judge: JudgeMaker = _openai_judge
-    make_store: Callable[[Path], AnswerStore] = DiskStore
+    make_store: Callable[[Path], AnswerStore] = DiskAnswerStore
     open_tracing: Callable[[], AbstractContextManager[Tracing]] = _no_tracing
 
 

@@ -1,4 +1,4 @@
-"""What earlier processes have judged: in the output, or in the journal beside it, and not judged again.
+"""What earlier processes have judged, in the output or in the journal beside it, is not judged again.
 
     executed experiment + what decides scores -> identity -> output or journal -> scenarios that are done
 
@@ -27,7 +27,7 @@ from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Exec
 
 
 @dataclass
-class Finished:
+class FinishedScenarios:
     """The scenarios that need not be judged, and where to add to them; `complete` is the output if none is left."""
 
     path: Path
@@ -54,7 +54,7 @@ class Finished:
 
 
 @contextmanager
-def resuming(
+def resume_evaluation(
     experiment: ExecutedExperiment,
     settings: EvaluationSettings,
     output: Path,
@@ -62,7 +62,7 @@ def resuming(
     fresh: bool,
     retry_errors: bool = False,
     base_url: str = "",
-) -> Iterator[Finished]:
+) -> Iterator[FinishedScenarios]:
     """Go on where the same evaluation stands, by the judge at `base_url`, or from the beginning with `fresh`.
 
     The output of another evaluation is set aside: nobody shall take it for this one's.
@@ -70,15 +70,15 @@ def resuming(
     Raises:
         StoreError: another process writes the same output, or what is there cannot be read or written.
     """
-    identity = identity_of(experiment, settings, base_url)
+    identity = make_identity(experiment, settings, base_url)
     path = journal_path(output)
     with hold_lock(output):
-        finished = Finished(path, identity, SystemClock())
-        before = None if fresh else _output_of(output, identity)
+        finished = FinishedScenarios(path, identity, SystemClock())
+        before = None if fresh else _read_output(output, identity)
         if before is None:
             set_aside(output, "is of an earlier evaluation")
         if not fresh:
-            _find(finished, experiment, before, retry_errors=retry_errors)
+            _find_earlier(finished, experiment, before, retry_errors=retry_errors)
         try:
             yield finished
         finally:
@@ -86,41 +86,45 @@ def resuming(
                 finished.journal.close()
 
 
-def _find(
-    finished: Finished, experiment: ExecutedExperiment, before: EvaluatedExperiment | None, *, retry_errors: bool
+def _find_earlier(
+    finished: FinishedScenarios,
+    experiment: ExecutedExperiment,
+    before: EvaluatedExperiment | None,
+    *,
+    retry_errors: bool,
 ) -> None:
     """Look into the journal, and into the output that this evaluation has written before."""
     known = {key_of(scenario): scenario for scenario in before.scenarios} if before else {}
-    if _can_be_told_apart(experiment):
+    if _have_distinct_keys(experiment):
         finished.found = read_journal(finished.path, finished.identity, EvaluatedScenario)
     interrupted = finished.found is not None
     if finished.found is not None:
         known |= finished.found.scenarios
-    unfinished = {key for key, one in known.items() if _unfinished(one, errors_too=retry_errors or interrupted)}
+    unfinished = {key for key, one in known.items() if _is_unfinished(one, errors_too=retry_errors or interrupted)}
     if before is not None and not interrupted and not unfinished:
         finished.complete = before
-    if _can_be_told_apart(experiment):
+    if _have_distinct_keys(experiment):
         finished.done = {key: one for key, one in known.items() if key not in unfinished}
 
 
-def identity_of(experiment: ExecutedExperiment, settings: EvaluationSettings, base_url: str = "") -> str:
-    """The digest of all that decides the scores: what was answered, the metrics, the judge, and who computes."""
+def make_identity(experiment: ExecutedExperiment, settings: EvaluationSettings, base_url: str = "") -> str:
+    """Return the digest of all that decides the scores: what was answered, the metrics, the judge, and who computes."""
     judge = [base_url, settings.model, settings.embedding_model, settings.temperature, settings.judge_samples]
     return content_id("evl", experiment.model_dump(mode="json", exclude_none=True), judge, __version__)
 
 
-def _can_be_told_apart(experiment: ExecutedExperiment) -> bool:
-    """Files of other programs may have no ids. Repetitions share an id, and are told apart by their number."""
+def _have_distinct_keys(experiment: ExecutedExperiment) -> bool:
+    """Return whether each scenario has a key of its own: files of other programs may have no ids."""
     keys = [key_of(scenario) for scenario in experiment.scenarios]
     return all(key.id for key in keys) and len(set(keys)) == len(keys)
 
 
-def _unfinished(scenario: EvaluatedScenario, *, errors_too: bool) -> bool:
+def _is_unfinished(scenario: EvaluatedScenario, *, errors_too: bool) -> bool:
     return count_left_out_for_cost(scenario) > 0 or (errors_too and has_errors(scenario))
 
 
-def _output_of(output: Path, identity: str) -> EvaluatedExperiment | None:
-    """The output if this very evaluation has written it."""
+def _read_output(output: Path, identity: str) -> EvaluatedExperiment | None:
+    """Return the output if this very evaluation has written it."""
     try:
         evaluated = EvaluatedExperiment.model_validate_json(output.read_bytes())
     except (FileNotFoundError, ValidationError):

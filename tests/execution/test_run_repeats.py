@@ -14,7 +14,7 @@ from testbench.cli.command import main
 from testbench.evaluate import command as evaluate
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings
 from testbench.metrics.evaluation import evaluate as evaluate_experiment
-from testbench.metrics.resume import resuming
+from testbench.metrics.resume import resume_evaluation
 from testbench.report.report_rows import build_rows
 from testbench.schema.models import EvaluatedExperiment
 from testbench.telemetry.points import samples
@@ -225,9 +225,9 @@ def test_an_interrupted_evaluation_knows_one_repetition_from_another(desk: Desk,
     assert main(evaluate, []) == 0
     evaluated = EvaluatedExperiment.model_validate_json((desk.folder / EVALUATED).read_bytes())
     settings, output = EvaluationSettings(), desk.folder / "data/interrupted.json"
-    with resuming(desk.executed(), settings, output, fresh=True) as finished:
+    with resume_evaluation(desk.executed(), settings, output, fresh=True) as finished:
         finished.add(evaluated.scenarios[1])
-    with resuming(desk.executed(), settings, output, fresh=False) as finished:
+    with resume_evaluation(desk.executed(), settings, output, fresh=False) as finished:
         assert [key.repetition for key in finished.done] == [2]
         done = {key: one.model_copy(update={"provider_note": "kept"}) for key, one in finished.done.items()}
     again = asyncio.run(evaluate_experiment(desk.executed(), settings, EvaluationDependencies({}), done=done))

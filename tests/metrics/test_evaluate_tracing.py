@@ -9,7 +9,7 @@ import pytest
 from testbench.cli.command import main
 from testbench.evaluate import command
 from testbench.schema.models import ExecutedScenario
-from tests.metrics.builtin.test_judge import code_in
+from tests.metrics.builtin.test_rubric import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
 from tests.support.servers.otlp_receiver import OtlpReceiver
 from tests.support.servers.scripted_judge import ScriptedJudge

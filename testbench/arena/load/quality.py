@@ -21,7 +21,7 @@ from testbench.arena.load.recording import KeptScenario
 from testbench.arena.load.traffic import RateProfile, draws_of, profile
 from testbench.arena.plan.model import PlanModel
 from testbench.arena.runs.context import JobContext
-from testbench.metrics.evaluator import Limits, MetricEvaluator
+from testbench.metrics.evaluator import EvaluationLimits, MetricEvaluator
 from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.results.summary import decide_scenario, decide_step
 from testbench.schema.models import EvaluatedScenario, ExecutedScenario, ExecutedStep, Metric, Model
@@ -138,7 +138,7 @@ async def judge_kept(context: JobContext, kept: Sequence[KeptScenario]) -> tuple
         registry,
         None,
         default_threshold=defaults.THRESHOLD,
-        limits=Limits(AT_ONCE, defaults.METRIC_TIMEOUT_S, 1),
+        limits=EvaluationLimits(AT_ONCE, defaults.METRIC_TIMEOUT_S, 1),
     )
     runtime = ExperimentRuntime(evaluator, concurrency=AT_ONCE)
     found = await runtime.run([scenario for _, scenario in judged])

@@ -27,7 +27,7 @@ from testbench.net.time_limit import not_counted
 
 logger = logging.getLogger(__name__)
 
-FORMAT = 2
+CACHE_FORMAT = 2
 """Part of every key: answers that an older Testbench kept, or asked for, in another form are not found."""
 _VECTOR = TypeAdapter(list[FiniteFloat])
 
@@ -40,8 +40,8 @@ class AnswerStore(Protocol):
     def put(self, key: str, text: str) -> None: ...
 
 
-class MemoryStore:
-    """Forgets at the end of the process."""
+class MemoryAnswerStore:
+    """Answers that are forgotten at the end of the process."""
 
     def __init__(self) -> None:
         self.texts: dict[str, str] = {}
@@ -53,7 +53,7 @@ class MemoryStore:
         self.texts[key] = text
 
 
-class DiskStore:
+class DiskAnswerStore:
     """One file for each answer below a folder, which several runs may share. It may be deleted at any time."""
 
     def __init__(self, folder: Path) -> None:
@@ -81,7 +81,7 @@ class DiskStore:
                 self._warned = True
 
     def _write(self, path: Path, text: str) -> None:
-        """All of it or nothing: others may read the same file meanwhile."""
+        """Write all of it or nothing: others may read the same file meanwhile."""
         unfinished = path.with_name(f"{path.stem}.{self._mine}.tmp")
         try:
             unfinished.write_text(text, encoding="utf-8", errors="replace")
@@ -107,17 +107,17 @@ class CachedJudge:
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
         """See `Judge.ask`."""
         repetition = current_repetition()
-        again = (str(repetition),) if repetition else ()
-        key = self._key("ask", question.system or "", question.prompt, schema_text(question.answer), *again)
+        of_repetition = (str(repetition),) if repetition else ()
+        key = self._key("ask", question.system or "", question.prompt, schema_text(question.answer), *of_repetition)
         kept = self._store.get(key)
-        if kept is not None and (answer := _fitting(kept, question)) is not None:
+        if kept is not None and (answer := _parse_answer(kept, question)) is not None:
             record_cached()
             return answer
 
         async def ask() -> str:
             return (await self._inner.ask(question)).model_dump_json(by_alias=True)
 
-        text, of_another = await self._once(key, ask)
+        text, of_another = await self._ask_once(key, ask)
         answer = question.answer.model_validate_json(text)
         if of_another and question.check and question.check(answer):
             return await self._inner.ask(question)  # an equal question about another sample, with less to check
@@ -126,7 +126,9 @@ class CachedJudge:
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """See `Judge.embed`."""
         keys = {text: self._key("embed", text) for text in texts}
-        known = {text: vector for text, key in keys.items() if (vector := _vector(self._store.get(key))) is not None}
+        known = {
+            text: vector for text, key in keys.items() if (vector := _parse_vector(self._store.get(key))) is not None
+        }
         missing = [text for text in keys if text not in known]
         if missing:
             for text, vector in zip(missing, await self._inner.embed(missing), strict=True):
@@ -140,8 +142,8 @@ class CachedJudge:
         """Close the judge inside."""
         await self._inner.close()
 
-    async def _once(self, key: str, ask: Callable[[], Awaitable[str]]) -> tuple[str, bool]:
-        """The answer to a question, and whether it is that to an equal one which was under way."""
+    async def _ask_once(self, key: str, ask: Callable[[], Awaitable[str]]) -> tuple[str, bool]:
+        """Return the answer to a question, and whether it is that to an equal one which was under way."""
         while (leader := self._in_flight.get(key)) is not None:
             with not_counted():
                 await asyncio.wait([leader])
@@ -167,18 +169,18 @@ class CachedJudge:
             del self._in_flight[key]
 
     def _key(self, *parts: str) -> str:
-        content = json.dumps([FORMAT, self._identity, *parts])
+        content = json.dumps([CACHE_FORMAT, self._identity, *parts])
         return hashlib.sha256(content.encode(errors="surrogatepass")).hexdigest()
 
 
-def _vector(kept: str | None) -> list[float] | None:
+def _parse_vector(kept: str | None) -> list[float] | None:
     try:
         return None if kept is None else _VECTOR.validate_json(kept)
     except ValidationError:
         return None
 
 
-def _fitting(kept: str, question: Question[AnswerT]) -> AnswerT | None:
+def _parse_answer(kept: str, question: Question[AnswerT]) -> AnswerT | None:
     try:
         answer = question.answer.model_validate_json(kept)
     except ValidationError:

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from testbench.errors import JudgeError
-from testbench.metrics.judge.cache import CachedJudge, DiskStore, MemoryStore
+from testbench.metrics.judge.cache import CachedJudge, DiskAnswerStore, MemoryAnswerStore
 from testbench.metrics.judge.cost import JudgeUsage, track_usage
 from testbench.metrics.judge.judge import AnswerT, FakeJudge, JudgeSettings, Question
 
@@ -36,7 +36,7 @@ def answering(verdict: int = 1) -> FakeJudge:
 async def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
     for run in range(2):
         inner = answering()
-        judge = CachedJudge(inner, DiskStore(tmp_path), identity="a")
+        judge = CachedJudge(inner, DiskAnswerStore(tmp_path), identity="a")
         with track_usage() as spent:
             assert await judge.ask(QUESTION) == Verdict(verdict=1)
             assert len(await judge.embed(["x", "y"])) == 2
@@ -46,7 +46,7 @@ async def test_a_second_run_asks_nothing(tmp_path: Path) -> None:
 
 
 async def test_everything_that_decides_is_in_the_key() -> None:
-    store = MemoryStore()
+    store = MemoryAnswerStore()
     first = JudgeSettings(base_url="http://a", api_key="k", model="m")
     judges = [
         first,
@@ -82,7 +82,7 @@ class _Unhurried(FakeJudge):
 
 async def test_equal_questions_in_flight_are_asked_once() -> None:
     inner = _Unhurried(lambda prompt, wanted: {"verdict": 1})
-    judge = CachedJudge(inner, MemoryStore(), identity="a")
+    judge = CachedJudge(inner, MemoryAnswerStore(), identity="a")
 
     async def evaluate() -> JudgeUsage:
         with track_usage() as spent:
@@ -96,7 +96,7 @@ async def test_equal_questions_in_flight_are_asked_once() -> None:
 
 async def test_who_waits_for_an_equal_question_checks_its_answer_for_itself() -> None:
     inner = _Unhurried(lambda prompt, wanted: {"verdict": 1})
-    judge = CachedJudge(inner, MemoryStore(), identity="a")
+    judge = CachedJudge(inner, MemoryAnswerStore(), identity="a")
     strict = replace(QUESTION, check=lambda answer: "not so")
     first, second = await asyncio.gather(judge.ask(QUESTION), judge.ask(strict), return_exceptions=True)
     assert first == Verdict(verdict=1)
@@ -105,7 +105,7 @@ async def test_who_waits_for_an_equal_question_checks_its_answer_for_itself() ->
 
 async def test_errors_are_not_kept() -> None:
     answers: Iterator[Mapping[str, Any] | JudgeError] = iter([JudgeError("down", kind="unreachable"), {"verdict": 0}])
-    judge = CachedJudge(FakeJudge(lambda prompt, wanted: next(answers)), MemoryStore(), identity="a")
+    judge = CachedJudge(FakeJudge(lambda prompt, wanted: next(answers)), MemoryAnswerStore(), identity="a")
     with pytest.raises(JudgeError):
         await judge.ask(QUESTION)
     assert await judge.ask(QUESTION) == Verdict(verdict=0)
@@ -131,7 +131,7 @@ class _Slow(FakeJudge):
 
 async def test_who_waits_for_a_cancelled_question_asks_it_again() -> None:
     inner = _Slow()
-    judge = CachedJudge(inner, MemoryStore(), identity="a")
+    judge = CachedJudge(inner, MemoryAnswerStore(), identity="a")
     leader = asyncio.create_task(judge.ask(QUESTION))
     await inner.first.wait()
     follower = asyncio.create_task(judge.ask(QUESTION))
@@ -141,7 +141,7 @@ async def test_who_waits_for_a_cancelled_question_asks_it_again() -> None:
 
 
 async def test_a_damaged_or_unfit_file_is_as_if_it_were_not_there(tmp_path: Path) -> None:
-    store = DiskStore(tmp_path)
+    store = DiskAnswerStore(tmp_path)
     await CachedJudge(answering(), store, identity="a").ask(QUESTION)
     await CachedJudge(answering(), store, identity="a").embed(["x"])
     files = _files(tmp_path)
@@ -159,14 +159,14 @@ async def test_a_folder_that_cannot_be_written_is_told_once_and_changes_nothing(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")
-    judge = CachedJudge(answering(), DiskStore(tmp_path / "file"), identity="a")
+    judge = CachedJudge(answering(), DiskAnswerStore(tmp_path / "file"), identity="a")
     for prompt in ("a", "b"):
         assert await judge.ask(Question(prompt, Verdict)) == Verdict(verdict=1)
     assert len([record for record in caplog.records if "cannot be written" in record.message]) == 1
 
 
 async def test_a_kept_answer_that_does_not_pass_the_check_is_asked_for_again() -> None:
-    store = MemoryStore()
+    store = MemoryAnswerStore()
     await CachedJudge(answering(), store, identity="a").ask(QUESTION)
     inner = answering(0)
     strict = replace(QUESTION, check=lambda answer: "not 1" if answer.verdict else None)
@@ -175,7 +175,7 @@ async def test_a_kept_answer_that_does_not_pass_the_check_is_asked_for_again() -
 
 
 async def test_an_evaluation_of_which_a_part_was_paid_for_is_not_from_the_cache() -> None:
-    judge = CachedJudge(answering(), MemoryStore(), identity="a")
+    judge = CachedJudge(answering(), MemoryAnswerStore(), identity="a")
     await judge.ask(QUESTION)
     with track_usage() as spent:
         await judge.ask(QUESTION)

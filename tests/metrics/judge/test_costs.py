@@ -15,7 +15,7 @@ from testbench.evaluate import command
 from testbench.metrics.judge.cost import CostBudget, Price, PriceList, most_tokens
 from testbench.results.summary import walk_evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Usage
-from tests.metrics.builtin.test_judge import code_in
+from tests.metrics.builtin.test_rubric import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
 from tests.support.servers.scripted_judge import ScriptedJudge
 

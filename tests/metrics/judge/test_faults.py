@@ -19,7 +19,7 @@ from testbench.net.clock import Clock, FakeClock
 from testbench.results.summary import walk_evaluations
 from testbench.schema.models import Metric, Result
 from testbench.schema.tracing import Tracing
-from tests.metrics.builtin.test_judge import code_in
+from tests.metrics.builtin.test_rubric import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
 from tests.support.servers.scripted_judge import ScriptedJudge
 

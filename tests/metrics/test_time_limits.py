@@ -15,7 +15,7 @@ from testbench.net.pacing import Pacer
 from testbench.net.time_limit import limit_time, not_counted
 from testbench.results.summary import walk_evaluations
 from testbench.schema.tracing import Tracing
-from tests.metrics.builtin.test_judge import code_in
+from tests.metrics.builtin.test_rubric import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
 from tests.support.servers.scripted_judge import ScriptedJudge
 

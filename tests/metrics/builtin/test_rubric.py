@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from testbench.errors import InputError, JudgeError
 from testbench.metrics.builtin.adapter import BuiltinAdapter
 from testbench.metrics.builtin.rubric import RubricParameters, make_nonce, make_question
-from testbench.metrics.judge.cache import CachedJudge, MemoryStore
+from testbench.metrics.judge.cache import CachedJudge, MemoryAnswerStore
 from testbench.metrics.judge.echo_guard import EchoGuard, refuse_echo_of
 from testbench.metrics.judge.judge import FakeJudge, Judge, Question
 from testbench.metrics.protocol import MetricResult, Sample
@@ -203,7 +203,7 @@ async def test_the_majority_wins_and_without_one_there_is_no_score() -> None:
 
 
 async def test_each_sample_is_asked_for_and_each_is_cached() -> None:
-    store = MemoryStore()
+    store = MemoryAnswerStore()
     inner = saying(5)
     for run in range(2):
         result = await judged(CachedJudge(inner, store, identity="a"), samples=3)
