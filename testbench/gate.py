@@ -73,7 +73,7 @@ def _show(verdict: Verdict) -> None:
 
 
 def read_baseline(location: str, policy: Policy) -> Baseline:
-    """The earlier run that `location` names, as far as the policy selects it.
+    """Return the earlier run that `location` names, as far as the policy selects it.
 
     Raises:
         InputError: it is not there, or no evaluated experiment.
@@ -95,7 +95,7 @@ def read_baseline(location: str, policy: Policy) -> Baseline:
 
 @contextmanager
 def _on_this_machine(location: str) -> Iterator[Path]:
-    """The path of a file, or of a copy of what lies elsewhere."""
+    """Hold the path of a file, or of a copy of what lies elsewhere, while the block lasts."""
     from testbench.sources.download import open_dataset
     from testbench.sources.location import FileLocation, parse_location
 

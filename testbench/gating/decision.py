@@ -286,21 +286,21 @@ def list_reasons(experiment: EvaluatedExperiment, found: Sequence[Check]) -> tup
     The same lines in whatever order the steps are.
     """
     return (
-        *sorted(_missed_thresholds(summarize(experiment))),
-        *_agent_failures(experiment),
-        *sorted(_judging_failures(experiment)),
-        *_lost_repetitions(experiment, found),
-        *_uncounted_checks(found),
+        *sorted(_list_missed_thresholds(summarize(experiment))),
+        *_list_agent_failures(experiment),
+        *sorted(_list_judging_failures(experiment)),
+        *_list_lost_repetitions(experiment, found),
+        *_list_uncounted_checks(found),
     )
 
 
-def _missed_thresholds(summary: Summary) -> Iterator[str]:
+def _list_missed_thresholds(summary: Summary) -> Iterator[str]:
     for metric in summary.metrics:
         if metric.gating and metric.counts.failed:
             yield f"{metric.name}: {metric.counts.failed} of {metric.counts.total} below the threshold"
 
 
-def _agent_failures(experiment: EvaluatedExperiment) -> Iterator[str]:
+def _list_agent_failures(experiment: EvaluatedExperiment) -> Iterator[str]:
     steps = [step for scenario in experiment.scenarios for step in scenario.steps if not step.quarantine]
     kinds = Counter(step.error.kind for step in steps if step.error is not None)
     for kind, count in sorted(kinds.items()):
@@ -309,7 +309,7 @@ def _agent_failures(experiment: EvaluatedExperiment) -> Iterator[str]:
         yield f"agent: {skipped} of {len(steps)} steps skipped after an earlier one failed"
 
 
-def _judging_failures(experiment: EvaluatedExperiment) -> Iterator[str]:
+def _list_judging_failures(experiment: EvaluatedExperiment) -> Iterator[str]:
     kinds = Counter(
         (
             item.evaluation.metric.shown_name,
@@ -325,7 +325,7 @@ def _judging_failures(experiment: EvaluatedExperiment) -> Iterator[str]:
     absent = Counter(
         metric.shown_name
         for scenario in experiment.scenarios
-        for owner in _answered_owners(scenario)
+        for owner in _walk_answered(scenario)
         for metric in find_missing_metrics(owner)
         if metric.gating
     )
@@ -333,7 +333,7 @@ def _judging_failures(experiment: EvaluatedExperiment) -> Iterator[str]:
         yield f"{name}: {count} without any result in the file"
 
 
-def _answered_owners(scenario: EvaluatedScenario) -> Iterator[EvaluatedStep | EvaluatedScenario]:
+def _walk_answered(scenario: EvaluatedScenario) -> Iterator[EvaluatedStep | EvaluatedScenario]:
     yield from (step for step in scenario.steps if step.status == "ok" and not step.quarantine)
     if not is_quarantined(scenario):
         yield scenario
@@ -345,7 +345,7 @@ def _describe_kind(failure: Failure | None, score: float | None) -> str:
     return f" ({failure.kind})" if failure else ""
 
 
-def _lost_repetitions(experiment: EvaluatedExperiment, found: Sequence[Check]) -> Iterator[str]:
+def _list_lost_repetitions(experiment: EvaluatedExperiment, found: Sequence[Check]) -> Iterator[str]:
     """Repetitions that are missing, or in the file more than once."""
     expected = repetitions_of(experiment)
     keys = Counter((scenario.provider, scenario.id, scenario.repetition) for scenario in experiment.scenarios)
@@ -357,7 +357,7 @@ def _lost_repetitions(experiment: EvaluatedExperiment, found: Sequence[Check]) -
         yield f"file: {short} of {len(ran)} scenarios have fewer than {expected} repetitions"
 
 
-def _uncounted_checks(found: Sequence[Check]) -> Iterator[str]:
+def _list_uncounted_checks(found: Sequence[Check]) -> Iterator[str]:
     if apart := sum(check.quarantine for check in found):
         passed = sum(check.verdict == "pass" for check in found if check.quarantine)
         yield f"quarantine: {apart} not counted, of which {passed} passed"

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET  # writes XML, parses none  # nosec B405
 
-from testbench.results.checks import Check, check_key, collect_checks
+from testbench.results.checks import Check, collect_checks, key_of_check
 from testbench.results.summary import cluster_of, find_missing_metrics, is_quarantined, status_of, sum_usage
 from testbench.results.verdict import Verdict
 from testbench.safe_text import printable
@@ -69,7 +69,7 @@ class Suite:
         found: dict[str, list[EvaluatedStep]] = {}
         for scenario in self._once:
             for position, step in enumerate(scenario.steps):
-                found.setdefault(check_key(scenario, position), []).append(step)
+                found.setdefault(key_of_check(scenario, position), []).append(step)
         return found
 
     @property
@@ -113,7 +113,7 @@ def _build_suite(suite: Suite) -> ET.Element:
     for key, steps in suite.steps.items():
         element.extend(_build_step_cases(suite, steps, suite.lost(key, len(steps))))
     if wholes := suite.wholes:
-        lost = suite.lost(check_key(first, None), len(wholes))
+        lost = suite.lost(key_of_check(first, None), len(wholes))
         element.extend(_build_metric_cases(suite, wholes, lost, f"whole conversation [{first.id}]"))
     _set_counts(element, element.iter("testcase"))
     return element

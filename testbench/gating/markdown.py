@@ -30,20 +30,20 @@ def render_markdown(verdict: Verdict, experiment: EvaluatedExperiment, name: str
     errors = [_describe_check(check) for check in found if check.verdict == "error"]
     blocks = [
         f"## {ICONS[verdict.verdict]} {_escape_markup(verdict.sentence)}",
-        f"{code_span(name)} · experiment {code_span(verdict.experiment_id or 'without id')}",
-        *_numbers(verdict),
-        *_metrics([metric for metric in summarize(experiment).metrics if metric.counts.total]),
-        *_tags(verdict),
-        *_list("Failed", failed),
-        *_list("Not judged", errors),
-        *(_repeats(verdict.repeats) if verdict.repeats else ()),
-        *(_baseline(verdict.baseline) if verdict.baseline else ()),
-        *_list("Why", [code_span(reason) for reason in verdict.reasons]),
+        f"{to_code_span(name)} · experiment {to_code_span(verdict.experiment_id or 'without id')}",
+        *_write_numbers(verdict),
+        *_write_metrics([metric for metric in summarize(experiment).metrics if metric.counts.total]),
+        *_write_tags(verdict),
+        *_write_list("Failed", failed),
+        *_write_list("Not judged", errors),
+        *(_write_repetitions(verdict.repeats) if verdict.repeats else ()),
+        *(_write_baseline(verdict.baseline) if verdict.baseline else ()),
+        *_write_list("Why", [to_code_span(reason) for reason in verdict.reasons]),
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def code_span(text: str, limit: int = TEXT_CHARACTERS) -> str:
+def to_code_span(text: str, limit: int = TEXT_CHARACTERS) -> str:
     """Return untrusted text as a code span, on one line."""
     shown = printable(text, limit) or "-"
     longest = max((len(run) for run in re.findall("`+", shown)), default=0)
@@ -53,7 +53,7 @@ def code_span(text: str, limit: int = TEXT_CHARACTERS) -> str:
 
 def _table_cell(text: str) -> str:
     """Return the same for the inside of a table, where a bar would end the cell."""
-    return code_span(text).replace("|", "\\|")
+    return to_code_span(text).replace("|", "\\|")
 
 
 def _escape_markup(sentence: str) -> str:
@@ -61,7 +61,7 @@ def _escape_markup(sentence: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>#+|~&@!])", r"\\\1", sentence)
 
 
-def _numbers(verdict: Verdict) -> Iterator[str]:
+def _write_numbers(verdict: Verdict) -> Iterator[str]:
     coverage = verdict.coverage
     parts = [f"{coverage.judged} of {coverage.of} judged"]
     if verdict.pass_rate is not None and verdict.interval is not None:
@@ -72,13 +72,13 @@ def _numbers(verdict: Verdict) -> Iterator[str]:
     yield ", ".join(parts) + "."
 
 
-def _metrics(metrics: Sequence[MetricSummary]) -> Iterator[str]:
+def _write_metrics(metrics: Sequence[MetricSummary]) -> Iterator[str]:
     if metrics:
         head = ["| metric | scored | mean | passed | failed | not judged |", "|---|---:|---:|---:|---:|---:|"]
-        yield "\n".join([*head, *map(_metric, metrics[:MOST_ITEMS])])
+        yield "\n".join([*head, *map(_metric_row, metrics[:MOST_ITEMS])])
 
 
-def _metric(metric: MetricSummary) -> str:
+def _metric_row(metric: MetricSummary) -> str:
     counts = metric.counts
     mean = "" if metric.mean is None else f"{metric.mean:.3f}"
     note = "" if metric.gating else " (informs only)"
@@ -87,7 +87,7 @@ def _metric(metric: MetricSummary) -> str:
     return f"| {_table_cell(metric.name)}{note} | {scored} | {mean} | {counts.passed} | {counts.failed} | {unjudged} |"
 
 
-def _tags(verdict: Verdict) -> Iterator[str]:
+def _write_tags(verdict: Verdict) -> Iterator[str]:
     if verdict.tags:
         rows = list(map(_tag_row, verdict.tags[:MOST_ITEMS]))
         yield "\n".join(["| tag | verdict | passed |", "|---|---|---:|", *rows])
@@ -100,35 +100,37 @@ def _tag_row(tag: TagVerdict) -> str:
 
 def _describe_check(check: Check) -> str:
     label = f" {check.label}" if len(check.attempts) > 1 else ""
-    return f"{code_span(check.scenario)}: {code_span(check.title)}{label}"
+    return f"{to_code_span(check.scenario)}: {to_code_span(check.title)}{label}"
 
 
-def _list(title: str, items: Sequence[str]) -> Iterator[str]:
+def _write_list(title: str, items: Sequence[str]) -> Iterator[str]:
     if items:
         more = [f"- … and {len(items) - MOST_ITEMS} more"] if len(items) > MOST_ITEMS else []
         lines = "\n".join([*(f"- {item}" for item in items[:MOST_ITEMS]), *more])
         yield f"<details><summary>{title}: {len(items)}</summary>\n\n{lines}\n\n</details>"
 
 
-def _repeats(found: Repeats) -> Iterator[str]:
+def _write_repetitions(found: Repeats) -> Iterator[str]:
     k = max(found.pass_at)
     at_least_one, every = show_percent(found.pass_at[k]), show_percent(found.pass_all[k])
     yield f"Of {k} attempts at a step at least one passes with a chance of {at_least_one}, all {k} with {every}."
-    flaky = [f"{code_span(check.scenario)}: {code_span(check.title)} passed {check.label}" for check in found.flaky]
-    yield from _list("Flaky", flaky)
+    flaky = [
+        f"{to_code_span(check.scenario)}: {to_code_span(check.title)} passed {check.label}" for check in found.flaky
+    ]
+    yield from _write_list("Flaky", flaky)
 
 
-def _baseline(found: BaselineComparison) -> Iterator[str]:
-    source = code_span(found.source or "unnamed")
+def _write_baseline(found: BaselineComparison) -> Iterator[str]:
+    source = to_code_span(found.source or "unnamed")
     yield f"### Against the baseline\n\n{_escape_markup(found.sentence)} Baseline: {source}"
     if found.power is not None:
         yield _escape_markup(found.power.sentence)
-    yield from _list("Not comparable", [code_span(text, 300) for text in found.obstacles])
-    yield from _list("Also changed", [code_span(text, 300) for text in found.changes])
+    yield from _write_list("Not comparable", [to_code_span(text, 300) for text in found.obstacles])
+    yield from _write_list("Also changed", [to_code_span(text, 300) for text in found.changes])
     for title, changed in (("Worse", found.worse), ("Better", found.better), ("New", found.new), ("Gone", found.gone)):
-        yield from _list(title, list(map(_describe_change, changed)))
+        yield from _write_list(title, list(map(_describe_change, changed)))
 
 
 def _describe_change(check: ChangedCheck) -> str:
     moved = f" {check.before} → {check.now}" if check.before and check.now else ""
-    return f"{code_span(check.scenario)}: {code_span(check.title)}{moved}"
+    return f"{to_code_span(check.scenario)}: {to_code_span(check.title)}{moved}"

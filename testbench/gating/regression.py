@@ -64,7 +64,7 @@ class PairedCheck:
         """The difference of the pass rates over all attempts that were judged."""
         return self.now.passed / self.now.judged - self.before.passed / self.before.judged
 
-    def pair(self, name: str, unjudged: float | None = None) -> PairedValue | None:
+    def pair_values(self, name: str, unjudged: float | None = None) -> PairedValue | None:
         """Return the passes, or the scores of a metric; None where a run has none.
 
         Of as many attempts in both runs: were one left to luck more often, an unchanged agent would too often look
@@ -115,8 +115,8 @@ def compare_runs(before: Baseline, now: Baseline, policy: Policy) -> BaselineCom
         worse=_list_changed(pair for pair in judged if pair.moved < 0),
         better=_list_changed(pair for pair in judged if pair.moved > 0),
         unjudged=_list_changed(pair for pair in both if not pair.judged),
-        new=tuple(_changed_check(check, now=check.label) for key, check in new.items() if key not in old),
-        gone=tuple(_changed_check(check, before=check.label) for key, check in old.items() if key not in new),
+        new=tuple(_to_changed_check(check, now=check.label) for key, check in new.items() if key not in old),
+        gone=tuple(_to_changed_check(check, before=check.label) for key, check in old.items() if key not in new),
     )
 
 
@@ -130,26 +130,29 @@ def _general_obstacles(before: Baseline, now: Baseline, judged: int) -> Iterator
 
 
 def _is_same_run(before: Baseline, now: Baseline) -> bool:
-    """Whether the answers are the same ones; without a record of when they were given, the same results are."""
+    """Return whether the answers are the same ones.
+
+    Without a record of when they were given, whether the results are.
+    """
     if before.began[0] is None and now.began[0] is None:
         return before.checks == now.checks
     return before.began[0] == now.began[0] and before.checks.keys() == now.checks.keys()
 
 
 def _hidden_obstacles(both: Sequence[PairedCheck], policy: Policy) -> Iterator[str]:
-    """Whether the agent were worse had all failed that this run could not judge."""
+    """Yield an obstacle if the agent were worse had all failed that this run could not judge."""
     unjudged = sum(pair.hidden for pair in both)
     if unjudged and any(test.regressed for test in _test_pairs(both, policy, unjudged=0.0)):
         yield f"{unjudged} checks could not be judged now: had they failed, the agent would be worse than the baseline."
 
 
 def _repetition_changes(judged: Sequence[PairedCheck]) -> Iterator[str]:
-    before, now = (max((len(check.attempts) for check in checks), default=1) for checks in _sides(judged))
+    before, now = (max((len(check.attempts) for check in checks), default=1) for checks in _split_sides(judged))
     if before != now:
         yield f"The repetitions differ: {before} before, {now} now; the first {min(before, now)} of each are compared."
 
 
-def _sides(pairs: Sequence[PairedCheck]) -> tuple[list[Check], list[Check]]:
+def _split_sides(pairs: Sequence[PairedCheck]) -> tuple[list[Check], list[Check]]:
     return [pair.before for pair in pairs], [pair.now for pair in pairs]
 
 
@@ -157,7 +160,7 @@ def _sides(pairs: Sequence[PairedCheck]) -> tuple[list[Check], list[Check]]:
 
 
 def _test_pairs(both: Sequence[PairedCheck], policy: Policy, unjudged: float | None = None) -> tuple[PairedTest, ...]:
-    repeated = any(len(check.attempts) > 1 for side in _sides(both) for check in side)
+    repeated = any(len(check.attempts) > 1 for side in _split_sides(both) for check in side)
     return run_tests_together(_collect_questions(both, unjudged), policy, repeated=repeated)
 
 
@@ -169,7 +172,7 @@ def _collect_questions(both: Sequence[PairedCheck], unjudged: float | None = Non
     heaviest = max((one.now.weight for one in both), default=1.0)
     family: dict[str, list[PairedValue]] = {}
     for name in (RATE, *sorted({name for one in both for name in one.before.scores})):
-        found = (one.pair(name, unjudged) for one in both)
+        found = (one.pair_values(name, unjudged) for one in both)
         pairs = [pair._replace(weight=pair.weight / heaviest) for pair in found if pair is not None]
         if pairs:
             family[name] = pairs
@@ -182,7 +185,7 @@ def run_tests_together(
     """Test each question, and hold all of them together to alpha. The same differences have the same answer."""
     ways: dict[str, tuple[TestMethod, float]] = {}
     for same in _group_same_questions(family, policy.tolerance):
-        way = _p_value(family[same[0]], policy.tolerance, repeated or same[0] != RATE)
+        way = _choose_test(family[same[0]], policy.tolerance, repeated or same[0] != RATE)
         ways |= dict.fromkeys(same, way)
     adjusted = dict(zip(ways, hochberg([p_value for _, p_value in ways.values()]), strict=True))
     return tuple(_build_test(name, pairs, ways[name], adjusted[name], policy) for name, pairs in family.items())
@@ -205,7 +208,7 @@ def _group_same_questions(family: Mapping[str, Sequence[PairedValue]], tolerance
 def _build_test(
     name: str, pairs: Sequence[PairedValue], way: tuple[TestMethod, float], adjusted: float, policy: Policy
 ) -> PairedTest:
-    before, now = (_mean(pairs, position) for position in (1, 2))
+    before, now = (_weighted_mean(pairs, position) for position in (1, 2))
     worse_than_allowed = before - now > policy.tolerance + 1e-12
     return PairedTest(
         name=name,
@@ -220,12 +223,12 @@ def _build_test(
     )
 
 
-def _p_value(pairs: Sequence[PairedValue], tolerance: float, graded: bool) -> tuple[TestMethod, float]:
+def _choose_test(pairs: Sequence[PairedValue], tolerance: float, graded: bool) -> tuple[TestMethod, float]:
     """Return the test that fits and its p-value.
 
     McNemar's is for scenarios that are each one pass or fail; all others get sign flips of scenarios.
     """
-    clusters = _by_cluster(pairs)
+    clusters = _group_by_cluster(pairs)
     single = len(clusters) == len(pairs) and len({pair.weight for pair in pairs}) == 1
     if single and not graded and tolerance == 0:
         signs = [pair.difference for pair in pairs]
@@ -236,14 +239,14 @@ def _p_value(pairs: Sequence[PairedValue], tolerance: float, graded: bool) -> tu
     return "sign-flip", sign_flip_p_value(shifted)
 
 
-def _by_cluster(pairs: Sequence[PairedValue]) -> dict[str, list[PairedValue]]:
+def _group_by_cluster(pairs: Sequence[PairedValue]) -> dict[str, list[PairedValue]]:
     clusters: dict[str, list[PairedValue]] = {}
     for pair in pairs:
         clusters.setdefault(pair.cluster, []).append(pair)
     return clusters
 
 
-def _mean(pairs: Sequence[PairedValue], position: int) -> float:
+def _weighted_mean(pairs: Sequence[PairedValue], position: int) -> float:
     if len({pair.weight for pair in pairs}) == 1:
         return statistics.fmean(pair[position] for pair in pairs)  # type: ignore[misc]  # both are numbers
     total = math.fsum(pair.weight for pair in pairs)
@@ -251,12 +254,12 @@ def _mean(pairs: Sequence[PairedValue], position: int) -> float:
 
 
 def _measure_power(judged: Sequence[PairedCheck], policy: Policy) -> Power:
-    """Of the test of the pass rate, at the level that is surely left to it beside all other questions."""
+    """Return the power of the test of the pass rate, at the level that the other questions surely leave to it."""
     family = _collect_questions(judged)
-    clusters = sorted(_by_cluster(family[RATE]).items())
+    clusters = sorted(_group_by_cluster(family[RATE]).items())
     differences = {cluster: [pair.difference for pair in pairs] for cluster, pairs in clusters}
     weights = {cluster: pairs[0].weight for cluster, pairs in clusters}
-    repetitions = min(len(check.attempts) for side in _sides(judged) for check in side)
+    repetitions = min(len(check.attempts) for side in _split_sides(judged) for check in side)
     alpha = policy.alpha / len(_group_same_questions(family, policy.tolerance))
     return measure_power(measure_noise(differences, repetitions, weights), alpha, max(TARGET_DROP, policy.tolerance))
 
@@ -277,8 +280,8 @@ def _write_sentence(tests: Sequence[PairedTest], regressed: bool, obstacles: int
 
 
 def _list_changed(pairs: Iterator[PairedCheck]) -> tuple[ChangedCheck, ...]:
-    return tuple(_changed_check(pair.now, before=pair.before.label, now=pair.now.label) for pair in pairs)
+    return tuple(_to_changed_check(pair.now, before=pair.before.label, now=pair.now.label) for pair in pairs)
 
 
-def _changed_check(check: Check, before: str | None = None, now: str | None = None) -> ChangedCheck:
+def _to_changed_check(check: Check, before: str | None = None, now: str | None = None) -> ChangedCheck:
     return ChangedCheck(id=check.id, scenario=check.scenario, title=check.title, before=before, now=now)

@@ -74,14 +74,14 @@ def build_matrix(experiment: EvaluatedExperiment) -> Matrix | None:
     rows = [
         MatrixRow(
             next(iter(by_system.values()))[0].name,
-            tuple(_cell(by_system[system]) if system in by_system else None for system in systems),
+            tuple(_build_cell(by_system[system]) if system in by_system else None for system in systems),
         )
         for by_system in met.values()
     ]
     if len(rows) > MOST_ROWS:
         rows.sort(key=lambda row: row.passed)
     totals = tuple(
-        _total(system, [one for one in experiment.scenarios if one.provider == system]) for system in systems
+        _build_total(system, [one for one in experiment.scenarios if one.provider == system]) for system in systems
     )
     return Matrix(totals, tuple(rows[:MOST_ROWS]), max(0, len(rows) - MOST_ROWS))
 
@@ -89,32 +89,32 @@ def build_matrix(experiment: EvaluatedExperiment) -> Matrix | None:
 def decide_conversation(scenario: EvaluatedScenario) -> CheckVerdict:
     """Return the worst verdict of all steps that count and of the conversation as a whole."""
     found = [decide_step(step) for step in scenario.steps if not step.quarantine]
-    return _worst(found if is_quarantined(scenario) else [*found, decide_scenario(scenario)])
+    return _find_worst(found if is_quarantined(scenario) else [*found, decide_scenario(scenario)])
 
 
-def _cell(conversations: Sequence[EvaluatedScenario]) -> MatrixCell:
+def _build_cell(conversations: Sequence[EvaluatedScenario]) -> MatrixCell:
     verdicts = [decide_conversation(one) for one in conversations]
-    return MatrixCell(_worst(verdicts), verdicts.count("pass"), len(verdicts), _mean_score(conversations))
+    return MatrixCell(_find_worst(verdicts), verdicts.count("pass"), len(verdicts), _average_scores(conversations))
 
 
-def _total(system: str, conversations: Sequence[EvaluatedScenario]) -> MatrixTotal:
+def _build_total(system: str, conversations: Sequence[EvaluatedScenario]) -> MatrixTotal:
     steps = [step for one in conversations for step in one.steps if step.status == "ok"]
     latencies = [step.latency_ms for step in steps if step.latency_ms is not None]
     return MatrixTotal(
         provider=system,
-        cell=_cell(conversations),
+        cell=_build_cell(conversations),
         latency_median=statistics.median(latencies) if latencies else None,
         cost_usd=sum_usage(step.usage for step in steps).cost_usd,
     )
 
 
-def _mean_score(conversations: Iterable[EvaluatedScenario]) -> float | None:
+def _average_scores(conversations: Iterable[EvaluatedScenario]) -> float | None:
     scores = [score for one in conversations if not is_quarantined(one) for score in find_gating_scores(one).values()]
     steps = [step for one in conversations for step in one.steps if not step.quarantine]
     scores += [score for step in steps for score in find_gating_scores(step).values()]
     return statistics.fmean(scores) if scores else None
 
 
-def _worst(verdicts: Iterable[CheckVerdict]) -> CheckVerdict:
+def _find_worst(verdicts: Iterable[CheckVerdict]) -> CheckVerdict:
     found = set(verdicts)
     return next((verdict for verdict in WORST_FIRST if verdict in found), "unjudged")

@@ -46,12 +46,12 @@ def render_page(
     Raises:
         StoreError: Chart.js is not installed.
     """
-    code = [inline_code(chart_js()), inline_code(_join_scripts(scripts))]
+    code = [inline_code(read_chart_js()), inline_code(_join_scripts(scripts))]
     style = inline_code("\n".join(map(_read_asset, styles)))
-    environment = _environment()
+    environment = _make_environment()
     environment.filters.update(filters or {})
     html = environment.get_template(template).render(
-        **values, scripts=code, style=style, policy=content_security_policy(code, style)
+        **values, scripts=code, style=style, policy=build_content_security_policy(code, style)
     )
     return html.encode("utf-8", errors="replace")
 
@@ -76,7 +76,7 @@ def inline_code(source: str) -> Markup:
     return Markup(source)  # noqa: S704  # code of this package and of Chart.js, never data  # nosec B704
 
 
-def content_security_policy(scripts: Sequence[str], style: str) -> str:
+def build_content_security_policy(scripts: Sequence[str], style: str) -> str:
     """Return what a browser may do on the page: run and show what was put in, and send no request."""
     allowed = " ".join(map(_hash_source, scripts))
     return (
@@ -89,7 +89,7 @@ def _hash_source(source: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(source.encode()).digest()).decode()}'"
 
 
-def _environment() -> Environment:
+def _make_environment() -> Environment:
     """Return the place of our templates, in which every value is escaped."""
     environment = Environment(
         loader=PackageLoader("testbench.report"),
@@ -123,20 +123,20 @@ CHART_JS_MAJOR = 4
 HINT = f"Install the locked packages again: uv sync (Chart.js is a file of {DISTRIBUTION})."
 
 
-def chart_js() -> str:
+def read_chart_js() -> str:
     """Return the source of Chart.js 4, without the comment that points a debugger to a source map on the network.
 
     Raises:
         StoreError: the package is not installed, or carries no Chart.js 4.
     """
-    source = _read_chart_js()
+    source = _find_chart_js()
     banner = BANNER.match(source)
     if banner is None or int(banner["major"]) != CHART_JS_MAJOR:
         raise StoreError(f"{DISTRIBUTION} carries no Chart.js {CHART_JS_MAJOR}", hint=HINT)
     return re.sub(r"^//# sourceMappingURL=.*$", "", source, flags=re.MULTILINE).rstrip() + "\n"
 
 
-def _read_chart_js() -> str:
+def _find_chart_js() -> str:
     try:
         files = metadata.files(DISTRIBUTION) or []
     except metadata.PackageNotFoundError as error:

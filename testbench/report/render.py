@@ -92,7 +92,7 @@ class ReportBuilder:
         view = build_view(experiment, verdict, self._labels, self._baseline)
         values = {
             "view": view,
-            "index": packed_index(view),
+            "index": pack_index(view),
             "pieces": self._packer.pieces(),
             "first": list(zip(view.rows, self._packer.first, strict=False)),
             "more": max(0, len(view.rows) - len(self._packer.first)),
@@ -136,19 +136,19 @@ class Packer:
             self._lines.clear()
 
 
-def packed_index(view: ReportView) -> str:
+def pack_index(view: ReportView) -> str:
     """Return what the browser needs of all rows at once, packed like a piece."""
-    return _pack(encode(index_of(view)))
+    return _pack(encode(build_index(view)))
 
 
-def index_of(view: ReportView) -> dict[str, Any]:
+def build_index(view: ReportView) -> dict[str, Any]:
     """Return the table as columns; every column has one entry for each row."""
     rows = view.rows
     return {
         "pieceRows": PIECE_ROWS,
         "defaultThreshold": view.default_threshold,
         "compared": view.comparison is not None,
-        "metrics": [_metric_entry(view, number) for number in range(len(view.metrics))],
+        "metrics": [_build_metric_entry(view, number) for number in range(len(view.metrics))],
         "scenarios": view.scenarios,
         "ids": [row.id for row in rows],
         "scenario": [row.scenario for row in rows],
@@ -157,14 +157,14 @@ def index_of(view: ReportView) -> dict[str, Any]:
         "verdict": "".join(VERDICT_CODES[row.verdict] for row in rows),
         "latency": [None if row.latency_ms is None else round(row.latency_ms, 1) for row in rows],
         "change": "".join(CHANGE_CODES[row.change.kind] if row.change else NOT_ASKED for row in rows),
-        "delta": [_rounded_delta(row) for row in rows],
+        "delta": [_round_delta(row) for row in rows],
         "quarantine": "".join("q" if row.quarantine else NOT_ASKED for row in rows),
         "repetition": [row.repetition for row in rows],
         "label": [row.label for row in rows],
     }
 
 
-def _metric_entry(view: ReportView, number: int) -> dict[str, Any]:
+def _build_metric_entry(view: ReportView, number: int) -> dict[str, Any]:
     metric = view.metrics[number]
     spread = metric.spread
     return {
@@ -177,11 +177,11 @@ def _metric_entry(view: ReportView, number: int) -> dict[str, Any]:
         "low": spread and spread.interval.low,
         "high": spread and spread.interval.high,
         "histogram": spread and spread.histogram,
-        **_metric_column(metric.name, view.rows),
+        **_build_metric_column(metric.name, view.rows),
     }
 
 
-def _metric_column(name: str, rows: Sequence[ReportRow]) -> dict[str, Any]:
+def _build_metric_column(name: str, rows: Sequence[ReportRow]) -> dict[str, Any]:
     cells = [row.cells.get(name) for row in rows]
     return {
         "results": "".join(RESULT_CODES[cell.result] if cell else NOT_ASKED for cell in cells),
@@ -189,7 +189,7 @@ def _metric_column(name: str, rows: Sequence[ReportRow]) -> dict[str, Any]:
     }
 
 
-def _rounded_delta(row: ReportRow) -> float | None:
+def _round_delta(row: ReportRow) -> float | None:
     return None if row.change is None or row.change.delta is None else round(row.change.delta, 4)
 
 

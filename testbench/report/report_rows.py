@@ -15,7 +15,7 @@ from urllib.parse import quote
 from pydantic_core import to_json
 
 from testbench.errors import InputError
-from testbench.results.checks import Check, check_key, collect_checks, repetitions_of
+from testbench.results.checks import Check, collect_checks, key_of_check, repetitions_of
 from testbench.results.comparison import Baseline, CheckChange, classify_change
 from testbench.results.summary import (
     CheckVerdict,
@@ -114,13 +114,13 @@ class Place:
         return decide_scenario(self.scenario) if self.step is None else decide_step(self.step)
 
 
-def all_places(experiment: EvaluatedExperiment) -> Iterator[Place]:
+def walk_places(experiment: EvaluatedExperiment) -> Iterator[Place]:
     """Yield the place of every row, in the order of the file."""
     for index, scenario in enumerate(experiment.scenarios):
-        yield from places_in(scenario, index)
+        yield from walk_places_in(scenario, index)
 
 
-def places_in(scenario: EvaluatedScenario, index: int = 0) -> Iterator[Place]:
+def walk_places_in(scenario: EvaluatedScenario, index: int = 0) -> Iterator[Place]:
     """Yield the steps of a conversation, then the conversation itself where something judges it."""
     for position in range(len(scenario.steps)):
         yield Place(scenario, index, position)
@@ -133,8 +133,8 @@ def build_rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> It
     seen: set[str] = set()
     repeated = repetitions_of(experiment) > 1
     known = {check.key: check for check in collect_checks(experiment)} if repeated or baseline else {}
-    for number, place in enumerate(all_places(experiment), start=1):
-        key = check_key(place.scenario, place.position)
+    for number, place in enumerate(walk_places(experiment), start=1):
+        key = key_of_check(place.scenario, place.position)
         repetition = place.scenario.repetition
         identity = f"{place.owner.id}-r{repetition}" if place.owner.id and repetition > 1 else place.owner.id
         if not identity or identity in seen:
@@ -149,7 +149,7 @@ def build_rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> It
             position=place.position,
             title=title if len(title) <= TITLE_LIMIT else title[:TITLE_LIMIT] + "…",
             verdict=verdict,
-            cells=_cells(place.owner),
+            cells=_build_cells(place.owner),
             latency_ms=place.step.latency_ms if place.step else None,
             change=classify_change(baseline.checks.get(key), known[key].verdict, known[key].scores)
             if baseline
@@ -163,16 +163,16 @@ def build_rows(experiment: EvaluatedExperiment, baseline: Baseline | None) -> It
 RESULT_SEVERITY: dict[ResultStatus, int] = {"pass": 0, "fail": 1, "skipped": 2, "error": 3}
 
 
-def _cells(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, Cell]:
+def _build_cells(owner: EvaluatedStep | EvaluatedScenario) -> dict[str, Cell]:
     cells: dict[str, Cell] = {}
-    for metric, result in _judgements(owner):
+    for metric, result in _walk_results(owner):
         worst = cells.get(metric.shown_name)
         if worst is None or RESULT_SEVERITY[result.result] > RESULT_SEVERITY[worst.result]:
             cells[metric.shown_name] = Cell(result.result, result.score)
     return cells
 
 
-def _judgements(owner: EvaluatedStep | EvaluatedScenario) -> Iterator[tuple[Metric, Result]]:
+def _walk_results(owner: EvaluatedStep | EvaluatedScenario) -> Iterator[tuple[Metric, Result]]:
     """Yield every metric with its result; one without result is in error, and so is each of a step that failed."""
     failed = isinstance(owner, EvaluatedStep) and owner.status != "ok"
     for evaluation in owner.evaluations:
@@ -222,31 +222,31 @@ def build_details(
 
     Absent values are left out. A threshold that the metric does not name is left out too: it is the experiment's.
     """
-    for place in places_in(scenario):
-        yield _detail(place, baseline, links)
+    for place in walk_places_in(scenario):
+        yield _build_detail(place, baseline, links)
 
 
-def _detail(place: Place, baseline: Baseline | None, links: TraceLinks) -> dict[str, Any]:
-    before = baseline.checks.get(check_key(place.scenario, place.position)) if baseline else None
+def _build_detail(place: Place, baseline: Baseline | None, links: TraceLinks) -> dict[str, Any]:
+    before = baseline.checks.get(key_of_check(place.scenario, place.position)) if baseline else None
     about = {
         "scenario_id": place.scenario.id or None,
         "trace_id": place.scenario.trace_id,
         "trace_url": links.link_of(place),
-        "evaluations": [_evaluation(metric, result) for metric, result in _judgements(place.owner)],
-        "before": _before(before) if before else None,
+        "evaluations": [_describe_evaluation(metric, result) for metric, result in _walk_results(place.owner)],
+        "before": _describe_before(before) if before else None,
     }
-    return _without_absent(about | (_step(place.step) if place.step else {}))
+    return _drop_absent(about | (_describe_step(place.step) if place.step else {}))
 
 
-def _step(step: EvaluatedStep) -> dict[str, Any]:
+def _describe_step(step: EvaluatedStep) -> dict[str, Any]:
     return {
         "id": step.id or None,
         "input": step.input,
         "status": step.status,
-        "turns": [_turn(turn) for turn in step.turns],
+        "turns": [_describe_turn(turn) for turn in step.turns],
         "answer": step.answer,
-        "reference": _reference(step.reference) if step.reference else None,
-        "error": _failure(step.error) if step.error else None,
+        "reference": _describe_reference(step.reference) if step.reference else None,
+        "error": _describe_failure(step.error) if step.error else None,
         "custom": show_value(step.custom_values) if step.custom_values else None,
         "context_id": step.context_id,
         "task_id": step.task_id,
@@ -254,30 +254,30 @@ def _step(step: EvaluatedStep) -> dict[str, Any]:
         "started_at": step.started_at.isoformat() if step.started_at else None,
         "latency_ms": step.latency_ms,
         "first_token_ms": step.time_to_first_token_ms,
-        "usage": _usage(step.usage) if step.usage else None,
+        "usage": _describe_usage(step.usage) if step.usage else None,
     }
 
 
-def _turn(turn: Turn) -> dict[str, Any]:
-    return _without_absent(
+def _describe_turn(turn: Turn) -> dict[str, Any]:
+    return _drop_absent(
         {
             "type": turn.type,
             "content": turn.content or None,
-            "calls": _calls(turn.tool_calls) if turn.tool_calls else None,
+            "calls": _describe_calls(turn.tool_calls) if turn.tool_calls else None,
             "extra": show_value(turn.model_extra) if turn.model_extra else None,
         }
     )
 
 
-def _calls(calls: Iterable[ToolCall]) -> list[dict[str, str]]:
+def _describe_calls(calls: Iterable[ToolCall]) -> list[dict[str, str]]:
     return [{"name": call.name, "args": show_value(call.args)} for call in calls]
 
 
-def _reference(reference: Reference) -> dict[str, Any]:
-    return _without_absent(
+def _describe_reference(reference: Reference) -> dict[str, Any]:
+    return _drop_absent(
         {
             "response": reference.response,
-            "calls": None if reference.tool_calls is None else _calls(reference.tool_calls),
+            "calls": None if reference.tool_calls is None else _describe_calls(reference.tool_calls),
             "topics": reference.topics,
             "retrieved_contexts": reference.retrieved_contexts,
             "reference_contexts": reference.reference_contexts,
@@ -286,8 +286,8 @@ def _reference(reference: Reference) -> dict[str, Any]:
     )
 
 
-def _evaluation(metric: Metric, result: Result) -> dict[str, Any]:
-    return _without_absent(
+def _describe_evaluation(metric: Metric, result: Result) -> dict[str, Any]:
+    return _drop_absent(
         {
             "metric": metric.shown_name,
             "threshold": metric.threshold,
@@ -298,16 +298,16 @@ def _evaluation(metric: Metric, result: Result) -> dict[str, Any]:
             "score": result.score,
             "reason": result.reason,
             "details": show_value(result.details) if result.details else None,
-            "error": _failure(result.error) if result.error else None,
+            "error": _describe_failure(result.error) if result.error else None,
             "judge": result.judge_model,
             "cached": result.cached or None,
-            "usage": _usage(result.usage) if result.usage else None,
+            "usage": _describe_usage(result.usage) if result.usage else None,
         }
     )
 
 
-def _failure(failure: Failure) -> dict[str, Any]:
-    return _without_absent(
+def _describe_failure(failure: Failure) -> dict[str, Any]:
+    return _drop_absent(
         {
             "kind": failure.kind,
             "message": failure.message,
@@ -318,13 +318,13 @@ def _failure(failure: Failure) -> dict[str, Any]:
     )
 
 
-def _usage(usage: Usage) -> dict[str, Any]:
-    return _without_absent({"in": usage.input_tokens, "out": usage.output_tokens, "cost": usage.cost_usd})
+def _describe_usage(usage: Usage) -> dict[str, Any]:
+    return _drop_absent({"in": usage.input_tokens, "out": usage.output_tokens, "cost": usage.cost_usd})
 
 
-def _before(before: Check) -> dict[str, Any]:
+def _describe_before(before: Check) -> dict[str, Any]:
     return {"verdict": before.verdict, "scores": dict(before.scores)}
 
 
-def _without_absent(values: dict[str, Any]) -> dict[str, Any]:
+def _drop_absent(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}

@@ -146,11 +146,11 @@ def build_view(
     found = tuple(build_rows(experiment, baseline))
     return ReportView(
         labels=labels,
-        origin=_origin(experiment),
+        origin=_build_origin(experiment),
         verdict=verdict,
-        cards=_cards(experiment, summary, found),
+        cards=_build_cards(experiment, summary, found),
         metrics=view_metrics(experiment, summary.metrics),
-        scenarios=tuple(map(_shown_name, experiment.scenarios)),
+        scenarios=tuple(map(_name_scenario, experiment.scenarios)),
         rows=found,
         comparison=compare_with_baseline(baseline, to_baseline(experiment)) if baseline else None,
         default_threshold=experiment.default_threshold,
@@ -158,12 +158,12 @@ def build_view(
     )
 
 
-def _shown_name(scenario: EvaluatedScenario) -> str:
-    """The scenario's name, with the system that it was run with where there are several."""
+def _name_scenario(scenario: EvaluatedScenario) -> str:
+    """Return the scenario's name, with the system that it was run with where there are several."""
     return f"{scenario.name} · {scenario.provider}" if scenario.provider else scenario.name
 
 
-def _origin(experiment: EvaluatedExperiment) -> Origin:
+def _build_origin(experiment: EvaluatedExperiment) -> Origin:
     run, evaluation = experiment.run, experiment.evaluation
     named = " ".join(filter(None, (run.agent_name, run.agent_version))) if run else ""
     return Origin(
@@ -178,14 +178,14 @@ def _origin(experiment: EvaluatedExperiment) -> Origin:
     )
 
 
-def _cards(experiment: EvaluatedExperiment, summary: Summary, found: Sequence[ReportRow]) -> Cards:
+def _build_cards(experiment: EvaluatedExperiment, summary: Summary, found: Sequence[ReportRow]) -> Cards:
     steps = [step for scenario in experiment.scenarios for step in scenario.steps]
     latencies = [step.latency_ms for step in steps if step.latency_ms is not None and step.status == "ok"]
     verdicts: Counter[CheckVerdict] = Counter(row.verdict for row in found if not row.quarantine)
     quarantined = sum(row.quarantine for row in found)
     return Cards(
         steps=len(steps),
-        scenarios=_scenario_count(experiment),
+        scenarios=_count_scenarios(experiment),
         metrics=len({name for row in found for name in row.cells}),
         conversations=sum(row.position is None for row in found),
         outcomes=Outcomes(verdicts["pass"], verdicts["fail"], verdicts["error"], verdicts["unjudged"], quarantined),
@@ -197,7 +197,7 @@ def _cards(experiment: EvaluatedExperiment, summary: Summary, found: Sequence[Re
     )
 
 
-def _scenario_count(experiment: EvaluatedExperiment) -> int:
+def _count_scenarios(experiment: EvaluatedExperiment) -> int:
     """Scenarios, however often and with however many systems they were run."""
     first = [scenario for scenario in experiment.scenarios if scenario.repetition == 1]
     with_system = {scenario.id or scenario.name for scenario in first if scenario.provider}
@@ -212,8 +212,8 @@ def view_metrics(experiment: EvaluatedExperiment, summaries: Sequence[MetricSumm
 
     A metric of which the file holds no evaluation at all comes last, all of it in error.
     """
-    thresholds = _thresholds(experiment)
-    return tuple(_view(summary, thresholds.get(summary.name, ())) for summary in summaries)
+    thresholds = _collect_thresholds(experiment)
+    return tuple(_view_metric(summary, thresholds.get(summary.name, ())) for summary in summaries)
 
 
 def measure_spread(scores: Sequence[float], clusters: Sequence[str] | None = None) -> Spread | None:
@@ -238,7 +238,7 @@ def count_by_tenth(scores: Sequence[float]) -> tuple[int, ...]:
     return tuple(found[bin] for bin in range(HISTOGRAM_BINS))
 
 
-def _view(summary: MetricSummary, thresholds: tuple[float, ...]) -> MetricView:
+def _view_metric(summary: MetricSummary, thresholds: tuple[float, ...]) -> MetricView:
     return MetricView(
         name=summary.name,
         gating=summary.gating,
@@ -251,15 +251,15 @@ def _view(summary: MetricSummary, thresholds: tuple[float, ...]) -> MetricView:
     )
 
 
-def _owners(experiment: EvaluatedExperiment) -> Iterator[EvaluatedStep | EvaluatedScenario]:
+def _walk_owners(experiment: EvaluatedExperiment) -> Iterator[EvaluatedStep | EvaluatedScenario]:
     for scenario in experiment.scenarios:
         yield from scenario.steps
         yield scenario
 
 
-def _thresholds(experiment: EvaluatedExperiment) -> dict[str, tuple[float, ...]]:
+def _collect_thresholds(experiment: EvaluatedExperiment) -> dict[str, tuple[float, ...]]:
     found: dict[str, set[float]] = {}
-    for owner in _owners(experiment):
+    for owner in _walk_owners(experiment):
         for metric in (*owner.metrics, *(evaluation.metric for evaluation in owner.evaluations)):
             threshold = experiment.default_threshold if metric.threshold is None else metric.threshold
             found.setdefault(metric.shown_name, set()).add(threshold)

@@ -107,7 +107,7 @@ def collect_checks(experiment: EvaluatedExperiment) -> tuple[Check, ...]:
     twice: Counter[tuple[str, int]] = Counter()
     for scenario in experiment.scenarios:
         for position, seen in _attempts_in(scenario):
-            key = check_key(scenario, position)
+            key = key_of_check(scenario, position)
             twice[key, scenario.repetition] += 1
             if not seen.owner.id and twice[key, scenario.repetition] > 1:
                 key = f"{key}\0{twice[key, scenario.repetition]}"  # without ids nothing says that it is the same one
@@ -140,7 +140,7 @@ def repetitions_of(experiment: EvaluatedExperiment) -> int:
     return max([asked, *(scenario.repetition for scenario in experiment.scenarios)])
 
 
-def check_key(scenario: EvaluatedScenario, position: int | None) -> str:
+def key_of_check(scenario: EvaluatedScenario, position: int | None) -> str:
     """Return what pairs a step (or, without position, the whole conversation) with the same one of another run."""
     identity = (scenario.id if position is None else scenario.steps[position].id) or ""
     if not identity:

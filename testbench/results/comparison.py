@@ -180,7 +180,7 @@ def find_differences(baseline: Baseline, now: Baseline) -> Differences:
 
 
 def _judge_obstacles(baseline: Baseline, now: Baseline) -> Iterator[str]:
-    """A judge that only informs decides nothing, and may change."""
+    """Yield an obstacle if another judge decided; one that only informs may change."""
     decided = baseline.judges or now.judges
     if decided and (baseline.judges, baseline.judge_model) != (now.judges, now.judge_model):
         old, new = (_name_judge(run) for run in (baseline, now))
@@ -192,7 +192,7 @@ def _name_judge(run: Baseline) -> str:
 
 
 def _metric_obstacles(baseline: Baseline, now: Baseline) -> Iterator[str]:
-    """A pass by another threshold is another pass. Each changed definition is named once."""
+    """Yield each changed definition of a metric once: a pass by another threshold is another pass."""
     found: dict[str, None] = {}
     old = baseline.counted
     for key, check in now.counted.items():

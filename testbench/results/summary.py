@@ -30,7 +30,7 @@ JUDGED: tuple[ResultStatus, ...] = ("pass", "fail")
 
 
 @dataclass(frozen=True)
-class EvaluationInPlace:
+class PlacedEvaluation:
     """One evaluation with where it stands; `step` is None for a metric over the whole scenario."""
 
     scenario: EvaluatedScenario
@@ -129,24 +129,24 @@ def summarize(experiment: EvaluatedExperiment) -> Summary:
     )
 
 
-def walk_evaluations(experiment: EvaluatedExperiment) -> Iterator[EvaluationInPlace]:
+def walk_evaluations(experiment: EvaluatedExperiment) -> Iterator[PlacedEvaluation]:
     """Yield every evaluation in file order, those of a scenario's steps before those of the whole scenario."""
     for scenario in experiment.scenarios:
         for position, step in enumerate(scenario.steps):
             for evaluation in step.evaluations:
-                yield EvaluationInPlace(scenario, step, position, evaluation)
+                yield PlacedEvaluation(scenario, step, position, evaluation)
         for evaluation in scenario.evaluations:
-            yield EvaluationInPlace(scenario, None, None, evaluation)
+            yield PlacedEvaluation(scenario, None, None, evaluation)
 
 
 def decide_step(step: EvaluatedStep) -> CheckVerdict:
     """Return the verdict on one step; a step that the agent did not answer is an error, whatever judges it."""
-    return "error" if step.status != "ok" else _worst(step.metrics, step.evaluations)
+    return "error" if step.status != "ok" else _find_worst(step.metrics, step.evaluations)
 
 
 def decide_scenario(scenario: EvaluatedScenario) -> CheckVerdict:
     """Return the verdict on a whole conversation by its own metrics; those of its steps are not part of it."""
-    return _worst(scenario.metrics, scenario.evaluations)
+    return _find_worst(scenario.metrics, scenario.evaluations)
 
 
 def is_quarantined(owner: EvaluatedStep | EvaluatedScenario) -> bool:
@@ -182,8 +182,8 @@ def _find_missing(metrics: Sequence[Metric], evaluations: Sequence[Evaluation]) 
     return missing
 
 
-def _worst(metrics: Sequence[Metric], found: Sequence[Evaluation]) -> CheckVerdict:
-    """An evaluation that is missing, skipped or in error is worse than a fail: it could hide one."""
+def _find_worst(metrics: Sequence[Metric], found: Sequence[Evaluation]) -> CheckVerdict:
+    """Return the worst result. One that is missing, skipped or in error is worse than a fail: it could hide one."""
     gating = [evaluation for evaluation in found if evaluation.metric.gating]
     results = {status_of(evaluation) for evaluation in gating}
     if _find_missing([metric for metric in metrics if metric.gating], gating) or results & {"error", "skipped"}:
@@ -217,10 +217,8 @@ def sum_usage(usages: Iterable[Usage | None]) -> Usage:
     )
 
 
-def _summarize_metrics(
-    experiment: EvaluatedExperiment, found: Iterable[EvaluationInPlace]
-) -> tuple[MetricSummary, ...]:
-    groups: dict[str, list[EvaluationInPlace]] = {}
+def _summarize_metrics(experiment: EvaluatedExperiment, found: Iterable[PlacedEvaluation]) -> tuple[MetricSummary, ...]:
+    groups: dict[str, list[PlacedEvaluation]] = {}
     for item in found:
         groups.setdefault(item.evaluation.metric.shown_name, []).append(item)
     missing: dict[str, list[Metric]] = {}
@@ -232,7 +230,7 @@ def _summarize_metrics(
     return tuple(_summarize_metric(name, groups.get(name, []), missing.get(name, [])) for name in names)
 
 
-def _summarize_metric(name: str, items: Sequence[EvaluationInPlace], missing: Sequence[Metric]) -> MetricSummary:
+def _summarize_metric(name: str, items: Sequence[PlacedEvaluation], missing: Sequence[Metric]) -> MetricSummary:
     counted = [(item, item.status) for item in items if not item.quarantined]
     judged = [(item.scenario, item.evaluation.result.score) for item, status in counted if status in JUDGED]
     found = count_results(status for _, status in counted)

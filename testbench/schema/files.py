@@ -73,7 +73,7 @@ def parse_experiment(document: Any, origin: str) -> Experiment:
             hint="docs/experiment.schema.json describes the format; most editors use it.",
         ) from error
     _check_version(origin, experiment)
-    for place, key, known in unknown_keys(experiment):
+    for place, key, known in find_unknown_keys(experiment):
         near = difflib.get_close_matches(key, known, n=1)
         hint = f"Did you mean {near[0]!r}?" if near else f"Known keys here: {', '.join(known)}."
         raise InputError(f"{origin}: unknown key {key!r} at {place or 'the top'}", hint=hint)
@@ -106,7 +106,7 @@ def write_model(path: Path, model: BaseModel) -> None:
     Raises:
         StoreError: the disk is full, or the folder cannot be written.
     """
-    _write_whole(path, _json_pieces(model))
+    _write_whole(path, _write_json_pieces(model))
 
 
 def write_bytes(path: Path, *content: bytes) -> None:
@@ -118,24 +118,24 @@ def write_bytes(path: Path, *content: bytes) -> None:
     _write_whole(path, content)
 
 
-def _json_pieces(model: BaseModel) -> Iterator[bytes]:
+def _write_json_pieces(model: BaseModel) -> Iterator[bytes]:
     """Yield the JSON of a model, scenario by scenario where it has any.
 
     An experiment is too large for one more copy.
     """
     scenarios: Sequence[BaseModel] = getattr(model, "scenarios", ())
-    frame = _json(model.model_copy(update={"scenarios": ()}) if scenarios else model)
+    frame = _to_json(model.model_copy(update={"scenarios": ()}) if scenarios else model)
     # a line break in a string is escaped, so this is the field and no text that looks like it
     head, field, tail = frame.partition(b'\n  "scenarios": []')
     yield head + field.removesuffix(b"]")
     for place, scenario in enumerate(scenarios):
-        yield (b",\n    " if place else b"\n    ") + _json(scenario).replace(b"\n", b"\n    ")
+        yield (b",\n    " if place else b"\n    ") + _to_json(scenario).replace(b"\n", b"\n    ")
     if field:
         yield b"\n  ]" if scenarios else b"]"
     yield tail + b"\n"
 
 
-def _json(model: BaseModel) -> bytes:
+def _to_json(model: BaseModel) -> bytes:
     return to_json(model, indent=2, exclude_none=True, inf_nan_mode="null")
 
 
@@ -227,7 +227,7 @@ def _place(location: tuple[int | str, ...]) -> str:
     return place
 
 
-def unknown_keys(model: Model, place: str = "") -> Iterator[tuple[str, str, tuple[str, ...]]]:
+def find_unknown_keys(model: Model, place: str = "") -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yield every key that the contract does not know, as (place, key, known keys).
 
     A reference may carry the user's own.
@@ -236,15 +236,15 @@ def unknown_keys(model: Model, place: str = "") -> Iterator[tuple[str, str, tupl
         for key in model.model_extra or ():
             yield place, key, tuple(type(model).model_fields)
     for name in type(model).model_fields:
-        yield from _unknown_keys_below(getattr(model, name), f"{place}.{name}" if place else name)
+        yield from _find_unknown_keys_below(getattr(model, name), f"{place}.{name}" if place else name)
 
 
-def _unknown_keys_below(value: Any, place: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+def _find_unknown_keys_below(value: Any, place: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     if isinstance(value, Model):
-        yield from unknown_keys(value, place)
+        yield from find_unknown_keys(value, place)
     elif isinstance(value, tuple):
         for position, item in enumerate(value):
-            yield from _unknown_keys_below(item, f"{place}[{position}]")
+            yield from _find_unknown_keys_below(item, f"{place}[{position}]")
 
 
 def _check_version(origin: str, document: Experiment) -> None:

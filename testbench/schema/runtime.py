@@ -63,7 +63,7 @@ class ExperimentRuntime(Generic[ScenarioIn, StepIn, State, StepOut, ScenarioOut]
         concurrency: int,
         on_scenario_done: Callable[[ScenarioOut], None] = _ignore,
     ) -> None:
-        """`on_scenario_done` sees each outcome as soon as it is there: for progress and journals."""
+        """Make a runtime; `on_scenario_done` sees each outcome as soon as it is there: for progress and journals."""
         if concurrency < 1:
             raise ValueError("concurrency is at least 1")
         self._hooks = hooks

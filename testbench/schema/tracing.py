@@ -53,12 +53,15 @@ class Tracer(Protocol):
     def start_scenario(self, name: str, attributes: Attributes) -> Span: ...
 
     def step(self, parent: Span, position: int, attributes: Attributes) -> AbstractContextManager[Span]:
-        """`position` counts from 0. Requests inside are children of the step's span and carry its trace context."""
+        """Start a span for the step at `position`, from 0.
+
+        Requests inside are children of the step's span and carry its trace context.
+        """
 
     def resume(
         self, trace_id: str | None, span_id: str | None, name: str, attributes: Attributes
     ) -> AbstractContextManager[Span]:
-        """A new span below one that an earlier process recorded; the ids are those of the files.
+        """Start a new span below one that an earlier process recorded; the ids are those of the files.
 
         Requests inside are its children. Without usable ids it begins a trace of its own.
         """

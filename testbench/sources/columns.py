@@ -133,8 +133,8 @@ class _Parts:
     custom_values: dict[str, Any] = field(default_factory=dict)
     scenario: dict[str, str] = field(default_factory=dict)
 
-    def place_of(self, column: str, input_column: str, scenario_column: str) -> tuple[dict[str, Any], str, Convert]:
-        """The part that a column belongs to, its name there, and how its value gets in."""
+    def find_place(self, column: str, input_column: str, scenario_column: str) -> tuple[dict[str, Any], str, Convert]:
+        """Return the part that a column belongs to, its name there, and how its value gets in."""
         if column == input_column:
             return self.step, "input", to_text
         if column == scenario_column:
@@ -154,7 +154,7 @@ def _place_step(table: Table, row: Row, scenario_column: str, metrics: tuple[Met
         raise _no_input_error(f"{table.origin}: row {row.number}", row.values)
     parts = _Parts()
     for column, cell in row.values.items():
-        part, name, convert = parts.place_of(column, input_column, scenario_column)
+        part, name, convert = parts.find_place(column, input_column, scenario_column)
         if convert is _keep and table.cells_are_text:
             convert = to_data
         try:

@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from testbench.errors import InputError, StoreError
-from testbench.schema.files import describe, load_document, unknown_keys
+from testbench.schema.files import describe, find_unknown_keys, load_document
 from testbench.schema.models import Metric
 from testbench.sources.formats.dataset_format import CellError
 from testbench.sources.list_text import looks_like_list, looks_like_object, read_literal
@@ -65,7 +65,7 @@ def _to_metric(item: Any) -> Metric:
         metric = Metric.model_validate(item)
     except ValidationError as error:
         raise CellError(f"not a metric: {describe(error)}", hint=_HINT) from error
-    for _, key, known in unknown_keys(metric):
+    for _, key, known in find_unknown_keys(metric):
         raise CellError(f"a metric has no key {key!r}", hint=f"Known keys: {', '.join(known)}.")
     return metric
 

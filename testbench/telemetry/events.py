@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from testbench.results.summary import EvaluationInPlace
+from testbench.results.summary import PlacedEvaluation
 from testbench.schema.models import Failure
 from testbench.telemetry import attributes as names
 from testbench.telemetry.content import attribute_text
@@ -72,13 +72,13 @@ def _verdict(sample: Sample) -> dict[str, str | float]:
     return {names.ERROR_TYPE: attribute_text(failure.kind) if failure else "error"}
 
 
-def _explanation(where: EvaluationInPlace) -> dict[str, str]:
+def _explanation(where: PlacedEvaluation) -> dict[str, str]:
     result, failure = where.evaluation.result, _failure(where)
     text = failure.message if where.status == "error" and failure else result.reason
     return {names.EVALUATION_EXPLANATION: attribute_text(text)} if text else {}
 
 
-def _failure(where: EvaluationInPlace) -> Failure | None:
+def _failure(where: PlacedEvaluation) -> Failure | None:
     """What went wrong: with the agent's step first, for then there was nothing to judge."""
     return (where.step.error if where.step else None) or where.evaluation.result.error
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from testbench import defaults
-from testbench.results.summary import EvaluationInPlace, Summary, walk_evaluations
+from testbench.results.summary import PlacedEvaluation, Summary, walk_evaluations
 from testbench.safe_text import printable
 from testbench.schema.ids import content_id
 from testbench.schema.models import EvaluatedExperiment
@@ -50,7 +50,7 @@ class Point:
 class Sample:
     """One evaluation with an identity that no other evaluation of the experiment has."""
 
-    evaluated: EvaluationInPlace
+    evaluated: PlacedEvaluation
     hash: str
 
     @property
@@ -125,7 +125,7 @@ def _sample_attributes(sample: Sample, execution: Execution, content: bool) -> A
     }
 
 
-def _identity(evaluated: EvaluationInPlace) -> str:
+def _identity(evaluated: PlacedEvaluation) -> str:
     scenario, step = evaluated.scenario, evaluated.step
     if step is not None:
         found = step.id or content_id("stp", scenario.id, scenario.name, evaluated.position, step.input)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from testbench.gating.decision import reach_verdict
-from testbench.gating.markdown import code_span, render_markdown
+from testbench.gating.markdown import render_markdown, to_code_span
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
 from tests.gating.test_verdict import step
@@ -77,7 +77,7 @@ def test_untrusted_text_is_never_more_than_code(text: str) -> None:
 
 @given(st.text(alphabet="`|\\<>@#&;a \n!*_[]()", min_size=1))
 def test_any_text_is_one_code_span(text: str) -> None:
-    html = rendered(code_span(text))
+    html = rendered(to_code_span(text))
     assert re.fullmatch(r"<p><code>[^<]*</code></p>\n", html), html
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from testbench.report.render import index_of
+from testbench.report.render import build_index
 from testbench.report.view import Labels, ReportView, build_view
 from testbench.results.comparison import to_baseline
 from testbench.results.verdict import Policy
@@ -35,7 +35,7 @@ def text_of(html: bytes) -> str:
 
 def test_rows_say_what_sets_them_apart() -> None:
     view = view_of(run("pass", "fail", "pass", day=2), run("pass", "pass", "pass"))
-    found = index_of(view)
+    found = build_index(view)
     assert found["quarantine"] == "---qqq"
     assert found["repetition"] == [1, 2, 3, 1, 2, 3]
     assert found["label"] == ["2/3"] * 3 + ["0/3"] * 3

@@ -15,7 +15,6 @@ import pytest
 from testbench.gating.decision import reach_verdict
 from testbench.report import load_report
 from testbench.report.page import (
-    chart_js,
     cut_text,
     format_moment,
     format_money,
@@ -23,6 +22,7 @@ from testbench.report.page import (
     format_score,
     format_seconds,
     name_hidden_characters,
+    read_chart_js,
     split_hidden_characters,
 )
 from testbench.report.render import SCRIPTS, STYLES
@@ -189,7 +189,7 @@ def test_a_character_that_no_encoding_holds_breaks_nothing() -> None:
 
 
 def test_chart_js_is_the_official_build_of_version_4() -> None:
-    source = chart_js()
+    source = read_chart_js()
     assert re.match(r"/\*!\n \* Chart\.js v4\.\d+\.\d+\n", source)
     assert "Released under the MIT License" in source[:200]
     assert "sourceMappingURL" not in source

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from testbench.gating.decision import reach_verdict
-from testbench.report.render import Packer, index_of, packed_index, unpack
+from testbench.report.render import Packer, build_index, pack_index, unpack
 from testbench.report.report_rows import TraceLinks, build_details
 from testbench.report.view import Labels, ReportView, build_view
 from testbench.results.verdict import Policy
@@ -53,7 +53,7 @@ def test_latencies_are_of_answered_steps_only() -> None:
 
 def test_the_index_has_one_entry_per_row_in_every_column() -> None:
     view = view_of(experiment(50))
-    found = index_of(view)
+    found = build_index(view)
     columns = [
         found[name] for name in ("ids", "scenario", "position", "title", "verdict", "latency", "change", "delta")
     ]
@@ -63,7 +63,7 @@ def test_the_index_has_one_entry_per_row_in_every_column() -> None:
 
 
 def test_no_score_is_null_in_the_index_and_never_zero() -> None:
-    for metric in index_of(view_of(experiment(200)))["metrics"]:
+    for metric in build_index(view_of(experiment(200)))["metrics"]:
         for result, score in zip(metric["results"], metric["scores"], strict=True):
             assert (score is None) == (result in "es-")
 
@@ -79,4 +79,4 @@ def test_packed_data_unpacks_to_the_same() -> None:
     assert [len(unpack(piece)) for piece in pieces[:-1]] == [200] * (len(pieces) - 1)
     assert len(unpacked) == len(view.rows)
     assert [row["evaluations"] for row in unpacked] == [row["evaluations"] for row in added]
-    assert unpack(packed_index(view))["ids"] == [row.id for row in view.rows]
+    assert unpack(pack_index(view))["ids"] == [row.id for row in view.rows]
