@@ -12,8 +12,6 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from testbench import defaults
-
 SCHEMA_VERSION: Final = 1
 
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -118,7 +116,7 @@ class Experiment(Model):
     llm_as_a_judge_model: str | None = Field(
         default=None, description="The judge, where evaluate.py is given no --model."
     )
-    default_threshold: Score = Field(default=defaults.THRESHOLD, description="Of metrics that name no threshold.")
+    default_threshold: Score = Field(default=0.9, description="Of metrics that name no threshold.")
     scenarios: tuple[Scenario, ...] = Field(description="In any order: they are run concurrently.")
 
 
