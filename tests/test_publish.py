@@ -61,6 +61,7 @@ def test_scores_aggregates_and_events_arrive(
     }
     assert Counter(event.name for event in otlp.log_events) == {"gen_ai.evaluation.result": 3}
     assert {(event.trace_id, event.span_id) for event in otlp.log_events} == {(TRACE_ID, SPAN_ID)}
+    assert {event.time_ns for event in otlp.log_events} == {point.time_ns for point in otlp.points} != {0}
     resources = [point.resource for point in otlp.points] + [event.resource for event in otlp.log_events]
     assert all(resource["service.name"] == "testbench" for resource in resources)
     assert all(resource["workflow_name"] == "weather-test" for resource in resources)

@@ -1,15 +1,21 @@
-"""Every name that leaves Testbench over OTLP: resources, gauges, events, spans and their attributes.
+"""Every name that leaves Testbench over OTLP, and what of a text or an environment may become the value of one.
 
 Dashboards, alerts and links are built on these names, so they change here and nowhere else, but for what execution
 and metrics tell their spans (`testbench.schema.tracing`). Names without a dot are the telemetry contract; `gen_ai.*`
 are OpenTelemetry's conventions for generative AI (status: development), `error.type`, `service.*` and those of HTTP
 clients its stable ones.
+
+Inputs, references, answers and a judge's reasons are content: `TESTBENCH_TRACE_CONTENT=false` keeps all of it out of
+spans, data points and events.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
+from urllib.parse import unquote
 
+from testbench import __version__
 from testbench.schema import tracing
 from testbench.schema.tracing import CONTEXT_ID, SCENARIO_ID, STEP_ID, TASK_ID
 
@@ -68,14 +74,51 @@ ERROR_TYPE: Final = "error.type"
 SCENARIO_SPAN: Final = "scenario {name}"
 STEP_SPAN: Final = "step {number}"
 AGENT_URL: Final = "agent_url"
+
+# those of a request are set by OpenTelemetry's instrumentation of httpx (`testbench.telemetry.http_spans`)
 HTTP_METHOD: Final = "http.request.method"
 HTTP_STATUS: Final = "http.response.status_code"
 URL: Final = "url.full"
 SERVER_ADDRESS: Final = "server.address"
 SERVER_PORT: Final = "server.port"
+PEER_ADDRESS: Final = "network.peer.address"
+PEER_PORT: Final = "network.peer.port"
+PROTOCOL_VERSION: Final = "network.protocol.version"
 
 PLAIN_TEXT: Final = frozenset(
     {AGENT_URL, CONTEXT_ID, ERROR_TYPE, EVALUATION_LABEL, EVALUATION_NAME}
     | {SCENARIO, SCENARIO_ID, STEP_ID, TASK_ID, WORKFLOW_NAME}
 )
 """Text attributes of spans that say nothing of a conversation; every other text is content, and can be left out."""
+
+# --- values ----------------------------------------------------------------------------------------------------------
+
+ATTRIBUTE_LENGTH: Final = 4096
+"""Characters of one attribute. Collectors refuse or cut long ones, and one refused attribute costs its whole batch."""
+
+
+def attribute_text(text: str, limit: int = ATTRIBUTE_LENGTH) -> str:
+    """Return `text` as protobuf can carry it (valid Unicode), cut to `limit` characters."""
+    valid = text.encode("utf-8", errors="replace").decode("utf-8")
+    return valid if len(valid) <= limit else valid[: limit - 1] + "…"
+
+
+def content_allowed(environ: Mapping[str, str]) -> bool:
+    """Return whether content may be sent; a value that is no clear yes is a no."""
+    return environ.get("TESTBENCH_TRACE_CONTENT", "").strip().lower() in ("", "true", "1", "yes", "on")
+
+
+def resource_attributes(workflow_name: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the resource of all three signals, with Testbench's own attributes below and above the environment's.
+
+    As the specification asks, OTEL_SERVICE_NAME wins over `service.name` in OTEL_RESOURCE_ATTRIBUTES, and a pair that
+    cannot be read is left out. There is no `service.instance.id` unless the environment gives one: the SDK's default is
+    random for each process, so that every run would start a new series of every gauge.
+    """
+    own = {SERVICE_NAME: SERVICE, SERVICE_VERSION: __version__}
+    pairs = (pair.partition("=") for pair in environ.get("OTEL_RESOURCE_ATTRIBUTES", "").split(","))
+    given = {key.strip(): unquote(value.strip()) for key, equals, value in pairs if key.strip() and equals}
+    service = environ.get("OTEL_SERVICE_NAME", "").strip()
+    named = {SERVICE_NAME: service} if service else {}
+    resource = own | given | named | {WORKFLOW_NAME: workflow_name}
+    return {key: attribute_text(value) for key, value in resource.items()}

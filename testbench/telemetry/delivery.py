@@ -1,47 +1,40 @@
 """Exporting over OTLP/HTTP with an account of every item: what was sent arrived, or there is a TelemetryError.
 
-Requests are posted with httpx rather than through the SDK's OTLP exporter. The exporter takes any answer below 400 for
-success, redirects and logins included; it does not read `partial_success`; its failures are log lines, not errors; and
-its time limit (seconds, where the specification says milliseconds) does not bound a server that answers drop by drop.
+    Batch -> OpenTelemetry's exporter of the signal -> requests.Session -> OtlpAdapter -> collector
 
-The time limit of an `Endpoint` bounds one request with all its retries. A request that was cut off may have been
-delivered; it is sent again as OTLP asks, and as its points keep their time they fall on the same samples.
+The exporters encode and compress; whether something arrived, `testbench.telemetry.adapter` says, because they do not
+know it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import gzip
 import logging
-import random
-import ssl
-import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
-import httpx
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from requests import Session
 
-from testbench import __version__, defaults
 from testbench.errors import TelemetryError
 from testbench.net.clock import Clock
-from testbench.safe_text import printable
-from testbench.telemetry.endpoints import PREFIX, Compression, Endpoint, Signal
-from testbench.telemetry.replies import ANSWER_LENGTH, Kind, Reply, read_reply
+from testbench.telemetry.adapter import OtlpAdapter, describe
+from testbench.telemetry.batches import Batch
+from testbench.telemetry.endpoints import PREFIX, Endpoint, Signal
+from testbench.telemetry.replies import Kind, Reply
 
-LONGEST_REPLY: Final = 64 * 1024
-"""Bytes of a reply that are read."""
+EXPORTERS: Final[dict[Signal, Any]] = {
+    "metrics": OTLPMetricExporter,
+    "logs": OTLPLogExporter,
+    "traces": OTLPSpanExporter,
+}
 NOUNS: Final[dict[Signal, str]] = {"metrics": "data points", "logs": "events", "traces": "spans"}
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """One request's protobuf body, and how many items it holds."""
-
-    body: bytes
-    items: int
 
 
 @dataclass(frozen=True)
@@ -54,8 +47,51 @@ class Delivery:
     sent_bytes: int = 0
 
 
+class OtlpSender:
+    """Sends batches of one signal through OpenTelemetry's exporter, one at a time, and counts what was taken."""
+
+    def __init__(self, endpoint: Endpoint, clock: Clock) -> None:
+        """Open the exporter; nothing is sent yet.
+
+        Raises:
+            InputError: a certificate cannot be read.
+        """
+        endpoint.check_certificates()
+        self.delivered = 0
+        self.complaint = "was not reached in time"
+        """What the collector last said, or did, where that was no success."""
+        self._adapter = OtlpAdapter(endpoint, clock)
+        self._exporter = open_exporter(endpoint, self._adapter)
+
+    @property
+    def sent_bytes(self) -> int:
+        """Bytes of all bodies that were accepted."""
+        return self._adapter.sent_bytes
+
+    def send(self, batch: Batch) -> Reply:
+        """Return what became of the batch. Both the collector and the exporter must say that it is delivered."""
+        self._adapter.reply = None
+        result = self._exporter.export(batch.data)
+        reply = self._adapter.reply or Reply("refused", "was not asked: the exporter cannot encode the batch")
+        if reply.kind == "accepted" and result.name != "SUCCESS":
+            reply = Reply("refused", "has accepted what the exporter takes for lost")
+        if reply.kind in ("accepted", "rejected"):
+            self.delivered += batch.items - min(reply.rejected, batch.items)
+        if reply.kind not in ("accepted", "given_up"):
+            self.complaint = reply.text or "gave no reason"
+        return reply
+
+    def give_up(self) -> None:
+        """End at once what is under way in another thread, and send nothing more."""
+        self._adapter.give_up()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._exporter.shutdown()
+
+
 async def deliver(endpoint: Endpoint, batches: Iterable[Batch], clock: Clock) -> Delivery:
-    """Send the batches one after another; ends at the first that does not arrive.
+    """Send the batches one after another; end at the first that does not arrive.
 
     A batch of which the collector rejects a part is not sent again; the batches after it still are, so that as much as
     possible arrives, and then the loss is raised.
@@ -64,136 +100,54 @@ async def deliver(endpoint: Endpoint, batches: Iterable[Batch], clock: Clock) ->
         TelemetryError: something did not arrive; with the endpoint, its answer, and how much had arrived.
         InputError: a certificate cannot be read.
     """
-    items = requests = sent_bytes = rejected = 0
-    complaint = ""
-    async with _client(endpoint) as client:
-        courier = _Courier(endpoint, client, clock)
-        for batch in batches:
-            content = _compress(batch.body, endpoint.compression)
-            reply = await courier.send(content)
-            if reply.kind not in ("accepted", "rejected"):
-                raise _failure(endpoint, reply, items)
-            if reply.kind == "accepted" and reply.text:
-                logger.warning("%s warns: %s", endpoint.shown, endpoint.redact(reply.text))
-            complaint = complaint or (reply.text if reply.kind == "rejected" else "")
-            rejected += min(reply.rejected, batch.items)
-            items += batch.items - min(reply.rejected, batch.items)
-            requests += 1
-            sent_bytes += len(content)
-    if rejected:
-        noun = NOUNS[endpoint.signal]
-        text = f"rejected {rejected} of {items + rejected} {noun}: {complaint or 'it gave no reason'}"
+    sender = OtlpSender(endpoint, clock)
+    try:
+        return await asyncio.to_thread(_send_all, endpoint, sender, batches)
+    except asyncio.CancelledError:
+        sender.give_up()
+        raise
+    finally:
+        sender.close()
+
+
+def _send_all(endpoint: Endpoint, sender: OtlpSender, batches: Iterable[Batch]) -> Delivery:
+    items = requests = 0
+    for batch in batches:
+        reply = sender.send(batch)
+        if reply.kind not in ("accepted", "rejected"):
+            raise _failure(endpoint, reply, sender.delivered)
+        if reply.kind == "accepted" and reply.text:
+            logger.warning("%s warns: %s", endpoint.shown, endpoint.redact(reply.text))
+        items += batch.items
+        requests += 1
+    if rejected := items - sender.delivered:
+        text = f"rejected {rejected} of {items} {NOUNS[endpoint.signal]}: {sender.complaint}"
         raise _failure(endpoint, Reply("rejected", text), None)
-    return Delivery(endpoint.shown, items, requests, sent_bytes)
+    return Delivery(endpoint.shown, items, requests, sender.sent_bytes)
 
 
-async def attempt(endpoint: Endpoint, batch: Batch, clock: Clock, heard: Callable[[Reply], None]) -> Reply:
-    """Send one batch and return what became of it, for telemetry whose loss is reported and fails nothing.
-
-    `heard` is told of each reply on the way, for a caller that gives up while another try is under way.
-
-    Raises:
-        InputError: a certificate cannot be read.
-    """
-    async with _client(endpoint) as client:
-        return await _Courier(endpoint, client, clock, heard).send(_compress(batch.body, endpoint.compression))
-
-
-def describe(endpoint: Endpoint, reply: Reply) -> str:
-    """The endpoint and what it answered, for people, without secrets."""
-    return f"{endpoint.shown} {endpoint.redact(reply.text)}"
-
-
-def _client(endpoint: Endpoint) -> httpx.AsyncClient:
-    """Without a time limit of its own: the courier's bounds a request as a whole."""
-    return httpx.AsyncClient(verify=endpoint.tls_context(), timeout=None)  # noqa: S113  # nosec B113
-
-
-class _Courier:
-    """Takes one request at a time to the endpoint, and back what became of it."""
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        client: httpx.AsyncClient,
-        clock: Clock,
-        heard: Callable[[Reply], None] = lambda reply: None,
-    ) -> None:
-        self._endpoint = endpoint
-        self._client = client
-        self._clock = clock
-        self._heard = heard
-        self._headers = {"user-agent": f"testbench/{__version__}", **endpoint.headers}
-        self._headers["content-type"] = "application/x-protobuf"
-        if endpoint.compression != "none":
-            self._headers["content-encoding"] = endpoint.compression
-
-    async def send(self, content: bytes) -> Reply:
-        """The final reply within the endpoint's time limit, after retries of what may be tried again."""
-        limit = self._endpoint.timeout_s
-        deadline = self._clock.monotonic() + limit
-        last: Reply | None = None
-        wait = defaults.BACKOFF_BASE_S
-        try:
-            async with asyncio.timeout(limit):
-                while True:
-                    last = await self._post(content)
-                    self._heard(last)
-                    pause = last.retry_after if last.retry_after is not None else wait * random.uniform(0.8, 1.2)  # noqa: S311  # nosec B311
-                    if not last.retryable or self._clock.monotonic() + pause >= deadline:
-                        return last
-                    await self._clock.sleep(pause)
-                    wait = min(2 * wait, defaults.BACKOFF_CAP_S)
-        except TimeoutError:
-            before = f"; before that it {last.text}" if last else ""
-            return Reply("timeout", f"gave no answer within {limit:g} s{before}")
-
-    async def _post(self, content: bytes) -> Reply:
-        try:
-            async with self._client.stream(
-                "POST", self._endpoint.url, content=content, headers=self._headers
-            ) as response:
-                headers = {name.lower(): value for name, value in response.headers.items()}
-                body = await _read(response)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:  # OSError: a TLS alert that httpx lets through
-            return _unreachable(error)
-        return read_reply(self._endpoint.signal, response.status_code, headers, body, self._clock.now())
-
-
-async def _read(response: httpx.Response) -> bytes:
-    body = bytearray()
-    async for chunk in response.aiter_bytes():
-        body += chunk
-        if len(body) >= LONGEST_REPLY:
-            break
-    return bytes(body[:LONGEST_REPLY])
-
-
-def _compress(body: bytes, compression: Compression) -> bytes:
-    match compression:
-        case "gzip":
-            return gzip.compress(body, compresslevel=6, mtime=0)
-        case "deflate":
-            return zlib.compress(body)
-        case "none":
-            return body
-
-
-def _unreachable(error: Exception) -> Reply:
-    """No answer at all. A certificate that does not fit will not fit the next time either."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLError):
-            return Reply("tls", f"failed in TLS: {printable(str(cause), ANSWER_LENGTH)}")
-        cause = cause.__cause__ or cause.__context__
-    said = printable(str(error), ANSWER_LENGTH) or type(error).__name__
-    return Reply("unreachable", f"cannot be reached: {said}", retryable=isinstance(error, httpx.TransportError))
+def open_exporter(endpoint: Endpoint, adapter: OtlpAdapter) -> Any:
+    """Return OpenTelemetry's exporter of the endpoint's signal, over a session that has nothing but the adapter."""
+    # every failure is a Reply; the exporters would also log it, before it is known what it means
+    logging.getLogger("opentelemetry.exporter.otlp.proto.http").setLevel(logging.CRITICAL)
+    session = Session()
+    session.trust_env = False  # or ~/.netrc would replace the credentials
+    session.adapters.clear()
+    session.mount("http://", adapter)
+    session.mount("https://", adapter)
+    return EXPORTERS[endpoint.signal](
+        endpoint=endpoint.url,
+        timeout=endpoint.timeout_s,
+        compression=Compression(endpoint.compression),
+        session=session,
+        max_request_size=0,  # what is too large, the collector says
+    )
 
 
 def _failure(endpoint: Endpoint, reply: Reply, arrived: int | None) -> TelemetryError:
     noun = NOUNS[endpoint.signal]
     so_far = "" if arrived is None else f" ({arrived or 'no'} {noun} had arrived)"
-    return TelemetryError(describe(endpoint, reply) + so_far, hint=_hint(endpoint.signal, reply.kind))
+    return TelemetryError(describe(endpoint, reply.text) + so_far, hint=_hint(endpoint.signal, reply.kind))
 
 
 def _hint(signal: Signal, kind: Kind) -> str:
@@ -210,7 +164,7 @@ def _hint(signal: Signal, kind: Kind) -> str:
             return f"Give it longer with --timeout (seconds) or {PREFIX}TIMEOUT (milliseconds)."
         case "rejected":
             return "The collector's own log and limits say which items it rejects."
-        case "unreachable":
+        case "unreachable" | "given_up":
             return f"Start a collector there, or set {PREFIX}ENDPOINT to one that runs."
         case "refused" | "accepted":
             return "The collector's own log says more."

@@ -21,7 +21,7 @@ from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 from testbench import defaults
 from testbench.errors import InputError
-from testbench.safe_text import redact_url
+from testbench.safe_text import find_secrets, redact_url
 
 Signal = Literal["metrics", "logs", "traces"]
 Compression = Literal["none", "gzip", "deflate"]
@@ -29,7 +29,6 @@ Compression = Literal["none", "gzip", "deflate"]
 PREFIX: Final = "OTEL_EXPORTER_OTLP_"
 HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 HEADER_VALUE: Final = re.compile(r"[\t\x20-\x7e]*")
-SHORTEST_SECRET: Final = 4
 
 
 @dataclass(frozen=True)
@@ -47,24 +46,19 @@ class Endpoint:
     client_key: Path | None = None
 
     def redact(self, text: str) -> str:
-        """`text`, e.g. a server's answer, without the secrets that were sent to it."""
-        parts = urlsplit(self.url)
-        secrets = {unquote(part) for part in (parts.username, parts.password, parts.query) if part}
-        for value in self.headers.values():
-            secrets |= {value, value.rpartition(" ")[2]}
-        for secret in sorted(secrets, key=len, reverse=True):
-            if len(secret) >= SHORTEST_SECRET:
-                text = text.replace(secret, "[redacted]")
+        """Return `text`, e.g. a server's answer, without the secrets that were sent to it."""
+        for secret in find_secrets(self.url, self.headers.items()):
+            text = text.replace(secret, "[redacted]")
         return text
 
-    def tls_context(self) -> ssl.SSLContext | bool:
-        """What httpx takes as `verify`: a context of the given certificates, or True for the public authorities.
+    def check_certificates(self) -> None:
+        """Check that the given certificates and key can be read, before anything is sent.
 
         Raises:
-            InputError: a certificate or key cannot be read.
+            InputError: one of them cannot.
         """
         if self.certificate is None and self.client_certificate is None:
-            return True
+            return
         at = self.certificate
         try:
             context = ssl.create_default_context(cafile=self.certificate)
@@ -76,22 +70,21 @@ class Endpoint:
                 f"{at}: no usable certificate or key: {error.strerror or error}",
                 hint=f"{PREFIX}CERTIFICATE, {PREFIX}CLIENT_CERTIFICATE and {PREFIX}CLIENT_KEY name PEM files.",
             ) from error
-        return context
 
 
 def is_configured(signal: Signal, environ: Mapping[str, str]) -> bool:
-    """Whether the environment names an endpoint for this signal and does not switch the signal off."""
+    """Return whether the environment names an endpoint for this signal and does not switch the signal off."""
     return not is_switched_off(signal, environ) and bool(_value(signal, "ENDPOINT", environ)[1])
 
 
 def is_switched_off(signal: Signal, environ: Mapping[str, str]) -> bool:
-    """Whether OTEL_SDK_DISABLED, or the signal's own exporter variable, asks for silence."""
+    """Return whether OTEL_SDK_DISABLED, or the signal's own exporter variable, asks for silence."""
     disabled = environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
     return disabled or environ.get(f"OTEL_{signal.upper()}_EXPORTER", "").strip().lower() == "none"
 
 
 def resolve(signal: Signal, environ: Mapping[str, str], *, timeout_s: float | None = None) -> Endpoint:
-    """The endpoint of a signal; `timeout_s` (seconds) wins over the environment.
+    """Return the endpoint of a signal; `timeout_s` (seconds) wins over the environment.
 
     Raises:
         InputError: a variable has a value that cannot be used; its name is shown, a header's value is not.

@@ -1,21 +1,24 @@
 """An evaluated experiment as log events `gen_ai.evaluation.result`, each below the span of the step that it judges.
 
 Follows OpenTelemetry's convention for evaluation events: the score and its label where there is one, else `error.type`
-with what kept the metric from a score. A reason is the judge's text, so it is content. Pure; encoded and sent by
+with what kept the metric from a score. A reason is the judge's text, so it is content. Pure; sent by
 `testbench.telemetry.publication`.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
 from typing import Final
+
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan, SpanContext, set_span_in_context
 
 from testbench.results.summary import PlacedEvaluation
 from testbench.schema.models import Failure
 from testbench.telemetry import attributes as names
-from testbench.telemetry.content import attribute_text
+from testbench.telemetry.attributes import attribute_text
 from testbench.telemetry.points import WHOLE_SCENARIO, Execution, Sample
 
 TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
@@ -24,28 +27,20 @@ SKIPPED: Final = "skipped"
 """`error.type` of an evaluation that was not made."""
 
 
-@dataclass(frozen=True)
-class Event:
-    """One log record. An id is empty where the file has none, or none that is an id."""
-
-    name: str
-    body: str
-    is_warning: bool
-    trace_id: bytes
-    span_id: bytes
-    attributes: Mapping[str, str | int | float]
-
-
-def evaluation_events(found: Iterable[Sample], execution: Execution, *, content: bool) -> Iterator[Event]:
-    """One event for every evaluation, whatever became of it."""
+def evaluation_events(
+    found: Iterable[Sample], execution: Execution, time_ns: int, *, content: bool
+) -> Iterator[LogRecord]:
+    """Yield one event for every evaluation, whatever became of it; ids are 0 where the file has none."""
     for sample in found:
         where = sample.evaluated
-        yield Event(
-            name=names.EVALUATION_EVENT,
+        yield LogRecord(
+            timestamp=time_ns,
+            observed_timestamp=time_ns,
+            context=_place(where.scenario.trace_id, where.step.span_id if where.step else None),
+            severity_number=SeverityNumber.WARN if sample.score is None else SeverityNumber.INFO,
+            severity_text="WARN" if sample.score is None else "INFO",
+            event_name=names.EVALUATION_EVENT,
             body=_sentence(sample),
-            is_warning=sample.score is None,
-            trace_id=_hex_id(TRACE_ID, where.scenario.trace_id),
-            span_id=_hex_id(SPAN_ID, where.step.span_id if where.step else None),
             attributes=_attributes(sample, execution) | _verdict(sample) | (_explanation(where) if content else {}),
         )
 
@@ -54,8 +49,8 @@ def _attributes(sample: Sample, execution: Execution) -> dict[str, str | int | f
     where = sample.evaluated
     return {
         names.EVALUATION_NAME: sample.name,
-        names.WORKFLOW_NAME: execution.workflow_name,
-        names.EXECUTION_ID: execution.execution_id,
+        names.WORKFLOW_NAME: attribute_text(execution.workflow_name),
+        names.EXECUTION_ID: attribute_text(execution.execution_id),
         names.EXECUTION_NUMBER: execution.execution_number,
         names.SAMPLE_HASH: sample.hash,
         names.SCENARIO: attribute_text(where.scenario.name),
@@ -88,6 +83,11 @@ def _sentence(sample: Sample) -> str:
     return f"{sample.name}: {sample.evaluated.status}{score}"
 
 
-def _hex_id(shape: re.Pattern[str], text: str | None) -> bytes:
-    usable = text and shape.fullmatch(text) and int(text, 16)
-    return bytes.fromhex(text) if text and usable else b""
+def _place(trace_id: str | None, span_id: str | None) -> Context:
+    """Return the context below the span that was judged; for a whole scenario it has a trace and no span."""
+    judged = SpanContext(_number(TRACE_ID, trace_id), _number(SPAN_ID, span_id), is_remote=True)
+    return set_span_in_context(NonRecordingSpan(judged), Context())
+
+
+def _number(shape: re.Pattern[str], text: str | None) -> int:
+    return int(text, 16) if text and shape.fullmatch(text) else 0

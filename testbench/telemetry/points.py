@@ -20,7 +20,7 @@ from testbench.safe_text import printable
 from testbench.schema.ids import content_id
 from testbench.schema.models import EvaluatedExperiment
 from testbench.telemetry import attributes as names
-from testbench.telemetry.content import attribute_text
+from testbench.telemetry.attributes import attribute_text
 
 WHOLE_SCENARIO = 0
 """Value of the attribute `step` for a metric that judges the whole conversation; steps count from 1."""
@@ -65,7 +65,7 @@ class Sample:
 
 
 def samples(experiment: EvaluatedExperiment) -> Iterator[Sample]:
-    """Every evaluation with its hash: the id of its step, or of its scenario for a metric over the whole conversation.
+    """Yield every evaluation with its hash: the id of its step, or of its scenario for a metric of the conversation.
 
     From the second repetition on `-r2`, `-r3`... is appended, and where the same metric judges the same step more than
     once, e.g. with other parameters, `-2`, `-3`...; a file without ids gets them made of its content.
@@ -79,16 +79,16 @@ def samples(experiment: EvaluatedExperiment) -> Iterator[Sample]:
 
 
 def score_points(found: Iterable[Sample], execution: Execution, *, content: bool) -> Iterator[Point]:
-    """One point per score. Without `content` the user's input stays empty."""
+    """Yield one point per score. Without `content` the user's input stays empty."""
     for sample in found:
         if sample.score is not None:
             yield Point(names.EVALUATION_METRIC, float(sample.score), _sample_attributes(sample, execution, content))
 
 
 def aggregate_points(summary: Summary, execution: Execution) -> Iterator[Point]:
-    """Pass rate, mean and missing scores of each metric, and what the judge used; what nobody knows has no point."""
+    """Yield pass rate, mean and missing scores of each metric, and what the judge used, where it is known."""
     shared: dict[str, str | int] = {
-        names.WORKFLOW_NAME: execution.workflow_name,
+        names.WORKFLOW_NAME: attribute_text(execution.workflow_name),
         names.EXECUTION_NUMBER: execution.execution_number,
     }
     for metric in summary.metrics:
@@ -113,8 +113,8 @@ def _sample_attributes(sample: Sample, execution: Execution, content: bool) -> A
     said = printable(asked.input, defaults.USER_INPUT_TRUNCATED) if asked and content else ""
     return {
         names.NAME: sample.name,
-        names.WORKFLOW_NAME: execution.workflow_name,
-        names.EXECUTION_ID: execution.execution_id,
+        names.WORKFLOW_NAME: attribute_text(execution.workflow_name),
+        names.EXECUTION_ID: attribute_text(execution.execution_id),
         names.EXECUTION_NUMBER: execution.execution_number,
         names.TRACE_ID: where.scenario.trace_id or "",
         names.SAMPLE_HASH: sample.hash,

@@ -15,13 +15,12 @@ from testbench.errors import InputError, NothingToDo
 from testbench.net.clock import Clock, SystemClock
 from testbench.results.summary import ResultCounts, summarize
 from testbench.schema.models import EvaluatedExperiment
-from testbench.telemetry.content import content_allowed
+from testbench.telemetry.attributes import content_allowed, resource_attributes
+from testbench.telemetry.batches import event_batches, metric_batches
 from testbench.telemetry.delivery import Delivery, deliver
-from testbench.telemetry.encoding import event_batches, metric_batches
 from testbench.telemetry.endpoints import Endpoint, is_configured, is_switched_off, resolve
 from testbench.telemetry.events import evaluation_events
 from testbench.telemetry.points import Execution, aggregate_points, samples, score_points
-from testbench.telemetry.resource import resource_attributes
 
 
 @dataclass(frozen=True)
@@ -71,8 +70,8 @@ async def publish(
     delivered = await deliver(metrics, metric_batches(chain(scores, aggregates), resource, time_ns), clock)
     events = None
     if logs is not None:
-        records = evaluation_events(found, execution, content=content)
-        events = await deliver(logs, event_batches(records, resource, time_ns), clock)
+        records = evaluation_events(found, execution, time_ns, content=content)
+        events = await deliver(logs, event_batches(records, resource), clock)
     if summary.evaluations.judged == 0:
         counts = summary.evaluations
         raise NothingToDo(

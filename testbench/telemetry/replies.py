@@ -2,7 +2,7 @@
 
 OTLP/HTTP: 2xx with an Export…ServiceResponse (empty when all is well) is success, unless its `partial_success` says
 that items were rejected; 429, 502, 503 and 504 may be tried again, after `Retry-After` where it is given; everything
-else, redirects included, is final. Called by `testbench.telemetry.delivery`.
+else, redirects included, is final. Called by `testbench.telemetry.adapter`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from http import HTTPStatus
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 from google.protobuf import json_format
 from google.protobuf.message import DecodeError
@@ -28,10 +28,26 @@ RETRYABLE: Final = frozenset({429, 502, 503, 504})
 ANSWER_LENGTH: Final = 300
 """Characters of a server's answer that are shown."""
 
+Response: TypeAlias = ExportMetricsServiceResponse | ExportLogsServiceResponse | ExportTraceServiceResponse
 Kind = Literal[
-    "accepted", "rejected", "refused", "unauthorized", "not_found", "not_otlp", "unreachable", "tls", "timeout"
+    "accepted",
+    "rejected",
+    "refused",
+    "unauthorized",
+    "not_found",
+    "not_otlp",
+    "unreachable",
+    "tls",
+    "timeout",
+    "given_up",
 ]
 
+RESPONSES: Final[Mapping[Signal, tuple[type[Response], str]]] = {
+    "metrics": (ExportMetricsServiceResponse, "rejected_data_points"),
+    "logs": (ExportLogsServiceResponse, "rejected_log_records"),
+    "traces": (ExportTraceServiceResponse, "rejected_spans"),
+}
+"""The message that answers a signal, and where it counts what was rejected."""
 REFUSALS: Final[Mapping[int, Kind]] = {401: "unauthorized", 403: "unauthorized", 404: "not_found"}
 
 
@@ -47,7 +63,7 @@ class Reply:
 
 
 def read_reply(signal: Signal, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Reply:
-    """The meaning of a reply; header names in lower case, `now` for a `Retry-After` that is a date."""
+    """Return the meaning of a reply; header names in lower case, `now` for a `Retry-After` that is a date."""
     if 200 <= status < 300:
         return _read_success(signal, status, headers, body)
     text = f"answered {status} {_phrase(status)}".rstrip()
@@ -62,7 +78,8 @@ def read_reply(signal: Signal, status: int, headers: Mapping[str, str], body: by
 def _read_success(signal: Signal, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
     if not body.strip():
         return Reply("accepted")
-    response = _response(signal)
+    response_type, count = RESPONSES[signal]
+    response = response_type()
     try:
         if "json" in headers.get("content-type", ""):
             json_format.Parse(body, response, ignore_unknown_fields=True)
@@ -70,31 +87,7 @@ def _read_success(signal: Signal, status: int, headers: Mapping[str, str], body:
             response.ParseFromString(body)
     except (DecodeError, json_format.ParseError, UnicodeDecodeError):
         return Reply("not_otlp", f"answered {status}, but not as an OTLP collector: {_text(body)}")
-    return _read_partial_success(response)
-
-
-def _response(
-    signal: Signal,
-) -> ExportMetricsServiceResponse | ExportLogsServiceResponse | ExportTraceServiceResponse:
-    match signal:
-        case "metrics":
-            return ExportMetricsServiceResponse()
-        case "logs":
-            return ExportLogsServiceResponse()
-        case "traces":
-            return ExportTraceServiceResponse()
-
-
-def _read_partial_success(
-    response: ExportMetricsServiceResponse | ExportLogsServiceResponse | ExportTraceServiceResponse,
-) -> Reply:
-    match response:
-        case ExportMetricsServiceResponse():
-            rejected = response.partial_success.rejected_data_points
-        case ExportLogsServiceResponse():
-            rejected = response.partial_success.rejected_log_records
-        case ExportTraceServiceResponse():
-            rejected = response.partial_success.rejected_spans
+    rejected = int(getattr(response.partial_success, count))
     said = printable(response.partial_success.error_message, ANSWER_LENGTH)
     return Reply("rejected" if rejected > 0 else "accepted", said, rejected=max(0, rejected))
 

@@ -5,22 +5,24 @@ Spans are sent in the background by the SDK's batch processor and through `testb
 the collector answered is known. Nothing here is global: the process may trace one run after another.
 
 Traces never decide about a run. Where the environment names no endpoint for them, ids are recorded and given to the
-agent all the same, and nothing is sent; a collector that is down costs one warning at the end.
+agent all the same, and nothing is sent; a collector that is down costs one warning at the end. What is needed only to
+export is imported only then.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
+import httpx
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import Status, StatusCode
 
 from testbench import __version__, defaults
@@ -28,14 +30,12 @@ from testbench.errors import TestbenchError
 from testbench.safe_text import printable, redact_url
 from testbench.schema.tracing import Attributes, Span, Tracing, Untraced
 from testbench.telemetry import attributes as names
-from testbench.telemetry.content import attribute_text, content_allowed
+from testbench.telemetry.attributes import attribute_text, content_allowed, resource_attributes
 from testbench.telemetry.endpoints import is_configured, resolve
-from testbench.telemetry.resource import resource_attributes
-from testbench.telemetry.span_export import CountingExporter
-from testbench.telemetry.unheard import SpanSource, UnheardSpans
+from testbench.telemetry.trace_context import NonExportedSpans, SpanSource, TraceparentTransport
 
 if TYPE_CHECKING:
-    import httpx
+    from testbench.telemetry.span_export import CountingExporter
 
 QUEUE_SIZE: Final = 20_000
 """Ended spans that may wait for a slow collector; OTEL_BSP_MAX_QUEUE_SIZE wins."""
@@ -61,20 +61,38 @@ def open_tracing(*, workflow_name: str, agent_url: str, flush_s: float = default
         return
     shared = {names.WORKFLOW_NAME: workflow_name, names.AGENT_URL: redact_url(agent_url)}
     try:
-        spans = UnheardSpans(provider) if exporter is None else provider.get_tracer(names.RUN_SCOPE, __version__)
-        yield _SdkTracing(spans, shared, content=content_allowed(os.environ))
+        yield _SdkTracing(provider, shared, content=content_allowed(os.environ), exported=exporter is not None)
     finally:
         if exporter is not None:
-            exporter.give_up_after(flush_s)
+            _flush(provider, exporter, flush_s)
+
+
+def _flush(provider: TracerProvider, exporter: CountingExporter, seconds: float) -> None:
+    """Wait so long for what has to be sent, and say what was lost."""
+    limit = threading.Timer(seconds, exporter.give_up)
+    limit.start()
+    try:
         provider.shutdown()
-        if exporter is not None and exporter.lost:
-            logger.warning("%d of %d spans did not arrive: %s", exporter.lost, exporter.ended.count, exporter.complaint)
+    finally:
+        limit.cancel()
+    if exporter.lost:
+        logger.warning("%d of %d spans did not arrive: %s", exporter.lost, exporter.ended.count, exporter.complaint)
 
 
 def _open(workflow_name: str) -> tuple[TracerProvider, CountingExporter | None]:
+    """Return the SDK's provider of spans, and who exports them where the environment names an endpoint.
+
+    Raises:
+        TestbenchError, ValueError: a variable of the environment cannot be used.
+    """
     provider = TracerProvider(resource=Resource(resource_attributes(workflow_name, os.environ)), shutdown_on_exit=False)
     if not is_configured("traces", os.environ):
         return provider, None
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    from testbench.telemetry import http_spans  # noqa: F401  # OTEL_PROPAGATORS is read by the import
+    from testbench.telemetry.span_export import CountingExporter
+
     exporter = CountingExporter(resolve("traces", os.environ))
     chosen = os.environ.get("OTEL_BSP_MAX_QUEUE_SIZE", "").strip()
     provider.add_span_processor(exporter.ended)
@@ -118,8 +136,12 @@ class _SdkSpan:
 class _SdkTracing:
     """The tracer of one run."""
 
-    def __init__(self, spans: SpanSource, shared: Mapping[str, str], *, content: bool) -> None:
-        self._spans = spans
+    def __init__(self, provider: TracerProvider, shared: Mapping[str, str], *, content: bool, exported: bool) -> None:
+        self._provider = provider
+        self._exported = exported
+        self._spans: SpanSource = (
+            provider.get_tracer(names.RUN_SCOPE, __version__) if exported else NonExportedSpans(provider)
+        )
         self._shared = shared
         self._content = content
 
@@ -140,9 +162,11 @@ class _SdkTracing:
             yield span
 
     def instrument(self, transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
-        from testbench.telemetry.http_spans import TracedTransport
+        if not self._exported:
+            return TraceparentTransport(transport, self._spans)
+        from testbench.telemetry.http_spans import InstrumentedTransport
 
-        return TracedTransport(transport, self._spans)
+        return InstrumentedTransport(transport, self._provider)
 
     def _start(self, name: str, context: Context, attributes: Attributes) -> _SdkSpan:
         span = _SdkSpan(self._spans.start_span(name, context), content=self._content)

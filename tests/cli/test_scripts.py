@@ -11,7 +11,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SCRIPTS = ("setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline")
-HEAVY = {"pandas", "pyarrow", "ragas", "langchain_core", "a2a", "openai", "obstore", "jinja2", "httpx"}
+HEAVY = {
+    *("pandas", "pyarrow", "ragas", "langchain_core", "a2a", "openai", "obstore", "jinja2", "httpx"),
+    *("opentelemetry", "requests"),
+}
 
 
 def loaded_by(code: str) -> dict[str, str | None]:

@@ -100,10 +100,10 @@ def test_certificates_must_exist_and_be_certificates(tmp_path: Path) -> None:
     (tmp_path / "text.pem").write_text("no certificate")
     endpoint = resolve("metrics", {"OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE": str(tmp_path / "text.pem")})
     with pytest.raises(InputError, match=r"text\.pem"):
-        endpoint.tls_context()
+        endpoint.check_certificates()
     endpoint = resolve("metrics", {"OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE": str(tmp_path / "text.pem")})
     with pytest.raises(InputError, match=r"text\.pem"):
-        endpoint.tls_context()
+        endpoint.check_certificates()
 
 
 def test_no_secret_is_shown() -> None:

@@ -79,6 +79,13 @@ def test_the_users_input_is_cut_and_made_printable_and_can_be_left_out() -> None
     assert scores_of(evaluated, content=False)[0].attributes["user_input_truncated"] == ""
 
 
+def test_what_is_no_unicode_costs_no_attribute() -> None:
+    """An exporter leaves out what it cannot encode, and says so nowhere."""
+    execution = Execution("a\udcffb", "c\ud800d", 7)
+    [point] = score_points(samples(experiment(scenario(step(judged("a", 1))))), execution, content=True)
+    assert (point.attributes["workflow_name"], point.attributes["execution_id"]) == ("a?b", "c?d")
+
+
 def test_a_metric_that_judges_a_step_twice_is_two_points() -> None:
     found = scores_of(experiment(scenario(step(judged("AspectCritic", 0.1), judged("AspectCritic", 0.9)))))
     assert [(point.attributes["sample_hash"], point.value) for point in found] == [

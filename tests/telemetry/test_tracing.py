@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+import os
 import re
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -102,7 +106,37 @@ async def test_a_request_that_fails_says_so_in_its_span(collector: OtlpReceiver,
     assert f"{unreachable.attributes['server.address']}:{unreachable.attributes['server.port']}" in nobody
 
 
-async def test_a_request_outside_of_a_step_is_left_alone(collector: OtlpReceiver, web: Agent) -> None:
+class Failing(httpx.AsyncBaseTransport):
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        raise self.error
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+@pytest.mark.parametrize("error", [httpx.ReadError("hunter2 \ud800"), asyncio.CancelledError("hunter2")])
+async def test_what_an_error_says_stays_out_of_the_span_of_its_request(
+    collector: OtlpReceiver, error: BaseException
+) -> None:
+    with open_tracing(workflow_name="w", agent_url="http://agent") as tracing:
+        scenario = tracing.start_scenario("one", {})
+        with tracing.step(scenario, 0, {}):
+            transport = tracing.instrument(Failing(error))
+            with pytest.raises(type(error)):
+                await transport.handle_async_request(httpx.Request("POST", "http://user:hunter2@agent/x?key=hunter2"))
+        scenario.end()
+    post = collector.span("POST")
+    assert (post.status, post.attributes["error.type"]) == ("ERROR", type(error).__name__)
+    assert (post.status_message, post.events) == ("", ())
+    assert not any(b"hunter2" in request.body for request in collector.requests)
+
+
+@pytest.mark.parametrize("endpoint", [True, False])
+async def test_a_request_outside_of_a_step_is_left_alone(
+    collector: OtlpReceiver, web: Agent, monkeypatch: pytest.MonkeyPatch, endpoint: bool
+) -> None:
+    if not endpoint:
+        monkeypatch.delenv("OTEL_EXPORTER_OTLP_ENDPOINT")
     with open_tracing(workflow_name="w", agent_url="http://agent") as tracing:
         async with httpx.AsyncClient(transport=tracing.instrument(httpx.AsyncHTTPTransport())) as client:
             await client.get(web.origin)
@@ -188,6 +222,17 @@ async def test_without_an_endpoint_ids_are_given_and_nothing_is_sent(
     assert re.fullmatch(f"00-{trace_id}-[0-9a-f]{{16}}-01", web.requests[0].headers["traceparent"])
     assert int(trace_id, 16)
     assert (otlp.requests, caplog.messages) == ([], [])
+
+
+async def test_without_an_endpoint_a_request_has_an_id_of_its_own(web: Agent) -> None:
+    with open_tracing(workflow_name="w", agent_url="http://agent") as tracing:
+        async with httpx.AsyncClient(transport=tracing.instrument(httpx.AsyncHTTPTransport())) as client:
+            with tracing.step(tracing.start_scenario("one", {}), 0, {}) as step:
+                await client.get(web.origin)
+                await client.get(web.origin)
+    first, second = (request.headers["traceparent"].split("-")[1:3] for request in web.requests)
+    assert (first[0], second[0]) == (step.trace_id, step.trace_id)
+    assert len({step.span_id, first[1], second[1]}) == 3
 
 
 async def test_without_an_endpoint_the_sampler_still_decides(web: Agent, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,6 +371,60 @@ async def test_a_wrong_environment_costs_the_traces_and_not_the_run(
     assert len(ours) == 1
     assert ours[0].startswith("traces are off: ")
     assert collector.requests == []
+
+
+ONE_REQUEST = """
+import asyncio, httpx, json, sys
+from testbench.telemetry.tracing import open_tracing
+
+class Echo(httpx.AsyncBaseTransport):
+    async def handle_async_request(self, request):
+        return httpx.Response(200, text=request.headers.get("traceparent", ""))
+
+async def run():
+    with open_tracing(workflow_name="w", agent_url="http://agent") as tracing:
+        scenario = tracing.start_scenario("one", {})
+        with tracing.step(scenario, 0, {}):
+            response = await tracing.instrument(Echo()).handle_async_request(httpx.Request("POST", "http://agent"))
+            print(await response.aread())
+        scenario.end()
+
+asyncio.run(run())
+print(json.dumps(sorted(sys.modules)))
+"""
+
+
+def in_a_process(environ: dict[str, str]) -> tuple[str, set[str], str]:
+    """What an agent gets as `traceparent`, the modules that were loaded, and what was said, in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_REQUEST], capture_output=True, text=True, check=True, env=os.environ | environ
+    )
+    traceparent, modules = done.stdout.splitlines()
+    return traceparent, set(json.loads(modules)), done.stderr
+
+
+def test_what_only_an_export_needs_is_not_loaded_without_one() -> None:
+    traceparent, modules, said = in_a_process({})
+    assert re.search(TRACEPARENT, traceparent)
+    assert modules & {"requests", "opentelemetry.instrumentation", "opentelemetry.exporter"} == set()
+    assert said == ""
+
+
+def test_the_agent_gets_the_trace_whatever_propagators_there_are(otlp: OtlpReceiver) -> None:
+    """They are read when OpenTelemetry is imported; what the agent did is found by the id that it was given."""
+    traceparent, _, said = in_a_process(
+        {"OTEL_EXPORTER_OTLP_ENDPOINT": otlp.endpoint, "OTEL_PROPAGATORS": "none", "OTEL_SEMCONV_STABILITY_OPT_IN": "x"}
+    )
+    post = otlp.span("POST")
+    assert f"{post.trace_id}-{post.span_id}" in traceparent
+    assert post.attributes["http.request.method"] == "POST"
+    assert said == ""
+
+
+def test_a_propagator_that_is_not_installed_costs_the_traces_and_not_the_run(otlp: OtlpReceiver) -> None:
+    *_, said = in_a_process({"OTEL_EXPORTER_OTLP_ENDPOINT": otlp.endpoint, "OTEL_PROPAGATORS": "b3"})
+    assert said.startswith("traces are off: Propagator b3 not found")
+    assert otlp.requests == []
 
 
 def test_a_span_of_another_tracer_is_no_parent(collector: OtlpReceiver) -> None:
