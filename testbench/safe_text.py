@@ -26,24 +26,30 @@ def redact_url(url: str) -> str:
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
-def find_secrets(url: str, headers: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+def find_secrets(url: str, headers: Iterable[tuple[str, str]], *others: str | None) -> tuple[str, ...]:
     """Return what a server that is called with them may repeat in an error, longest first.
 
-    Of a `Bearer` value the token is one, too.
+    Of the address its user, its password and its query; of a header's value also what follows the scheme, e.g. the
+    token of `Bearer`.
     """
     parts = urlsplit(url)
     values = [value for _, value in headers]
-    found = {*values, *(value.rpartition(" ")[2] for value in values), parts.query}
+    found = {*values, *(word for value in values for word in value.split()[1:]), *filter(None, others), parts.query}
     found |= {unquote(part) for part in (parts.username, parts.password, *parts.query.split("&")) if part}
     found |= {value for _, value in parse_qsl(parts.query)}
     return tuple(sorted((one for one in found if len(one) >= SHORTEST_SECRET), key=len, reverse=True))
 
 
 def hide_secrets(text: str, secrets: Iterable[str]) -> str:
-    """Return `text` without the secrets."""
+    """Return `text` without the secrets: agents and gateways like to repeat the key that they refuse."""
     for secret in secrets:
         text = text.replace(secret, NOT_SHOWN)
     return text
+
+
+def redact_line(text: str, secrets: Iterable[str], limit: int) -> str:
+    """Return `text` on one line, without the secrets; they are gone before it is cut, which could leave half of one."""
+    return printable(hide_secrets(text, secrets), limit)
 
 
 def redact_arguments(arguments: Iterable[str]) -> list[str]:

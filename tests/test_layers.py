@@ -19,7 +19,7 @@ LAYERS = (
     SCRIPTS | ARENA_COMMANDS,
     PACKAGES,
     {"schema.a2a_client"},
-    {"a2a_protocol"},
+    {"a2a_protocol", "openai_api"},
     {"results"},
     {"schema"},
     {"net"},

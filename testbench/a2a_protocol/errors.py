@@ -25,8 +25,10 @@ from a2a.utils.errors import (
 from google.protobuf.json_format import ParseError
 
 from testbench.errors import AgentError
+from testbench.net.endpoint import NO_ACCESS, NOT_TAKEN
 from testbench.net.retry import read_retry_after
-from testbench.safe_text import hide_secrets, printable
+from testbench.net.transport import NOT_SENT
+from testbench.safe_text import printable, redact_line
 
 TRANSPORT_FAULTS: Final = (
     A2AError,
@@ -46,10 +48,6 @@ ERROR_INFO: Final = "type.googleapis.com/google.rpc.ErrorInfo"
 """What the SDK's own servers add to each error, and what says nothing that its message does not."""
 MESSAGE_LENGTH: Final = 500
 BODY_LENGTH: Final = 300
-NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
-NOT_TAKEN: Final = (429, 503)
-"""Statuses that say the request was refused before anybody looked at it."""
-NO_ACCESS: Final = (401, 403, 407)
 
 UNKNOWN_METHOD: Final = (MethodNotFoundError, VersionNotSupportedError)
 INVALID: Final = (InvalidRequestError, InvalidParamsError, JSONParseError)
@@ -118,7 +116,7 @@ def agent_error(error: BaseException, secrets: Sequence[str]) -> AgentError:
 
 def shown(text: str, secrets: Sequence[str], limit: int = MESSAGE_LENGTH) -> str:
     """What an agent said, on one line; a secret is gone before the end is cut, which could leave half of it."""
-    return printable(hide_secrets(text, secrets), limit)
+    return redact_line(text, secrets, limit)
 
 
 def _of_status(response: httpx.Response, secrets: Sequence[str]) -> AgentError:

@@ -21,9 +21,9 @@ from testbench.metrics.judge.answer import messages_of
 from testbench.metrics.judge.cache import AnswerStore
 from testbench.metrics.judge.cost import likely_tokens, most_tokens
 from testbench.metrics.judge.judge import BASE_URLS, AnswerT, Judge, JudgeSettings, Question
-from testbench.metrics.judge.options import format_text
 from testbench.metrics.outcome import current_repetition
 from testbench.net.clock import Clock
+from testbench.openai_api.options import format_text
 from testbench.schema.models import ExecutedExperiment
 from testbench.schema.tracing import Tracing, Untraced
 

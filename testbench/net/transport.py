@@ -88,6 +88,8 @@ KEEPALIVE_S: Final = 3.0
 STREAM: Final = "text/event-stream"
 LONGEST_REPLY: Final = 64 * 2**20
 """Bytes: a body that goes on and on would take the memory, and with it the process and all that is in flight."""
+NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.ProxyError)
+"""Faults of a request that cannot have reached anybody."""
 OF_PACKED_BODIES: Final = (b"content-encoding", b"content-length")
 
 

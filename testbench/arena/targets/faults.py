@@ -11,11 +11,12 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
 
-from testbench.a2a_protocol.errors import BODY_LENGTH, MESSAGE_LENGTH, NO_ACCESS, NOT_TAKEN
+from testbench.a2a_protocol.errors import BODY_LENGTH, MESSAGE_LENGTH
 from testbench.arena.targets.completion import Completion
 from testbench.arena.targets.gateway import HttpFaultError
 from testbench.arena.targets.target import ChatTarget, hide, place
 from testbench.errors import AgentError
+from testbench.net.endpoint import NO_ACCESS, NOT_TAKEN
 from testbench.net.retry import read_retry_after
 from testbench.safe_text import printable
 

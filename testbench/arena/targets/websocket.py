@@ -24,7 +24,7 @@ from websockets.asyncio.client import connect as open_websocket
 from websockets.protocol import State
 
 from testbench import __version__
-from testbench.a2a_protocol.errors import MESSAGE_LENGTH, NO_ACCESS, NOT_TAKEN
+from testbench.a2a_protocol.errors import MESSAGE_LENGTH
 from testbench.arena.targets.gateway import CONNECT_TIMEOUT_S
 from testbench.arena.targets.target import WebSocketTarget, hide, place
 from testbench.arena.targets.tool_calls import recorded
@@ -32,6 +32,7 @@ from testbench.arena.targets.tools import ToolBox
 from testbench.arena.targets.watch import Watch
 from testbench.errors import AgentError, InputError
 from testbench.net.clock import Clock, SystemClock
+from testbench.net.endpoint import NO_ACCESS, NOT_TAKEN
 from testbench.safe_text import printable
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
 from testbench.schema.models import Turn

@@ -8,11 +8,10 @@ question has used up all its patience and nobody else was answered meanwhile, ev
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final, TypeAlias, TypeVar
@@ -22,26 +21,25 @@ from pydantic import BaseModel
 from testbench.errors import JudgeError, RemoteError
 from testbench.metrics.judge.answer import Message, UnfitAnswerError, messages_of, read_answer
 from testbench.metrics.judge.cost import CostBudget, Reservation, most_tokens, record_paid
-from testbench.metrics.judge.failures import complaint_of, explain, is_free_of_charge
-from testbench.metrics.judge.gateway import FAULTS, SAID_LIMIT, Chat, Gateway, Instrument, RefusedError, Tokens, Vectors
 from testbench.metrics.judge.judge import AnswerT, JudgeSettings, Question
-from testbench.metrics.judge.options import RequestOptions, format_text
 from testbench.net.clock import Clock, SystemClock
+from testbench.net.endpoint import Instrument, no_instrument
 from testbench.net.pacing import Pacer, Slot, automatic_pace, fixed_pace
 from testbench.net.retry import RetryPolicy, Succeeded, call_with_retries
 from testbench.net.time_limit import not_counted
-from testbench.safe_text import printable
+from testbench.openai_api.completion import Completion
+from testbench.openai_api.faults import SAID_LENGTH, GatewayError
+from testbench.openai_api.gateway import Gateway, GatewaySettings
+from testbench.openai_api.options import ALL_OPTIONS, format_text, strictest_format
+from testbench.safe_text import printable, redact_url
 from testbench.schema.models import Usage
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-Paid: TypeAlias = tuple[T, Usage]
-"""A reply and what it cost."""
-Request: TypeAlias = Callable[[], Awaitable[Paid[T]]]
+Request: TypeAlias = Callable[[], Awaitable[tuple[T, Usage]]]
+"""Makes a request; returns the reply and what it cost."""
 
-_OPTION_REFUSED: Final = frozenset({400, 422})
-COST_HEADER: Final = "x-litellm-response-cost"
 RETRIES_BEFORE_FIRST_ANSWER: Final = 2
 """Where nobody ever answered, the address is more likely wrong than the judge busy."""
 RAW_LIMIT: Final = 4000
@@ -78,7 +76,7 @@ class OpenAIJudge:
     """Asks a chat model at `settings.base_url`; one for a run, made inside its event loop."""
 
     def __init__(
-        self, settings: JudgeSettings, clock: Clock | None = None, instrument: Instrument = lambda transport: transport
+        self, settings: JudgeSettings, clock: Clock | None = None, instrument: Instrument = no_instrument
     ) -> None:
         """`instrument` puts something around the HTTP transport, e.g. a trace."""
         self._settings = settings
@@ -91,12 +89,18 @@ class OpenAIJudge:
             role=settings.role,
             has_answered=lambda: self._answered > 0,
         )
-        self._options = RequestOptions(settings.max_tokens, settings.temperature)
         self._budget = None if settings.max_cost is None else CostBudget(settings.max_cost)
-        self._gateway = Gateway(settings, instrument)
-        self._pacer = Pacer(
-            automatic_pace(settings.concurrency) if settings.adaptive else fixed_pace(settings.concurrency)
+        gateway = GatewaySettings(
+            settings.base_url,
+            settings.api_key,
+            settings.headers,
+            settings.timeout_s,
+            compressed=True,
+            droppable=ALL_OPTIONS,
         )
+        self._gateway = Gateway(gateway, self._clock, instrument)
+        pace = automatic_pace if settings.adaptive else fixed_pace
+        self._pacer = Pacer(pace(settings.concurrency))
 
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
         """See `Judge.ask`; an answer that does not fit is asked for once more, with what was wrong with it."""
@@ -118,17 +122,13 @@ class OpenAIJudge:
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
         """See `Judge.embed`."""
-
         model = self._settings.embedding_model
 
-        async def request() -> Paid[Vectors]:
-            body = {"model": model, "input": list(texts), "encoding_format": "float"}
-            reply, headers = await self._gateway.post("embeddings", body, Vectors)
-            tokens = reply.usage and reply.usage.model_copy(update={"completion_tokens": 0})
-            return reply, self._record(model, tokens, headers)
+        async def request() -> tuple[dict[int, list[float]], Usage]:
+            reply = await self._gateway.embed({"model": model, "input": list(texts), "encoding_format": "float"})
+            return reply.vectors, self._record(model, reply.usage)
 
-        reply = await self._call(request, self._most(model, list(texts), answer_tokens=0))
-        vectors = {vector.index: vector.embedding for vector in reply.data}
+        vectors = await self._call(request, self._most(model, list(texts), answer_tokens=0))
         if sorted(vectors) != list(range(len(texts))):
             raise JudgeError(f"asked for {len(texts)} embeddings, got {len(vectors)}", kind="malformed")
         return [vectors[position] for position in range(len(texts))]
@@ -138,44 +138,37 @@ class OpenAIJudge:
         await self._gateway.close()
 
     async def _chat(self, messages: list[Message], answer: type[BaseModel]) -> str:
-        """What the judge says to these messages.
+        """Return what the judge says to these messages.
 
         Raises:
             JudgeError: also where it was cut short or filtered.
         """
-        texts = [*(message["content"] for message in messages), format_text(answer)]
-        most = self._most(self._settings.model, texts, self._settings.max_tokens)
-        reply = await self._call(lambda: self._request_chat(messages, answer), most)
-        choice, role = reply.choices[0], self._settings.role
-        said = choice.message.content or ""
-        if choice.finish_reason == "length":
-            limit = self._settings.max_tokens
-            raise JudgeError(
-                f"the {role}'s answer was cut off at {limit} tokens", kind="truncated", raw=said[:RAW_LIMIT]
-            )
-        if choice.finish_reason == "content_filter":
-            raise JudgeError(f"the {role}'s answer was filtered", kind="content_filter", raw=said[:RAW_LIMIT])
-        if choice.message.refusal:
-            words = choice.message.refusal[:RAW_LIMIT]
-            raise JudgeError(f"the {role} refused to answer: {words[:SAID_LIMIT]}", kind="content_filter", raw=words)
-        return said
+        settings, role = self._settings, self._settings.role
+        body = {
+            "model": settings.model,
+            "messages": messages,
+            "max_tokens": settings.max_tokens,
+            "temperature": settings.temperature,
+            "response_format": strictest_format(answer),
+        }
 
-    async def _request_chat(self, messages: list[Message], answer: type[BaseModel]) -> Paid[Chat]:
-        """One request; what the gateway does not understand is left out from then on."""
-        options, model = self._options, self._settings.model
-        try:
-            body = {"model": model, "messages": messages} | options.parts(answer)
-            reply, headers = await self._gateway.post("chat/completions", body, Chat)
-        except RefusedError as error:
-            simpler = options.without(complaint_of(error), answer) if error.status in _OPTION_REFUSED else None
-            if simpler is None:
-                raise
-            if self._options is options:  # otherwise another request was faster
-                self._options = simpler
-                message = "the %s's gateway refuses an option (%s): going on without it"
-                logger.info(message, self._settings.role, printable(complaint_of(error)))
-            return await self._request_chat(messages, answer)
-        return reply, self._record(model, reply.usage, headers)
+        async def request() -> tuple[Completion, Usage]:
+            reply = await self._gateway.complete(body)
+            return reply, self._record(settings.model, reply.usage)
+
+        texts = [*(message["content"] for message in messages), format_text(answer)]
+        reply = await self._call(request, self._most(settings.model, texts, settings.max_tokens))
+        raw = reply.text[:RAW_LIMIT]
+        if reply.finish_reason == "length":
+            message = f"the {role}'s answer was cut off at {settings.max_tokens} tokens"
+            raise JudgeError(message, kind="truncated", raw=raw)
+        if reply.finish_reason == "content_filter":
+            raise JudgeError(f"the {role}'s answer was filtered", kind="content_filter", raw=raw)
+        if reply.refusal:
+            words = reply.refusal[:RAW_LIMIT]
+            message = f"the {role} refused to answer: {printable(words, SAID_LENGTH)}"
+            raise JudgeError(message, kind="content_filter", raw=words)
+        return reply.text
 
     def _most(self, model: str | None, texts: list[str], answer_tokens: int) -> float:
         """The most that a request can cost, in US dollars; infinite for a model without a price."""
@@ -204,12 +197,11 @@ class OpenAIJudge:
 
         async def call() -> T:
             try:
-                async with asyncio.timeout(self._settings.timeout_s):
-                    reply, usage = await request()
-            except FAULTS as error:
-                if is_free_of_charge(error):
+                reply, usage = await request()
+            except GatewayError as fault:
+                if not fault.charged:
                     reservation.charge(0.0)
-                raise explain(error, self._settings, self._clock.now()) from error
+                raise judge_error(fault, self._settings) from fault
             reservation.charge(usage.cost_usd)
             return reply
 
@@ -223,12 +215,9 @@ class OpenAIJudge:
     def _reserve(self, most: float) -> AbstractAsyncContextManager[Reservation]:
         return nullcontext(Reservation(0.0)) if self._budget is None else self._budget.reserve(most)
 
-    def _record(self, model: str | None, tokens: Tokens | None, headers: Mapping[str, str]) -> Usage:
+    def _record(self, model: str | None, stated: Usage | None) -> Usage:
         """Count what a reply cost: as the gateway says, else by the price list."""
-        tokens = tokens or Tokens()
-        cost = _cost(headers.get(COST_HEADER))
-        reported = Usage(input_tokens=tokens.prompt_tokens, output_tokens=tokens.completion_tokens, cost_usd=cost)
-        usage = self._settings.prices.add_cost(reported, model)
+        usage = self._settings.prices.add_cost(stated or Usage(), model)
         record_paid(usage)
         return usage
 
@@ -241,8 +230,26 @@ class OpenAIJudge:
             logger.warning(message, self._settings.role, printable(error.message))
 
 
-def _cost(header: str | None) -> float | None:
-    try:
-        return Usage(cost_usd=float(header)).cost_usd if header else None
-    except ValueError:  # no number, or one that is no cost (pydantic's error is a ValueError)
-        return None
+def judge_error(fault: GatewayError, settings: JudgeSettings) -> JudgeError:
+    """Return what the fault of a gateway means to a judge.
+
+    A timeout counts as a pushback: of a server that queues what it cannot do, it is the only sign of too much.
+    """
+    role, kind = settings.role, "http_error" if fault.kind == "unreadable" else fault.kind
+    match fault.kind:
+        case "unreachable":
+            why = fault.said.removeprefix("cannot be reached: ")
+            message = f"the {role} at {redact_url(settings.base_url)} cannot be reached: {why}"
+        case "timeout":
+            message = f"the {role} gave no answer within {settings.timeout_s:g} s"
+        case "unreadable":
+            message = f"the {role}'s gateway sent a reply that cannot be read: {fault.said}"
+        case _:
+            message = f"the {role}'s gateway {fault.answered}: {fault.said}"
+    retryable = fault.retryable or fault.kind == "unreadable"
+    error = JudgeError(message, kind=kind, retryable=retryable)
+    if fault.kind == "auth":
+        error.hint = "Check the key in OPENAI_API_KEY and what it may use."
+    error.retry_after = fault.retry_after
+    error.overloaded = fault.overloaded or fault.kind == "timeout"
+    return error

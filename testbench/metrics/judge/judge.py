@@ -68,6 +68,7 @@ class JudgeSettings:
     base_url: str
     api_key: str = field(repr=False)
     model: str | None
+    headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     embedding_model: str = defaults.EMBEDDING_MODEL
     concurrency: int = defaults.JUDGE_CONCURRENCY
     timeout_s: float = defaults.JUDGE_TIMEOUT_S

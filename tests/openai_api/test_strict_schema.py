@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from testbench.metrics.builtin.rubric import RubricVerdict
 from testbench.metrics.estimate import instance
-from testbench.metrics.judge.options import RequestOptions, response_format, strict_schema
+from testbench.openai_api.options import response_format, strict_schema, strictest_format
 from tests.support.servers.scripted_judge import strict_fault
 
 
@@ -101,8 +101,8 @@ def test_what_fits_the_strict_schema_fits_the_model_but_for_its_bounds() -> None
 def test_what_strict_mode_cannot_say_is_asked_for_as_any_object(model: type[BaseModel]) -> None:
     assert strict_schema(model) is None
     assert response_format(model) is None
-    parts = RequestOptions(10, 0.0).parts(model)
-    assert parts["response_format"] == {"type": "json_object"}
+
+    assert strictest_format(model) == {"type": "json_object"}
 
 
 def test_every_answer_that_ragas_wants_has_a_strict_schema() -> None:
