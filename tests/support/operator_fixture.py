@@ -15,7 +15,7 @@ from typing import Any
 from testbench.arena.cluster import api
 from testbench.arena.cluster.api import Json, Kind, MemoryCluster
 from testbench.arena.conclusion import Conclusion, Counts, termination_message
-from testbench.arena.manifest.documents import validated
+from testbench.arena.manifest.documents import validate_manifest
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.job_status import JobStatus
 from testbench.arena.operator.loop import JobKey, OperatorLoop
@@ -177,7 +177,7 @@ def _object(kind: Kind, name: str, **content: Any) -> Json:
 def manifest(content: Json) -> ArenaJob:
     """The ArenaJob as the API server would hand it out."""
     metadata = content["metadata"] | {"uid": "6a3d5e0e-0000-4000-8000-000000000001"}
-    return validated(ArenaJob, content | {"metadata": metadata})
+    return validate_manifest(ArenaJob, content | {"metadata": metadata})
 
 
 def objects(*contents: Json) -> FoundObjects:

@@ -1,4 +1,4 @@
-"""A bundle from an archive, without unpacking it: members are read one by one, and never written anywhere.
+"""Reads a bundle from an archive without unpacking it: members are read one by one, and never written anywhere.
 
 A tar is read as a stream whose length is bounded, so that a small file cannot become a large one. Called by
 `testbench.arena.bundle.bundle`.
@@ -17,7 +17,16 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Final
 
-from testbench.arena.bundle.bundle import MAX_BYTES, MAX_FILES, BundleFiles, is_hidden, refused, safe_path, too_large
+from testbench.arena.bundle.bundle import (
+    ARENA_SUFFIXES,
+    MAX_BYTES,
+    MAX_FILES,
+    BundleFiles,
+    build_refusal,
+    build_size_error,
+    check_path,
+    is_hidden,
+)
 from testbench.errors import InputError
 
 TAR_SUFFIXES: Final = (".tar.gz", ".tgz", ".tar")
@@ -27,8 +36,7 @@ DAMAGED: Final = (
     *(tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error),
     *(EOFError, NotImplementedError, ValueError),
 )
-"""What the libraries raise of bytes that are no archive; a name that is no text is a ValueError."""
-_ARENA_SUFFIXES: Final = (".arena.yaml", ".arena.yml")
+"""What the libraries raise of bytes that are no archive; a name that is not a text is a ValueError."""
 _LINK_HINT: Final = "An archive with links can lead anywhere: put the files themselves into it."
 _ZIP_DIRECTORY_BYTES: Final = 16 * 1024 * 1024
 _ZIP_END: Final = struct.Struct("<4s4H2LH")
@@ -44,38 +52,38 @@ def is_archive(path: Path) -> bool:
 
 
 def read_archive(path: Path) -> BundleFiles:
-    """The files of an archive.
+    """Return the files of an archive.
 
     Where everything is in one folder that has the arena file, as in an archive of a repository, that folder is the
     bundle.
 
     Raises:
-        InputError: it is no archive, is damaged, is too large, or holds anything but files and folders inside.
+        InputError: it is not an archive, is damaged, is too large, or holds anything but files and folders inside.
     """
     origin = str(path)
     try:
-        members = list(_zipped(path, origin) if path.name.lower().endswith(ZIP_SUFFIXES) else _tarred(path, origin))
+        members = list(_read_zip(path, origin) if path.name.lower().endswith(ZIP_SUFFIXES) else _read_tar(path, origin))
     except DAMAGED as error:
         fault = f"{origin}: cannot be read as an archive: {error or type(error).__name__}"
         raise InputError(fault, hint="Check that it is complete: .tar.gz, .tgz, .tar or .zip.") from error
     files = BundleFiles(origin)
-    top = _only_folder([name for name, _ in members])
+    top = _find_only_folder([name for name, _ in members])
     for name, content in members:
         files.add(name.removeprefix(top), content)
     return files
 
 
-def _only_folder(names: Iterable[str]) -> str:
+def _find_only_folder(names: Iterable[str]) -> str:
     tops = {name.partition("/")[0] for name in names}
     if len(tops) != 1:
         return ""
     (top,) = tops
     inside = [name.partition("/")[2] for name in names]
-    has_arena_file = any("/" not in name and name.endswith(_ARENA_SUFFIXES) for name in inside)
+    has_arena_file = any("/" not in name and name.endswith(ARENA_SUFFIXES) for name in inside)
     return f"{top}/" if all(inside) and has_arena_file else ""
 
 
-class _Taken:
+class _MemberReader:
     """Counts what is read of an archive, before it is known what of it stays."""
 
     def __init__(self, origin: str) -> None:
@@ -86,8 +94,8 @@ class _Taken:
     def member(self, name: str) -> str:
         self._members += 1
         if self._members > 4 * MAX_FILES:  # folders and hidden files are members too
-            raise too_large(self._origin, name)
-        return safe_path(name.removeprefix("./").rstrip("/"), self._origin)
+            raise build_size_error(self._origin, name)
+        return check_path(name.removeprefix("./").rstrip("/"), self._origin)
 
     def read(self, name: str, file: IO[bytes]) -> bytes:
         content = file.read(self._limits.room() + 1)
@@ -112,13 +120,13 @@ class _BoundedStream(io.RawIOBase):
             self.written = self.size + len(rest)
         self.size += len(content)
         if self.size > MAX_BYTES + _SPARE:
-            raise too_large(self._origin, "(compressed content)")
+            raise build_size_error(self._origin, "(compressed content)")
         buffer[: len(content)] = content
         return len(content)
 
 
-def _tarred(path: Path, origin: str) -> Iterator[tuple[str, bytes]]:
-    taken = _Taken(origin)
+def _read_tar(path: Path, origin: str) -> Iterator[tuple[str, bytes]]:
+    taken = _MemberReader(origin)
     with path.open("rb") as packed:
         source = packed if path.name.lower().endswith(".tar") else gzip.GzipFile(fileobj=packed)
         bounded = _BoundedStream(source, origin)  # type: ignore[arg-type]  # GzipFile reads bytes
@@ -129,11 +137,11 @@ def _tarred(path: Path, origin: str) -> Iterator[tuple[str, bytes]]:
                     continue
                 name = taken.member(member.name)
                 if member.issym() or member.islnk():
-                    raise refused(origin, name, "is a link", hint=_LINK_HINT)
+                    raise build_refusal(origin, name, "is a link", hint=_LINK_HINT)
                 if member.isdir() or is_hidden(name):
                     continue
                 if not member.isreg() or member.issparse():
-                    raise refused(origin, name, "is no plain file", hint="Only files can be in a bundle.")
+                    raise build_refusal(origin, name, "is not a plain file", hint="Only files can be in a bundle.")
                 file = archive.extractfile(member)
                 if file is not None:
                     yield name, taken.read(name, file)
@@ -144,32 +152,32 @@ def _tarred(path: Path, origin: str) -> Iterator[tuple[str, bytes]]:
             raise tarfile.ReadError("it is cut or damaged")
 
 
-def _zipped(path: Path, origin: str) -> Iterator[tuple[str, bytes]]:
-    taken = _Taken(origin)
-    if path.stat().st_size > MAX_BYTES or _directory_bytes(path) > _ZIP_DIRECTORY_BYTES:
-        raise too_large(origin, path.name)
+def _read_zip(path: Path, origin: str) -> Iterator[tuple[str, bytes]]:
+    taken = _MemberReader(origin)
+    if path.stat().st_size > MAX_BYTES or _measure_directory(path) > _ZIP_DIRECTORY_BYTES:
+        raise build_size_error(origin, path.name)
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             name = taken.member(member.filename)
             mode = member.external_attr >> 16
             if stat.S_ISLNK(mode):
-                raise refused(origin, name, "is a link", hint=_LINK_HINT)
+                raise build_refusal(origin, name, "is a link", hint=_LINK_HINT)
             if member.is_dir() or is_hidden(name):
                 continue
             if stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                raise refused(origin, name, "is no plain file", hint="Only files can be in a bundle.")
+                raise build_refusal(origin, name, "is not a plain file", hint="Only files can be in a bundle.")
             if member.flag_bits & 0x1:
-                raise refused(origin, name, "is encrypted", hint="Pack it without a password.")
+                raise build_refusal(origin, name, "is encrypted", hint="Pack it without a password.")
             if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise refused(origin, name, "is compressed in an unusual way", hint="Pack it with deflate.")
+                raise build_refusal(origin, name, "is compressed in an unusual way", hint="Pack it with deflate.")
             with archive.open(member) as file:
                 yield name, taken.read(name, file)
 
 
-def _directory_bytes(path: Path) -> int:
-    """The length of a zip's directory, which is read into memory as a whole before any limit could be applied.
+def _measure_directory(path: Path) -> int:
+    """Return the length of a zip's directory, which is read into memory as a whole before any limit could be applied.
 
-    A large number where it is written in the format for huge archives, and 0 where there is none: that is no zip.
+    It is a large number where it is written in the format for huge archives, and 0 where there is none: not a zip.
     """
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _ZIP_END.size - 0xFFFF - 20))

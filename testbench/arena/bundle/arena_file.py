@@ -13,7 +13,14 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from testbench.arena.bundle.bundle import Bundle, has_wildcard, matches_whole, named, resolve
+from testbench.arena.bundle.bundle import (
+    ARENA_SUFFIXES,
+    Bundle,
+    has_wildcard,
+    join_names,
+    matches_whole,
+    resolve_reference,
+)
 from testbench.arena.bundle.resource_files import read_provider, read_tool
 from testbench.arena.manifest.job import ARENA_FILE, JUDGE_GROUP, SELFPLAY_GROUP, ArenaJob
 from testbench.arena.manifest.resources import Provider
@@ -49,7 +56,7 @@ class Prompt:
 
 
 @dataclass(frozen=True)
-class Material:
+class GenerationMaterial:
     """The files that data is generated from; None where the arena file leaves them to what lies in the usual folders.
 
     `prompts` say what is to be written, `documents` hold what it is about.
@@ -74,11 +81,11 @@ class ArenaFile:
     chat: ChatDefaults = field(default_factory=ChatDefaults)
     tools: tuple[MockTool, ...] = ()
     judge_model: str | None = None
-    material: Material = field(default_factory=Material)
+    material: GenerationMaterial = field(default_factory=GenerationMaterial)
     warnings: tuple[str, ...] = ()
 
     def role_of(self, group: str) -> str:
-        """`judge`, `selfplay` or `default` (under test): by its name, else by what its providers are used for."""
+        """Return `judge`, `selfplay` or `default` (under test): by the group's name, else by its providers' uses."""
         if group in (JUDGE_GROUP, SELFPLAY_GROUP):
             return group
         members = {entry.provider.metadata.name for entry in self.providers if entry.group == group}
@@ -89,13 +96,13 @@ class ArenaFile:
         return SELFPLAY_GROUP if members <= set(self.players) else DEFAULT_GROUP
 
     def uses_of(self, provider: str) -> tuple[str, ...]:
-        """`judge`, `selfplay`, both or none: what the provider of this id does, whatever its group."""
+        """Return `judge`, `selfplay`, both or none: what the provider of this id does, whatever its group."""
         uses = ((JUDGE_GROUP, self.judges), (SELFPLAY_GROUP, self.players))
         return tuple(use for use, ids in uses if provider in ids)
 
 
 def read_arena_file(bundle: Bundle, path: str, *, own_tools: bool = True, own_providers: bool = True) -> ArenaFile:
-    """The arena file at `path` of the bundle, with the files that it refers to.
+    """Return the arena file at `path` of the bundle, with the files that it refers to.
 
     `own_tools`: False where the job names tool registries, which replace the tools and MCP servers of the file.
     `own_providers`: False where the job names providers; then the provider files tell at most which id is in which
@@ -105,14 +112,14 @@ def read_arena_file(bundle: Bundle, path: str, *, own_tools: bool = True, own_pr
         InputError: it is not there, not as it should be, or refers to what is not in the bundle.
     """
     if path not in bundle.files:
-        known = named(name for name in bundle.files if name.endswith((".arena.yaml", ".arena.yml")))
+        known = join_names(name for name in bundle.files if name.endswith(ARENA_SUFFIXES))
         hint = f"Arena files of the bundle: {known}." if known else "The bundle holds no arena file at all."
         raise InputError(f"{bundle.origin}: no arena file {path!r}", hint=hint)
-    return _Reader(bundle, path, own_tools=own_tools, own_providers=own_providers).read()
+    return _ArenaFileReader(bundle, path, own_tools=own_tools, own_providers=own_providers).read()
 
 
-def arena_file_of(job: ArenaJob, bundle: Bundle) -> ArenaFile:
-    """The arena file that a job names. The usual one need not be there.
+def load_arena_file(job: ArenaJob, bundle: Bundle) -> ArenaFile:
+    """Return the arena file that a job names. The usual one need not be there.
 
     Raises:
         InputError: see `read_arena_file`.
@@ -124,8 +131,8 @@ def arena_file_of(job: ArenaJob, bundle: Bundle) -> ArenaFile:
     return read_arena_file(bundle, path, own_tools=own_tools, own_providers=own_providers)
 
 
-class _Reader:
-    """One arena file while it is read."""
+class _ArenaFileReader:
+    """Reads one arena file."""
 
     def __init__(self, bundle: Bundle, path: str, *, own_tools: bool, own_providers: bool) -> None:
         self._bundle = bundle
@@ -233,7 +240,7 @@ class _Reader:
                 name = persona.get("id") or (metadata.get("name") if isinstance(metadata, Mapping) else None)
                 if not isinstance(name, str):
                     raise self._fault(f"{path} has no id", "A persona needs an id.")
-                yield name, instructions_of(persona)
+                yield name, build_instructions(persona)
 
     def _chat(self, given: Mapping[str, Any]) -> ChatDefaults:
         for key in given.keys() - _CHAT_KEYS:
@@ -261,7 +268,7 @@ class _Reader:
                     seen.add(tool.name)
                     yield tool
 
-    def _material(self, given: Mapping[str, Any]) -> Material:
+    def _material(self, given: Mapping[str, Any]) -> GenerationMaterial:
         for key in given.keys() - {"prompts", "documents"}:
             self._warn(f"data_gen.{key}")
 
@@ -271,33 +278,35 @@ class _Reader:
             entries = self._list(given, key)
             return tuple(dict.fromkeys(path for entry in entries for path in self._files(entry, f"data_gen.{key}")))
 
-        return Material(files("prompts"), files("documents"))
+        return GenerationMaterial(files("prompts"), files("documents"))
 
     # --- values -----------------------------------------------------------------------------------------------------
 
     def _files(self, entry: Any, what: str) -> tuple[str, ...]:
-        """The paths that an entry names: a text or `file`, one path or (for scenarios) a pattern."""
+        """Return the paths that an entry names: a text or `file`, one path or (for scenarios) a pattern."""
         reference = entry.get("file") if isinstance(entry, Mapping) else entry
         if not isinstance(reference, str) or not reference:
             raise self._fault(f"an entry of {what} without a file", "Write - file: path, or the path alone.")
-        path = resolve(self._path, reference, self._bundle)
+        path = resolve_reference(self._path, reference, self._bundle)
         if path in self._bundle.files:
             return (path,)
         if not has_wildcard(reference):
             raise self._fault(f"{what}: no file {path!r} in the bundle", "Paths are relative to the arena file.")
         found = tuple(name for name in self._bundle.files if matches_whole(name, path) and name != self._path)
         if not found:
-            raise self._fault(f"{what}: {reference!r} matches nothing", f"Files: {named(self._bundle.files)}.")
+            raise self._fault(f"{what}: {reference!r} matches nothing", f"Files: {join_names(self._bundle.files)}.")
         return found
 
     def _used(self, entries: Sequence[Any], what: str, known: Collection[str] | None) -> Iterator[str]:
-        """The ids of the providers that judge or play, each of them among those that are known."""
+        """Yield the ids of the providers that judge or play, each of them among those that are known."""
         for entry in entries:
             name = entry.get("provider") if isinstance(entry, Mapping) else None
             if not isinstance(name, str):
                 raise self._fault(f"an entry of {what} without a provider", "Give the id of a provider.")
             if known is not None and name not in known:
-                raise self._fault(f"{what}: there is no provider {name!r}", f"Ids: {named(sorted(known)) or 'none'}.")
+                raise self._fault(
+                    f"{what}: there is no provider {name!r}", f"Ids: {join_names(sorted(known)) or 'none'}."
+                )
             yield name
 
     def _only_document(self, path: str) -> Mapping[str, Any]:
@@ -310,25 +319,25 @@ class _Reader:
     def _inside(self, document: Mapping[str, Any], path: str) -> Mapping[str, Any]:
         spec = document.get("spec") if "kind" in document else document
         if not isinstance(spec, Mapping):
-            raise InputError(f"{path}: spec is no mapping", hint="Its content stands below spec.")
+            raise InputError(f"{path}: spec is not a mapping", hint="Its content stands below spec.")
         return spec
 
     def _mapping(self, given: Mapping[str, Any], key: str) -> Mapping[str, Any]:
         value = given.get(key) or {}
         if not isinstance(value, Mapping):
-            raise self._fault(f"{key} is no mapping", "Write `key: value` lines below it.")
+            raise self._fault(f"{key} is not a mapping", "Write `key: value` lines below it.")
         return value
 
     def _list(self, given: Mapping[str, Any], key: str) -> Sequence[Any]:
         value = given.get(key) or []
         if not isinstance(value, list):
-            raise self._fault(f"{key} is no list", "Write `- ` lines below it.")
+            raise self._fault(f"{key} is not a list", "Write `- ` lines below it.")
         return value
 
     def _text(self, given: Mapping[str, Any], key: str) -> str | None:
         value = given.get(key)
         if value is not None and not isinstance(value, str):
-            raise self._fault(f"{key} is no text", "Write a text.")
+            raise self._fault(f"{key} is not a text", "Write a text.")
         return value
 
     def _warn(self, what: str) -> None:
@@ -338,8 +347,8 @@ class _Reader:
         return InputError(f"{self._path}: {what}", hint=hint)
 
 
-def instructions_of(persona: Mapping[str, Any]) -> str:
-    """A persona as the system prompt of whoever plays it."""
+def build_instructions(persona: Mapping[str, Any]) -> str:
+    """Return a persona as the system prompt of whoever plays it."""
     prompt = persona.get("system_prompt") or persona.get("system_template") or persona.get("description") or ""
     parts = [str(prompt).strip()]
     for key, title in (("goals", "Your goals"), ("constraints", "What you keep to")):

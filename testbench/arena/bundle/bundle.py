@@ -1,4 +1,4 @@
-"""A bundle: the files of a source, all inside one folder or archive, read once and never executed.
+"""A bundle: the files of a source, all inside one folder or archive, read once and never executed; and their paths.
 
     folder | git checkout | mounted ConfigMap | .tar.gz | .zip -> Bundle(files, revision)
 
@@ -24,6 +24,8 @@ MAX_FILES: Final = 10_000
 MAX_FILE_BYTES: Final = 16 * 1024 * 1024
 MAX_BYTES: Final = 256 * 1024 * 1024
 MAX_DEPTH: Final = 32
+ARENA_SUFFIXES: Final = (".arena.yaml", ".arena.yml")
+"""How the name of an arena file ends."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Bundle:
 
 
 class BundleFiles:
-    """Takes files one by one, and refuses what is too much or leads outside."""
+    """Collects files one by one, and refuses what is too much or leads outside."""
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
@@ -49,52 +51,49 @@ class BundleFiles:
         self._bytes = 0
 
     def room(self) -> int:
-        """How many bytes the next file may have."""
+        """Return how many bytes the next file may have."""
         return min(MAX_FILE_BYTES, MAX_BYTES - self._bytes)
 
     def add(self, path: str, content: bytes) -> None:
-        """Take a file. Hidden files and folders are no part of a bundle, and are left out.
+        """Add a file. Hidden files and folders are not part of a bundle, and are left out.
 
         Raises:
             InputError: its path leads outside or is there twice, or the bundle becomes too large.
         """
-        inside = safe_path(path, self.origin)
+        inside = check_path(path, self.origin)
         if is_hidden(inside):
             return
         if inside in self._files:
-            raise refused(self.origin, path, "is there twice", hint="One path can only be one file.")
+            raise build_refusal(self.origin, path, "is there twice", hint="One path can only be one file.")
         if len(content) > self.room() or len(self._files) >= MAX_FILES:
-            raise too_large(self.origin, path)
+            raise build_size_error(self.origin, path)
         self._bytes += len(content)
         self._files[inside] = content
 
     def bundle(self, commit: str | None = None) -> Bundle:
-        """What was taken.
+        """Return the bundle of the files that were added.
 
         Raises:
-            InputError: nothing was.
+            InputError: there is none.
         """
         if not self._files:
             raise InputError(f"{self.origin}: no file in this bundle", hint="Give a folder or archive with scenarios.")
         files = {path: self._files[path] for path in sorted(self._files)}
-        return Bundle(self.origin, files, _revision(files), commit)
+        return Bundle(self.origin, files, _compute_revision(files), commit)
 
 
-def _revision(files: Mapping[str, bytes]) -> str:
+def _compute_revision(files: Mapping[str, bytes]) -> str:
     digest = hashlib.sha256()
     for path, content in files.items():
         digest.update(f"{hashlib.sha256(content).hexdigest()} {len(path.encode())} {path}\n".encode())
     return f"sha256:{digest.hexdigest()}"
 
 
-# --- folders --------------------------------------------------------------------------------------------------------
-
-
 # --- paths ----------------------------------------------------------------------------------------------------------
 
 
-def safe_path(path: str, origin: str) -> str:
-    """A path inside the bundle, as it is written there; letters with accents are one character (NFC).
+def check_path(path: str, origin: str) -> str:
+    """Return a path inside the bundle as it is written there; letters with accents are one character (NFC).
 
     Raises:
         InputError: it is absolute, empty, goes up, or has a character that means something elsewhere.
@@ -103,30 +102,32 @@ def safe_path(path: str, origin: str) -> str:
     parts = path.split("/")
     odd = "\\" in path or "\0" in path or ":" in parts[0] or not path.isprintable()
     if not path or odd or any(part in ("", ".", "..") for part in parts):
-        raise refused(origin, path, "is no path inside the bundle", hint="Use plain names, and / between folders.")
+        raise build_refusal(
+            origin, path, "is not a path inside the bundle", hint="Use plain names, and / between folders."
+        )
     return path
 
 
 def is_hidden(path: str) -> bool:
-    """Whether a file, or a folder that it is in, is hidden: `.git`, `.DS_Store` and the like."""
+    """Return whether a file, or a folder that it is in, is hidden: `.git`, `.DS_Store` and the like."""
     return any(part.startswith(".") for part in path.split("/"))
 
 
-def refused(origin: str, path: str, why: str, *, hint: str) -> InputError:
-    """The error of a member that a bundle cannot have."""
+def build_refusal(origin: str, path: str, why: str, *, hint: str) -> InputError:
+    """Return the error of a member that a bundle cannot have."""
     return InputError(f"{origin}: {printable(path, 200)!r} {why}", hint=hint)
 
 
-def too_large(origin: str, path: str) -> InputError:
-    """The error of a bundle that exceeds a limit, at the member where it did."""
+def build_size_error(origin: str, path: str) -> InputError:
+    """Return the error of a bundle that exceeds a limit, at the member where it did."""
     limits = (
         f"{MAX_FILES} files, {MAX_FILE_BYTES >> 20} MiB each, {MAX_BYTES >> 20} MiB in all, {MAX_DEPTH} folders deep"
     )
     return InputError(f"{origin}: too large at {printable(path, 200)!r}", hint=f"A bundle has at most {limits}.")
 
 
-def resolve(base: str, reference: str, bundle: Bundle) -> str:
-    """The path that a file's reference means, which is relative to the folder of the file that holds it.
+def resolve_reference(base: str, reference: str, bundle: Bundle) -> str:
+    """Return the path that a file's reference means, which is relative to the folder of the file that holds it.
 
     Raises:
         InputError: it leaves the bundle.
@@ -137,21 +138,28 @@ def resolve(base: str, reference: str, bundle: Bundle) -> str:
             parts.pop()
         elif part == ".." or reference.startswith("/"):
             hint = "Refer to files of the bundle, relative to the file that names them."
-            raise refused(bundle.origin, reference, "leaves the bundle", hint=hint)
+            raise build_refusal(bundle.origin, reference, "leaves the bundle", hint=hint)
         elif part not in ("", "."):
             parts.append(part)
-    return safe_path("/".join(parts), bundle.origin)
+    return check_path("/".join(parts), bundle.origin)
 
 
-def named(paths: Iterable[str], limit: int = 10) -> str:
-    """A few paths for a message."""
+def join_names(paths: Iterable[str], limit: int = 10) -> str:
+    """Return the first few paths for a message."""
     shown = [printable(path, 120) for path in paths]
     more = len(shown) - limit
     return ", ".join(shown[:limit]) + (f" and {more} more" if more > 0 else "")
 
 
+# --- patterns -------------------------------------------------------------------------------------------------------
+
+
 def matches(path: str, pattern: str) -> bool:
-    """Whether the pattern means the path, which is one of a bundle."""
+    """Return whether a job's pattern, as in `scenarios.include`, means a path of the bundle.
+
+    `*` and `?` stay inside one folder, `**` is any number of folders. A pattern without `/` is for the file's own name,
+    wherever it is: `*-slow.yaml` finds `scenarios/search-slow.yaml`.
+    """
     pattern = normalize("NFC", pattern).removeprefix("./")
     if "/" not in pattern:
         return fnmatchcase(path.rpartition("/")[2], pattern)
@@ -159,12 +167,12 @@ def matches(path: str, pattern: str) -> bool:
 
 
 def matches_whole(path: str, pattern: str) -> bool:
-    """Whether the pattern means the path from its first folder on, without `/` too: a file of the uppermost folder."""
+    """Return whether a pattern of an arena file means the path from its first folder on, also without `/`."""
     return _match(path.split("/"), pattern.split("/"))
 
 
 def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
-    """By rows of a table and not by recursion: a pattern of many `**` must not take long."""
+    """Match by rows of a table and not by recursion: a pattern of many `**` must not take long."""
     reached = [True] + [False] * len(parts)
     for pattern in patterns:
         if pattern == "**":
@@ -178,5 +186,5 @@ def _match(parts: Sequence[str], patterns: Sequence[str]) -> bool:
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Whether it can mean more than one path."""
+    """Return whether the pattern can mean more than one path."""
     return any(character in pattern for character in "*?[")

@@ -1,4 +1,4 @@
-"""promptarena's scenario files as scenarios of ours: user turns become steps, assertions become metrics.
+"""Turns promptarena's scenario files into scenarios: user turns become steps, assertions become metrics.
 
 What carries no meaning over is either a warning (it makes no difference to what is judged) or a refusal (without it, a
 scenario would be another one, or a check would be missing). Called by `testbench.arena.bundle.scenarios`.
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from testbench.arena.bundle.assertions import Expectation, NotSupportedError, Scope, expectation_of
+from testbench.arena.bundle.assertions import Expectation, NotSupportedError, Scope, read_assertion, require_mapping
 from testbench.schema.models import Metric, Reference, Scenario, Step, ToolCall
 
 CALLS_METRIC: Final = Metric(
@@ -54,7 +54,7 @@ class ArenaScenario:
 
 
 @dataclass
-class _Draft:
+class _StepDraft:
     """A step while its assertions are collected."""
 
     text: str
@@ -77,14 +77,14 @@ class _Draft:
 
     def step(self, *, states_calls: bool) -> Step:
         expected = [*self.calls, *self.kept]
-        calls = together(expected) if expected or states_calls else None
+        calls = merge_calls(expected) if expected or states_calls else None
         reference = Reference(response=self.response, tool_calls=calls, retrieved_contexts=self.contexts or None)
         metrics = (*self.metrics, CALLS_METRIC) if self.calls else tuple(self.metrics)
         return Step(input=self.text, reference=reference if reference != Reference() else None, metrics=metrics)
 
 
 @dataclass
-class _Played:
+class _PlayedDraft:
     """The played part while its assertions are collected."""
 
     role: str
@@ -100,34 +100,36 @@ class _Played:
 
 
 def read_scenario(document: Mapping[str, Any], global_assertions: Iterable[Any] = ()) -> ArenaScenario:
-    """A document of kind Scenario, or what would be its `spec` alone.
+    """Return the scenario of a document of kind Scenario, or of what would be its `spec` alone.
 
     Raises:
         NotSupportedError: a part of it has no sound equivalent, or is not as it should be; the text names it.
     """
-    spec = _mapping(document.get("spec") if "kind" in document else document, "spec")
+    spec = require_mapping(document.get("spec") if "kind" in document else document, "spec")
     metadata = document.get("metadata")
     name = spec.get("id") or (metadata.get("name") if isinstance(metadata, Mapping) else None)
     if not isinstance(name, str) or not name.strip():
         raise NotSupportedError("a scenario without an id")
-    warnings = list(_left_out(spec, _SCENARIO_KEYS, _SCENARIO_REFUSED, "spec."))
-    variables = {key: str(value) for key, value in _mapping(spec.get("variables") or {}, "variables").items()}
-    steps, played = _turns(_list(spec.get("turns"), "turns"), variables, warnings)
-    asked = [*global_assertions, *_list(spec.get("conversation_assertions") or [], "conversation_assertions")]
-    scenario_metrics = _expect_of_all(_expectations(asked, "conversation", warnings), steps, played)
+    warnings = list(_list_left_out(spec, _SCENARIO_KEYS, _SCENARIO_REFUSED, "spec."))
+    variables = {key: str(value) for key, value in require_mapping(spec.get("variables") or {}, "variables").items()}
+    steps, played = _read_turns(_require_list(spec.get("turns"), "turns"), variables, warnings)
+    asked = [*global_assertions, *_require_list(spec.get("conversation_assertions") or [], "conversation_assertions")]
+    scenario_metrics = _expect_of_all(_read_expectations(asked, "conversation", warnings), steps, played)
     with_calls = CALLS_METRIC in scenario_metrics
     scenario = Scenario(
         name=name,
         steps=tuple(draft.step(states_calls=with_calls) for draft in steps),
         metrics=tuple(scenario_metrics),
-        tags=tuple(sorted(f"{key}={value}" for key, value in _mapping(spec.get("labels") or {}, "labels").items())),
+        tags=tuple(
+            sorted(f"{key}={value}" for key, value in require_mapping(spec.get("labels") or {}, "labels").items())
+        ),
     )
     return ArenaScenario(
         scenario=scenario,
-        task_type=_text_or_none(spec, "task_type"),
+        task_type=_read_text(spec, "task_type"),
         variables=variables,
-        provider_group=_text_or_none(spec, "provider_group"),
-        trials=_count_or_none(spec, "trials"),
+        provider_group=_read_text(spec, "provider_group"),
+        trials=_read_count(spec, "trials"),
         played=None
         if played is None
         else PlayedPart(played.role, played.persona, played.turns, played.max_turns, tuple(played.metrics)),
@@ -135,26 +137,30 @@ def read_scenario(document: Mapping[str, Any], global_assertions: Iterable[Any] 
     )
 
 
-def _turns(turns: list[Any], variables: Mapping[str, str], warnings: list[str]) -> tuple[list[_Draft], _Played | None]:
-    steps: list[_Draft] = []
-    played: _Played | None = None
+def _read_turns(
+    turns: list[Any], variables: Mapping[str, str], warnings: list[str]
+) -> tuple[list[_StepDraft], _PlayedDraft | None]:
+    steps: list[_StepDraft] = []
+    played: _PlayedDraft | None = None
     for number, given in enumerate(turns, start=1):
-        turn = _mapping(given, f"turn {number}")
-        warnings.extend(_left_out(turn, _TURN_KEYS, _TURN_REFUSED, f"turns[{number - 1}]."))
+        turn = require_mapping(given, f"turn {number}")
+        warnings.extend(_list_left_out(turn, _TURN_KEYS, _TURN_REFUSED, f"turns[{number - 1}]."))
         role = turn.get("role")
         if not isinstance(role, str) or not role:
             raise NotSupportedError(f"turn {number} without a role")
         if role == "assistant":
-            if _content(turn, variables):
+            if _read_content(turn, variables):
                 raise NotSupportedError(f"turn {number}, in which the scenario answers for the assistant")
         elif played is not None:
             raise NotSupportedError(f"turn {number} after a part that is played")
         elif role == "user":
-            steps.append(_Draft(_needed(_content(turn, variables), f"turn {number} without content")))
+            steps.append(_StepDraft(_require_text(_read_content(turn, variables), f"turn {number} without content")))
         else:
-            played = _played(role, turn)
+            played = _read_played(role, turn)
         expecting = played or (steps[-1] if steps else None)
-        for expectation in _expectations(_list(turn.get("assertions") or [], "assertions"), "turn", warnings):
+        for expectation in _read_expectations(
+            _require_list(turn.get("assertions") or [], "assertions"), "turn", warnings
+        ):
             if expecting is None:
                 raise NotSupportedError("assertions before the first question")
             expecting.expect(expectation)
@@ -163,22 +169,24 @@ def _turns(turns: list[Any], variables: Mapping[str, str], warnings: list[str]) 
     return steps, played
 
 
-def _played(role: str, turn: Mapping[str, Any]) -> _Played:
-    turns, most = _count_or_none(turn, "turns") or 1, _count_or_none(turn, "max_turns")
+def _read_played(role: str, turn: Mapping[str, Any]) -> _PlayedDraft:
+    turns, most = _read_count(turn, "turns") or 1, _read_count(turn, "max_turns")
     if most is not None and most < turns:
         raise NotSupportedError(f"max_turns {most} below turns {turns}")
-    return _Played(role, _text_or_none(turn, "persona"), turns, most)
+    return _PlayedDraft(role, _read_text(turn, "persona"), turns, most)
 
 
-def _expectations(assertions: Iterable[Any], scope: Scope, warnings: list[str]) -> Iterator[Expectation]:
+def _read_expectations(assertions: Iterable[Any], scope: Scope, warnings: list[str]) -> Iterator[Expectation]:
     for assertion in assertions:
         if isinstance(assertion, Mapping) and "pass_threshold" in assertion:
             warnings.append("pass_threshold of an assertion: every repetition has to pass")
-        yield expectation_of(assertion, scope)
+        yield read_assertion(assertion, scope)
 
 
-def _expect_of_all(expectations: Iterable[Expectation], steps: list[_Draft], played: _Played | None) -> list[Metric]:
-    """Spread what is asked of the whole conversation; what judges it as a whole is returned."""
+def _expect_of_all(
+    expectations: Iterable[Expectation], steps: list[_StepDraft], played: _PlayedDraft | None
+) -> list[Metric]:
+    """Spread what is asked of the whole conversation over its steps; return the metrics that judge it as a whole."""
     whole: list[Metric] = []
     calls: list[ToolCall] = []
     for expectation in expectations:
@@ -193,16 +201,16 @@ def _expect_of_all(expectations: Iterable[Expectation], steps: list[_Draft], pla
     if calls:
         if played is not None:
             raise NotSupportedError("expected tool calls over a conversation that is played")
-        whole.extend(_expect_calls(together(calls), steps))
+        whole.extend(_expect_calls(merge_calls(calls), steps))
     return whole
 
 
-def _expect_calls(calls: tuple[ToolCall, ...], steps: list[_Draft]) -> list[Metric]:
-    """Calls that may be made at any time. They are kept in the reference of a step that expects none of its own."""
+def _expect_calls(calls: tuple[ToolCall, ...], steps: list[_StepDraft]) -> list[Metric]:
+    """Add calls that may be made at any time to the reference of a step that expects none; return their metric."""
     if len(steps) == 1:
         steps[0].calls.extend(calls)
         return []
-    asked = together([call for draft in steps for call in draft.calls])
+    asked = merge_calls([call for draft in steps for call in draft.calls])
     further = [call for call in calls if not any(_covers(known, call) for known in asked)]
     if not further:
         return []
@@ -213,8 +221,8 @@ def _expect_calls(calls: tuple[ToolCall, ...], steps: list[_Draft]) -> list[Metr
     return [CALLS_METRIC]
 
 
-def together(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
-    """Calls that several assertions expect, as the fewest calls that meet them all.
+def merge_calls(calls: Iterable[ToolCall]) -> tuple[ToolCall, ...]:
+    """Return the fewest calls that meet all that several assertions expect.
 
     Arguments that do not contradict each other may be those of one call; a call of which only the name is expected is
     any call of that name.
@@ -244,34 +252,36 @@ def _covers(known: ToolCall, call: ToolCall) -> bool:
 # --- values ---------------------------------------------------------------------------------------------------------
 
 
-def substituted(text: str, variables: Mapping[str, str]) -> str:
-    """`{{name}}` replaced by the variable of that name; other placeholders stay."""
+def substitute(text: str, variables: Mapping[str, str]) -> str:
+    """Return the text with `{{name}}` replaced by the variable of that name; other placeholders stay."""
     return _PLACEHOLDER.sub(lambda found: variables.get(found.group(1), found.group()), text)
 
 
-def placeholders(text: str) -> tuple[str, ...]:
-    """The names of the placeholders in a text."""
+def find_placeholders(text: str) -> tuple[str, ...]:
+    """Return the names of the placeholders in a text."""
     return tuple(dict.fromkeys(_PLACEHOLDER.findall(text)))
 
 
-def _content(turn: Mapping[str, Any], variables: Mapping[str, str]) -> str:
+def _read_content(turn: Mapping[str, Any], variables: Mapping[str, str]) -> str:
     if "content" in turn and "parts" in turn:
         raise NotSupportedError("a turn with content and parts")
     if "parts" not in turn:
         content = turn.get("content") or ""
         if not isinstance(content, str):
-            raise NotSupportedError("content that is no text")
-        return substituted(content, variables)
+            raise NotSupportedError("content that is not a text")
+        return substitute(content, variables)
     texts = []
-    for part in _list(turn["parts"], "parts"):
-        kind = _mapping(part, "a part").get("type")
+    for part in _require_list(turn["parts"], "parts"):
+        kind = require_mapping(part, "a part").get("type")
         if kind != "text" or not isinstance(part.get("text"), str):
             raise NotSupportedError(f"a part of type {kind!r}")
         texts.append(part["text"])
-    return substituted("\n".join(texts), variables)
+    return substitute("\n".join(texts), variables)
 
 
-def _left_out(given: Mapping[str, Any], known: frozenset[str], refused: frozenset[str], place: str) -> Iterator[str]:
+def _list_left_out(
+    given: Mapping[str, Any], known: frozenset[str], refused: frozenset[str], place: str
+) -> Iterator[str]:
     for key in given:
         if key in refused:
             raise NotSupportedError(f"{place}{key}")
@@ -279,33 +289,27 @@ def _left_out(given: Mapping[str, Any], known: frozenset[str], refused: frozense
             yield f"{place}{key}"
 
 
-def _mapping(value: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(value, Mapping):
-        raise NotSupportedError(f"{what} that is no mapping")
-    return value
-
-
-def _list(value: Any, what: str) -> list[Any]:
+def _require_list(value: Any, what: str) -> list[Any]:
     if not isinstance(value, list):
-        raise NotSupportedError(f"{what} that is no list")
+        raise NotSupportedError(f"{what} that is not a list")
     return value
 
 
-def _needed(text: str, what: str) -> str:
+def _require_text(text: str, what: str) -> str:
     if not text.strip():
         raise NotSupportedError(what)
     return text
 
 
-def _text_or_none(given: Mapping[str, Any], key: str) -> str | None:
+def _read_text(given: Mapping[str, Any], key: str) -> str | None:
     value = given.get(key)
     if value is not None and not isinstance(value, str):
-        raise NotSupportedError(f"{key} that is no text")
+        raise NotSupportedError(f"{key} that is not a text")
     return value or None
 
 
-def _count_or_none(given: Mapping[str, Any], key: str) -> int | None:
+def _read_count(given: Mapping[str, Any], key: str) -> int | None:
     value = given.get(key)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 100_000):
-        raise NotSupportedError(f"{key} that is no whole number from 1 on")
+        raise NotSupportedError(f"{key} that is not a whole number from 1 on")
     return value

@@ -14,8 +14,8 @@ from testbench.arena.bundle.bundle import (
     MAX_DEPTH,
     Bundle,
     BundleFiles,
-    refused,
-    too_large,
+    build_refusal,
+    build_size_error,
 )
 from testbench.arena.manifest.resources import ConfigMap
 from testbench.errors import InputError, StoreError
@@ -27,30 +27,30 @@ CONFIG_MAP_DATA: Final = "..data"
 """The link that Kubernetes swings to a new folder when a mounted ConfigMap changes."""
 
 
-def commit_of(folder: Path) -> str | None:
-    """The commit that HEAD names; None where this is no checkout, or one whose git folder lies elsewhere."""
+def find_commit(folder: Path) -> str | None:
+    """Return the commit that HEAD names; None where this is not a checkout, or one whose git folder lies elsewhere."""
     git = folder / ".git"
     if git.is_symlink() or not git.is_dir():
         return None
-    head = (_text(git / "HEAD") or "").strip()
+    head = (_read_git_file(git / "HEAD") or "").strip()
     if not head.startswith("ref: "):
         return head if _COMMIT.fullmatch(head) else None
     reference = head.removeprefix("ref: ").strip()
     if not _REFERENCE.fullmatch(reference) or ".." in reference:
         return None
-    loose = (_text(git / reference) or "").strip()
-    return loose if _COMMIT.fullmatch(loose) else _packed(git, reference)
+    loose = (_read_git_file(git / reference) or "").strip()
+    return loose if _COMMIT.fullmatch(loose) else _find_packed(git, reference)
 
 
-def _packed(git: Path, reference: str) -> str | None:
-    for line in (_text(git / "packed-refs") or "").splitlines():
+def _find_packed(git: Path, reference: str) -> str | None:
+    for line in (_read_git_file(git / "packed-refs") or "").splitlines():
         commit, _, name = line.partition(" ")
         if name == reference and _COMMIT.fullmatch(commit):
             return commit
     return None
 
 
-def _text(path: Path) -> str | None:
+def _read_git_file(path: Path) -> str | None:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
@@ -60,7 +60,7 @@ def _text(path: Path) -> str | None:
 
 
 def load_bundle(path: Path) -> Bundle:
-    """The bundle in a folder or an archive (`.tar.gz`, `.tgz`, `.tar`, `.zip`).
+    """Return the bundle in a folder or an archive (`.tar.gz`, `.tgz`, `.tar`, `.zip`).
 
     Raises:
         InputError: it is not there, holds something that a bundle cannot hold, or is too large.
@@ -70,7 +70,7 @@ def load_bundle(path: Path) -> Bundle:
 
     try:
         if path.is_dir():
-            return _read_folder(path).bundle(commit_of(path))
+            return _read_folder(path).bundle(find_commit(path))
         if path.is_file() and is_archive(path):
             return read_archive(path).bundle()
     except OSError as error:
@@ -81,11 +81,11 @@ def load_bundle(path: Path) -> Bundle:
     raise InputError(f"{path}: no such folder or archive", hint="Say with --source where the scenarios are.")
 
 
-def bundle_of_config_map(config_map: ConfigMap) -> Bundle:
-    """The bundle in a ConfigMap that came with the manifest; `__` in a key stands for `/`, which a key cannot have.
+def read_config_map(config_map: ConfigMap) -> Bundle:
+    """Return the bundle in a ConfigMap of the manifest; `__` in a key stands for `/`, which a key cannot have.
 
     Raises:
-        InputError: a key is no path inside the bundle, or binary data is no base64.
+        InputError: a key is not a path inside the bundle, or binary data is not base64.
     """
     files = BundleFiles(f"ConfigMap {config_map.metadata.name}")
     for key, text in config_map.data.items():
@@ -94,38 +94,38 @@ def bundle_of_config_map(config_map: ConfigMap) -> Bundle:
         try:
             content = base64.b64decode(encoded, validate=True)
         except ValueError as error:  # binascii.Error is one; a text with other characters is a plain one
-            raise refused(files.origin, key, "is no base64", hint="binaryData holds base64.") from error
+            raise build_refusal(files.origin, key, "is not base64", hint="binaryData holds base64.") from error
         files.add(key.replace("__", "/"), content)
     return files.bundle()
 
 
 def _read_folder(folder: Path) -> BundleFiles:
     files = BundleFiles(str(folder))
-    for path, content in _walk(_root(folder.resolve()), files):
+    for path, content in _walk(_find_root(folder.resolve()), files):
         files.add(path, content)
     return files
 
 
-def _root(folder: Path) -> Path:
-    """The folder itself, or the one that a mounted ConfigMap's `..data` stands for now."""
+def _find_root(folder: Path) -> Path:
+    """Return the folder itself, or the one that a mounted ConfigMap's `..data` stands for now."""
     data = folder / CONFIG_MAP_DATA
     if not data.is_symlink():
         return folder
     name = data.readlink()
     target = folder / name
     if len(name.parts) != 1 or not name.name.startswith("..") or name.name == ".." or target.is_symlink():
-        raise refused(
-            str(folder), CONFIG_MAP_DATA, "leads outside", hint="This is no ConfigMap that Kubernetes mounted."
+        raise build_refusal(
+            str(folder), CONFIG_MAP_DATA, "leads outside", hint="This is not a ConfigMap that Kubernetes mounted."
         )
     return target
 
 
 def _walk(root: Path, files: BundleFiles) -> Iterator[tuple[str, bytes]]:
-    """Every file below, opened by its folder's descriptor: no link is followed, not even one put there meanwhile."""
-    for here, folders, names, descriptor in os.fwalk(root, follow_symlinks=False, onerror=_unreadable):
+    """Yield every file below, opened by its folder's descriptor: not even a link put there meanwhile is followed."""
+    for here, folders, names, descriptor in os.fwalk(root, follow_symlinks=False, onerror=_raise):
         inside = PurePosixPath(Path(here).relative_to(root).as_posix())
         if len(inside.parts) > MAX_DEPTH:
-            raise too_large(files.origin, str(inside))
+            raise build_size_error(files.origin, str(inside))
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted([*names, *folders]):
             mode = os.stat(name, dir_fd=descriptor, follow_symlinks=False).st_mode
@@ -134,13 +134,15 @@ def _walk(root: Path, files: BundleFiles) -> Iterator[tuple[str, bytes]]:
                 continue
             if stat.S_ISLNK(mode):
                 hint = "A bundle is copied to workers, where a link leads nowhere: put the file itself there."
-                raise refused(files.origin, path, "is a link", hint=hint)
+                raise build_refusal(files.origin, path, "is a link", hint=hint)
             if not stat.S_ISREG(mode):
-                raise refused(files.origin, path, "is a device, pipe or socket", hint="Only files can be in a bundle.")
+                raise build_refusal(
+                    files.origin, path, "is a device, pipe or socket", hint="Only files can be in a bundle."
+                )
             yield path, _read(name, descriptor, path, files)
 
 
-def _unreadable(error: OSError) -> None:
+def _raise(error: OSError) -> None:
     raise error  # a folder that is left out would be scenarios that are left out
 
 
@@ -148,8 +150,8 @@ def _read(name: str, folder: int, path: str, files: BundleFiles) -> bytes:
     flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
     with os.fdopen(os.open(name, flags, dir_fd=folder), "rb") as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise refused(files.origin, path, "is no file", hint="Only files can be in a bundle.")
+            raise build_refusal(files.origin, path, "is not a file", hint="Only files can be in a bundle.")
         content = file.read(files.room() + 1)
     if len(content) > files.room():
-        raise too_large(files.origin, path)
+        raise build_size_error(files.origin, path)
     return content

@@ -1,4 +1,4 @@
-"""The API server, as far as the operator needs it: one protocol, and a fake in memory beside it.
+"""The API server, as far as the operator needs it: kinds, one protocol, and a fake in memory beside it.
 
 The real one is `testbench.arena.cluster.http`. Everything is namespaced; `namespace=None` means all of them.
 """
@@ -58,12 +58,12 @@ class ClusterError(WorkError):
         self.status = status
 
 
-class Conflict(ClusterError):
+class ConflictError(ClusterError):
     """The object has been changed or replaced since it was read: read it again."""
 
 
-class Denied(ClusterError):
-    """The API server, or what stands in the way, will say so again until somebody changes something: tell that person.
+class DeniedError(ClusterError):
+    """The request is refused until somebody changes something, so that person has to be told.
 
     A quota, an admission webhook, a missing right, a name that is taken. `reason` is one word for the status.
     """
@@ -73,18 +73,18 @@ class Denied(ClusterError):
         self.reason = reason
 
 
-class HistoryGone(ClusterError):
+class HistoryGoneError(ClusterError):
     """A watch cannot go on from this resourceVersion: list again."""
 
 
-class Listed(NamedTuple):
+class ObjectList(NamedTuple):
     """Objects, and where a watch of what comes after them begins."""
 
     items: tuple[Json, ...]
     resource_version: str
 
 
-class Change(NamedTuple):
+class WatchEvent(NamedTuple):
     """One event of a watch."""
 
     type: Literal["ADDED", "MODIFIED", "DELETED", "BOOKMARK"]
@@ -98,30 +98,32 @@ class Cluster(Protocol):
     """
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
-        """The object, or None if there is none."""
+        """Return the object, or None if there is none."""
 
     async def list(
         self, kind: Kind, namespace: str | None, labels: str = "", limit: int = 0, fields: str = ""
-    ) -> Listed:
-        """All objects that have these labels and fields (`a=b,c.d=e`), or the first `limit` of them."""
+    ) -> ObjectList:
+        """Return all objects that have these labels and fields (`a=b,c.d=e`), or the first `limit` of them."""
 
     async def create(self, kind: Kind, body: Json) -> bool:
-        """Create an object; False if there is one of that name."""
+        """Create an object; return False if there is one of that name."""
 
     async def patch(self, kind: Kind, namespace: str, name: str, change: Json, *, status: bool = False) -> Json:
-        """Merge a change into an object, or into its status; with `metadata.resourceVersion` only into that version.
+        """Merge a change into an object, or into its status, and return it.
+
+        With `metadata.resourceVersion` it is merged only into that version.
 
         Raises:
             Conflict: it is gone, or has another version.
         """
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
-        """Delete the object with this uid, and in the background what it owns. Gone already is as good."""
+        """Delete the object with this uid, and in the background what it owns. It may be gone already."""
 
     def watch(
         self, kind: Kind, namespace: str | None, resource_version: str, labels: str = ""
-    ) -> AsyncIterator[Change]:
-        """What changes after a list, until the server ends the stream, which it does every few minutes.
+    ) -> AsyncIterator[WatchEvent]:
+        """Yield what changes after a list, until the server ends the stream, which it does every few minutes.
 
         Raises:
             HistoryGone: it cannot tell what came after that list.
@@ -130,7 +132,7 @@ class Cluster(Protocol):
 
 @dataclass
 class MemoryCluster:
-    """A cluster for unit tests: no schema, no controllers, no watch; owners take along what they own."""
+    """A cluster for unit tests: no schema, no controllers, no watch; deleting an owner deletes what it owns."""
 
     objects: dict[tuple[Kind, str, str], Json] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
@@ -142,17 +144,17 @@ class MemoryCluster:
 
     async def list(
         self, kind: Kind, namespace: str | None, labels: str = "", limit: int = 0, fields: str = ""
-    ) -> Listed:
-        wanted, places = _pairs(labels), _pairs(fields)
+    ) -> ObjectList:
+        wanted, places = _parse_selector(labels), _parse_selector(fields)
         found = [
             copy.deepcopy(body)
             for (its_kind, its_namespace, _), body in sorted(self.objects.items())
             if its_kind == kind
             and namespace in (None, its_namespace)
             and wanted.items() <= (body["metadata"].get("labels") or {}).items()
-            and all(_at(body, place) == value for place, value in places.items())
+            and all(_find_value(body, place) == value for place, value in places.items())
         ]
-        return Listed(tuple(found[: limit or None]), str(self.version))
+        return ObjectList(tuple(found[: limit or None]), str(self.version))
 
     async def create(self, kind: Kind, body: Json) -> bool:
         metadata = body["metadata"]
@@ -171,10 +173,10 @@ class MemoryCluster:
         found = self.objects.get((kind, namespace, name))
         version = change.get("metadata", {}).get("resourceVersion")
         if found is None or version not in (None, found["metadata"]["resourceVersion"]):
-            raise Conflict(f"{kind.plural} {name} has changed", 409)
+            raise ConflictError(f"{kind.plural} {name} has changed", 409)
         part = {"status": change["status"]} if status else {k: v for k, v in change.items() if k != "status"}
         part.get("metadata", {}).pop("resourceVersion", None)
-        merged = merge(found, part)
+        merged = apply_merge_patch(found, part)
         merged["metadata"]["generation"] += merged.get("spec") != found.get("spec")
         self.objects[kind, namespace, name] = self._versioned(merged)
         return copy.deepcopy(merged)
@@ -187,7 +189,7 @@ class MemoryCluster:
 
     async def watch(
         self, kind: Kind, namespace: str | None, resource_version: str, labels: str = ""
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncIterator[WatchEvent]:
         return
         yield
 
@@ -205,19 +207,19 @@ class MemoryCluster:
         return body
 
 
-def _pairs(selector: str) -> dict[str, str]:
+def _parse_selector(selector: str) -> dict[str, str]:
     return dict(pair.split("=", 1) for pair in selector.split(",") if pair)
 
 
-def _at(body: Json, place: str) -> Any:
+def _find_value(body: Json, place: str) -> Any:
     found: Any = body
     for key in place.split("."):
         found = found.get(key) if isinstance(found, dict) else None
     return found
 
 
-def merge(target: Any, change: Any) -> Any:
-    """A JSON merge patch (RFC 7396): null removes, lists are replaced whole."""
+def apply_merge_patch(target: Any, change: Any) -> Any:
+    """Return the target after a JSON merge patch (RFC 7396): null removes, lists are replaced whole."""
     if not isinstance(change, dict):
         return copy.deepcopy(change)
     merged = dict(target) if isinstance(target, dict) else {}
@@ -225,5 +227,5 @@ def merge(target: Any, change: Any) -> Any:
         if value is None:
             merged.pop(key, None)
         else:
-            merged[key] = merge(merged.get(key), value)
+            merged[key] = apply_merge_patch(merged.get(key), value)
     return merged

@@ -14,7 +14,16 @@ from typing import Any, Final, Self
 import httpx
 
 from testbench.arena.cluster.access import Access
-from testbench.arena.cluster.api import Change, ClusterError, Conflict, Denied, HistoryGone, Json, Kind, Listed
+from testbench.arena.cluster.api import (
+    ClusterError,
+    ConflictError,
+    DeniedError,
+    HistoryGoneError,
+    Json,
+    Kind,
+    ObjectList,
+    WatchEvent,
+)
 from testbench.errors import InputError
 from testbench.safe_text import printable
 
@@ -24,12 +33,12 @@ WATCH_S: Final = 240
 PAGE: Final = 500
 MERGE: Final = "application/merge-patch+json"
 REFUSALS: Final[Mapping[int, type[ClusterError]]] = {
-    400: Denied, 403: Denied, 409: Conflict, 410: HistoryGone, 413: Denied, 422: Denied,
+    400: DeniedError, 403: DeniedError, 409: ConflictError, 410: HistoryGoneError, 413: DeniedError, 422: DeniedError,
 }  # fmt: skip
 
 
 class HttpCluster:
-    """A `Cluster`; to be used as an async context manager."""
+    """A `Cluster` over HTTP; to be used as an async context manager."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -50,46 +59,46 @@ class HttpCluster:
         await self._http.aclose()
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
-        answer = await self._ask("GET", _path(kind, namespace, name))
-        return None if answer.status_code == 404 else _content(answer)
+        answer = await self._ask("GET", _build_path(kind, namespace, name))
+        return None if answer.status_code == 404 else _read_object(answer)
 
     async def list(
         self, kind: Kind, namespace: str | None, labels: str = "", limit: int = 0, fields: str = ""
-    ) -> Listed:
+    ) -> ObjectList:
         items: list[Json] = []
         selectors = {"labelSelector": labels or None, "fieldSelector": fields or None}
         params: dict[str, Any] = {"limit": limit or PAGE, **selectors}
         while True:
-            page = _content(await self._ask("GET", _path(kind, namespace), params=params))
+            page = _read_object(await self._ask("GET", _build_path(kind, namespace), params=params))
             metadata = page.get("metadata") or {}
             items += [{"apiVersion": kind.api_version, "kind": kind.name} | item for item in page.get("items") or ()]
             params["continue"] = metadata.get("continue")
             if limit or not params["continue"]:
-                return Listed(tuple(items), metadata.get("resourceVersion", ""))
+                return ObjectList(tuple(items), metadata.get("resourceVersion", ""))
 
     async def create(self, kind: Kind, body: Json) -> bool:
-        answer = await self._ask("POST", _path(kind, body["metadata"]["namespace"]), body)
-        if answer.status_code == 409 and _reason(answer) == "AlreadyExists":
+        answer = await self._ask("POST", _build_path(kind, body["metadata"]["namespace"]), body)
+        if answer.status_code == 409 and _read_reason(answer) == "AlreadyExists":
             return False
-        _content(answer)
+        _read_object(answer)
         return True
 
     async def patch(self, kind: Kind, namespace: str, name: str, change: Json, *, status: bool = False) -> Json:
-        path = _path(kind, namespace, name) + ("/status" if status else "")
+        path = _build_path(kind, namespace, name) + ("/status" if status else "")
         answer = await self._ask("PATCH", path, change, content_type=MERGE)
         if answer.status_code == 404:
-            raise Conflict(f"{kind.name} {namespace}/{name} is gone", 404)
-        return _content(answer)
+            raise ConflictError(f"{kind.name} {namespace}/{name} is gone", 404)
+        return _read_object(answer)
 
     async def delete(self, kind: Kind, namespace: str, name: str, uid: str) -> None:
         options = {"propagationPolicy": "Background", "preconditions": {"uid": uid}}
-        answer = await self._ask("DELETE", _path(kind, namespace, name), options)
+        answer = await self._ask("DELETE", _build_path(kind, namespace, name), options)
         if answer.status_code not in (404, 409):
-            _content(answer)
+            _read_object(answer)
 
     async def watch(
         self, kind: Kind, namespace: str | None, resource_version: str, labels: str = ""
-    ) -> AsyncIterator[Change]:
+    ) -> AsyncIterator[WatchEvent]:
         params = {
             **({"labelSelector": labels} if labels else {}),
             "watch": "true",
@@ -101,16 +110,16 @@ class HttpCluster:
         headers = self._headers()
         try:
             async with self._http.stream(
-                "GET", _path(kind, namespace), params=params, headers=headers, timeout=patience
+                "GET", _build_path(kind, namespace), params=params, headers=headers, timeout=patience
             ) as answer:
                 if answer.status_code != 200:
                     await answer.aread()
-                    _content(answer)
+                    _read_object(answer)
                 async for line in answer.aiter_lines():
                     if line:
-                        yield _change(line)
+                        yield _parse_event(line)
         except httpx.HTTPError as error:
-            raise ClusterError(f"watch of {kind.plural}: {_why(error)}") from error
+            raise ClusterError(f"watch of {kind.plural}: {_describe(error)}") from error
 
     def _headers(self) -> dict[str, str]:
         try:
@@ -129,43 +138,43 @@ class HttpCluster:
         try:
             return await self._http.request(method, path, params=sent, content=content, headers=headers)
         except httpx.HTTPError as error:
-            raise ClusterError(f"{method} {path}: {_why(error)}") from error
+            raise ClusterError(f"{method} {path}: {_describe(error)}") from error
 
 
-def _path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
+def _build_path(kind: Kind, namespace: str | None, name: str | None = None) -> str:
     scope = f"/namespaces/{namespace}" if namespace is not None else ""
     return f"{kind.root}{scope}/{kind.plural}" + (f"/{name}" if name else "")
 
 
-def _content(answer: httpx.Response) -> Json:
-    """The object that was sent.
+def _read_object(answer: httpx.Response) -> Json:
+    """Return the object that was sent.
 
     Raises:
-        Conflict, HistoryGone, ClusterError: the answer is a refusal, or no object.
+        Conflict, HistoryGone, ClusterError: the answer is a refusal, or not an object.
     """
     if answer.status_code >= 400:
         request = answer.request
-        message = f"{request.method} {request.url.path}: {answer.status_code}: {_said(answer)}"
+        message = f"{request.method} {request.url.path}: {answer.status_code}: {_read_message(answer)}"
         raise REFUSALS.get(answer.status_code, ClusterError)(message, answer.status_code)
     try:
         found = answer.json()
     except ValueError as error:
-        raise ClusterError(f"{answer.request.url.path}: the answer is no JSON", answer.status_code) from error
+        raise ClusterError(f"{answer.request.url.path}: the answer is not JSON", answer.status_code) from error
     if not isinstance(found, dict):
-        raise ClusterError(f"{answer.request.url.path}: the answer is no object", answer.status_code)
+        raise ClusterError(f"{answer.request.url.path}: the answer is not an object", answer.status_code)
     return found
 
 
-def _reason(answer: httpx.Response) -> str:
-    return str(_status(answer).get("reason", ""))
+def _read_reason(answer: httpx.Response) -> str:
+    return str(_read_status(answer).get("reason", ""))
 
 
-def _said(answer: httpx.Response) -> str:
-    """The sentence of a refusal; what stands in the way of the API server may answer with anything."""
-    return printable(str(_status(answer).get("message") or answer.text), 500)
+def _read_message(answer: httpx.Response) -> str:
+    """Return the sentence of a refusal; a proxy before the API server may answer with anything."""
+    return printable(str(_read_status(answer).get("message") or answer.text), 500)
 
 
-def _status(answer: httpx.Response) -> Json:
+def _read_status(answer: httpx.Response) -> Json:
     try:
         found = answer.json()
     except ValueError:
@@ -173,13 +182,13 @@ def _status(answer: httpx.Response) -> Json:
     return found if isinstance(found, dict) else {}
 
 
-def _why(error: httpx.HTTPError) -> str:
-    """Of a connection that fails the name alone says little: a certificate that is not trusted is one of many."""
+def _describe(error: httpx.HTTPError) -> str:
+    """Return the error's name and text: the name alone does not tell an untrusted certificate from other failures."""
     return printable(f"{type(error).__name__}: {error}".rstrip(": "), 300)
 
 
-def _change(line: str) -> Change:
-    """One line of a watch.
+def _parse_event(line: str) -> WatchEvent:
+    """Return one line of a watch.
 
     Raises:
         HistoryGone: the server says so.
@@ -189,11 +198,11 @@ def _change(line: str) -> Change:
         event = json.loads(line)
         kind, content = event["type"], event["object"]
     except (ValueError, LookupError, TypeError) as error:
-        raise ClusterError("a watch sent something that is no event") from error
+        raise ClusterError("a watch sent something that is not an event") from error
     if kind == "ERROR":
         code = content.get("code") if isinstance(content, dict) else None
-        raised = HistoryGone if code == 410 else ClusterError
+        raised = HistoryGoneError if code == 410 else ClusterError
         raise raised(f"a watch ended with {code}", code if isinstance(code, int) else None)
     if not isinstance(content, dict) or not isinstance(content.get("metadata"), dict):
-        raise ClusterError("a watch sent something that is no object")
-    return Change(kind, content)
+        raise ClusterError("a watch sent something that is not an object")
+    return WatchEvent(kind, content)

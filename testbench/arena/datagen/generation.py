@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 
 from pydantic import ValidationError
 
-from testbench.arena.bundle.arena_file import arena_file_of
+from testbench.arena.bundle.arena_file import load_arena_file
 from testbench.arena.datagen.items import (
     AnsweredRequest,
     BatchRequest,
@@ -88,7 +88,7 @@ def generation_of(context: JobContext) -> Generation:
     if bundle.revision != context.plan.source_revision:
         hint = "Give the source that the plan was made with, or plan again."
         raise InputError(f"{bundle.origin}: is not the source of this plan", hint=hint)
-    seeds = seeds_of(bundle, arena_file_of(context.job, bundle))
+    seeds = seeds_of(bundle, load_arena_file(context.job, bundle))
     return Generation(context, settings, seeds, writers_of(context.plan))
 
 

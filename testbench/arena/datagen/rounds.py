@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from testbench.arena.bundle.arena_file import arena_file_of
-from testbench.arena.bundle.bundle import Bundle, named
+from testbench.arena.bundle.arena_file import load_arena_file
+from testbench.arena.bundle.bundle import Bundle, join_names
 from testbench.arena.datagen.items import (
     AVOIDED,
     SYSTEM,
@@ -308,7 +308,7 @@ def estimate_of(job: ArenaJob, bundle: Bundle, plan: Plan) -> GenerationEstimate
         InputError: there is nothing to generate from.
     """
     settings = job.spec.data_gen or DataGenSettings()
-    seeds, writers = seeds_of(bundle, arena_file_of(job, bundle)), writers_of(plan)
+    seeds, writers = seeds_of(bundle, load_arena_file(job, bundle)), writers_of(plan)
     requests = first_round(plan.digest, settings.count, seeds, writers).requests
     characters = len(requests) * (len(SYSTEM) + len(json.dumps(Batch.model_json_schema())))
     known: Counter[int] = Counter()
@@ -334,7 +334,7 @@ def estimate_text(estimate: GenerationEstimate) -> str:
     return "\n".join(
         [
             f"{counted(estimate.items, 'item')} as {estimate.format}, from {material}",
-            f"written by {named(estimate.writers)}",
+            f"written by {join_names(estimate.writers)}",
             f"first round: {counted(estimate.requests, 'request')}, about {estimate.input_tokens:,} tokens to read;"
             " duplicates are made up for in further rounds",
         ]

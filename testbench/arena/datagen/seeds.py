@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from testbench.arena.bundle.arena_file import ArenaFile, Prompt
 from testbench.arena.bundle.bundle import Bundle, matches
-from testbench.arena.bundle.promptarena import substituted
+from testbench.arena.bundle.promptarena import substitute
 from testbench.arena.datagen.items import Seed
 from testbench.errors import InputError
 
@@ -113,7 +113,7 @@ def _instructions(bundle: Bundle, arena: ArenaFile) -> Iterator[Instruction]:
 
 def _of_task(prompt: Prompt) -> Instruction:
     """The system prompt of an assistant is told as what it is: it must not be followed here, but asked about."""
-    task = substituted(prompt.template, prompt.variables)
+    task = substitute(prompt.template, prompt.variables)
     text = f"Write questions that users would ask an assistant which has been given this task:\n\n{task}"
     return Instruction(f"prompt_configs/{prompt.task_type}", text)
 

@@ -14,7 +14,7 @@ from typing import Final
 from testbench.arena.conclusion import CANCELLED, NO_COMMON_START, SUCCEEDED, Conclusion, Counts, list_some
 from testbench.arena.load.generator import Stopped
 from testbench.arena.load.measures import Distribution, Measures
-from testbench.arena.manifest.job import LoadTestSettings, LoadThreshold, seconds
+from testbench.arena.manifest.job import LoadTestSettings, LoadThreshold, parse_seconds
 from testbench.arena.manifest.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
 from testbench.arena.plan.model import PlanModel
 
@@ -75,7 +75,7 @@ def _check(threshold: LoadThreshold, measured: float | None) -> LimitResult:
 
 def _limit(value: str) -> float:
     """Milliseconds of a duration; a plain number is taken as it is (of a time, milliseconds)."""
-    return seconds(value) * 1000 if value[-1].isalpha() else float(value)
+    return parse_seconds(value) * 1000 if value[-1].isalpha() else float(value)
 
 
 def _measured(metric: str, measures: Measures, pass_rate: float | None) -> float | None:

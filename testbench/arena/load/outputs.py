@@ -23,7 +23,7 @@ from testbench.arena.load.limits import LIMIT_MISSED, TIMES, LimitResult
 from testbench.arena.load.measures import Distribution, Measures
 from testbench.arena.load.quality import LevelQuality
 from testbench.arena.load.traffic import RateProfile
-from testbench.arena.manifest.job import LoadTestSettings, seconds
+from testbench.arena.manifest.job import LoadTestSettings, parse_seconds
 from testbench.arena.plan.model import PlanModel
 from testbench.report.load_report import (
     LevelRow,
@@ -113,7 +113,7 @@ def load_report(
         missing_workers=len(results.missing_workers),
         started_at=results.started_at,
         ramp_s=None if arrivals is None else arrivals.ramp_s,
-        duration_s=seconds(settings.duration),
+        duration_s=parse_seconds(settings.duration),
         testbench_version=__version__,
         numbers=_numbers(results),
         limits=tuple(map(_limit, results.limits)),

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from testbench.arena.manifest.job import ArenaJob, LoadTestSettings, seconds
+from testbench.arena.manifest.job import ArenaJob, LoadTestSettings, parse_seconds
 from testbench.arena.plan.model import Item, Plan, PlannedScenarioFile
 from testbench.errors import InputError, NothingToDo
 from testbench.schema.shards import Shard
@@ -74,7 +74,9 @@ def profile_of(settings: LoadTestSettings, mean_turns: float) -> RateProfile | N
     """
     if settings.target_rps is None:
         return None
-    return RateProfile(settings.target_rps / mean_turns, seconds(settings.ramp_up), seconds(settings.duration))
+    return RateProfile(
+        settings.target_rps / mean_turns, parse_seconds(settings.ramp_up), parse_seconds(settings.duration)
+    )
 
 
 def workers_needed(target_rps: int | None, per_worker: int, fewest: int, most: int) -> int:

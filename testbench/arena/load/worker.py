@@ -20,7 +20,7 @@ from testbench.arena.load.measures import Sample
 from testbench.arena.load.quality import kept_of, levels_of
 from testbench.arena.load.recording import BEGUN_FILE, END_FILE, LoadBegin, LoadEnd, Recorder
 from testbench.arena.load.traffic import Draw, RateProfile, draws_of, profile, settings_of, speaker
-from testbench.arena.manifest.job import seconds
+from testbench.arena.manifest.job import parse_seconds
 from testbench.arena.runs.context import JobContext, OnSpent, shard_folder
 from testbench.arena.runs.parts import is_done, mark_done
 from testbench.arena.stores import write_once
@@ -193,7 +193,7 @@ async def _send(
     settings = settings_of(context.job)
     rated = settings.target_rps is not None
     try:
-        stopped = await (generator.run() if rated else generator.hold(seconds(settings.duration)))
+        stopped = await (generator.run() if rated else generator.hold(parse_seconds(settings.duration)))
         if writing.done():
             writing.result()
     finally:

@@ -1,4 +1,4 @@
-"""The CustomResourceDefinitions as YAML, made of the models, so that the API server knows the same rules as we do.
+"""Makes the CustomResourceDefinitions of the models, so that the API server has the same rules.
 
     models -> JSON Schema (pydantic) -> structural schema (no references, no null, no titles) -> CRD
 
@@ -71,14 +71,14 @@ _REFERENCES_HEADER: Final = """\
 """
 
 
-def structural(model: type[BaseModel]) -> dict[str, Any]:
-    """The model's schema as an API server takes it: no references, no null, every part with a type."""
+def build_structural_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the model's schema as an API server takes it: no references, no null, every part with a type."""
     schema = model.model_json_schema(by_alias=True, mode="validation")
-    return _flat(schema, schema.get("$defs", {}))
+    return _flatten(schema, schema.get("$defs", {}))
 
 
-def _flat(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    whole = _resolved(schema, definitions)
+def _flatten(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    whole = _resolve(schema, definitions)
     flat: dict[str, Any] = {key: whole[key] for key in _KEPT if key in whole and not _says_nothing(key, whole[key])}
     if "const" in whole:
         flat["enum"] = [whole["const"]]
@@ -91,28 +91,28 @@ def _flat(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str
     elif flat.get("type") == "integer":
         flat["format"] = "int64"
     if "items" in whole:
-        flat["items"] = _flat(whole["items"], definitions)
+        flat["items"] = _flatten(whole["items"], definitions)
     if "properties" in whole:
-        flat["properties"] = {name: _flat(part, definitions) for name, part in whole["properties"].items()}
+        flat["properties"] = {name: _flatten(part, definitions) for name, part in whole["properties"].items()}
     if isinstance(whole.get("additionalProperties"), Mapping):
-        flat["additionalProperties"] = _flat(whole["additionalProperties"], definitions)
+        flat["additionalProperties"] = _flatten(whole["additionalProperties"], definitions)
     return flat
 
 
-def _resolved(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
-    """One schema instead of a reference to it or of `X or null`; what stands beside wins, as the description does.
+def _resolve(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> dict[str, Any]:
+    """Return one schema instead of a reference to it or of `X or null`; keys beside it win, as the description does.
 
-    Of a number or a text only what is said of the text: the API server has a word of its own for both.
+    Of a number or a text only the schema of the text is returned: the API server has a keyword of its own for both.
     """
     beside = {key: value for key, value in schema.items() if key not in ("$ref", "anyOf")}
     if "x-kubernetes-int-or-string" in schema:
         (text,) = [choice for choice in schema["anyOf"] if choice["type"] == "string"]
         return {key: value for key, value in text.items() if key != "type"} | beside
     if "$ref" in schema:
-        return _resolved(definitions[schema["$ref"].rpartition("/")[2]], definitions) | beside
+        return _resolve(definitions[schema["$ref"].rpartition("/")[2]], definitions) | beside
     if "anyOf" in schema:
         (only,) = [choice for choice in schema["anyOf"] if choice.get("type") != "null"]
-        return _resolved(only, definitions) | beside
+        return _resolve(only, definitions) | beside
     return dict(schema)
 
 
@@ -124,9 +124,9 @@ def _without_null(value: Any) -> Any:
     return {key: item for key, item in value.items() if item is not None} if isinstance(value, dict) else value
 
 
-def job_schema() -> dict[str, Any]:
-    """The `openAPIV3Schema` of ArenaJob."""
-    status = {key: value for key, value in structural(JobStatus).items() if key != "required"}
+def build_job_schema() -> dict[str, Any]:
+    """Return the `openAPIV3Schema` of ArenaJob."""
+    status = {key: value for key, value in build_structural_schema(JobStatus).items() if key != "required"}
     return {
         "type": "object",
         "description": "A test of agents and models: an evaluation, a load test, or data generation.",
@@ -135,27 +135,27 @@ def job_schema() -> dict[str, Any]:
             "apiVersion": {"type": "string"},
             "kind": {"type": "string"},
             "metadata": {"type": "object"},
-            "spec": structural(ArenaJobSpec),
+            "spec": build_structural_schema(ArenaJobSpec),
             "status": status,
         },
     }
 
 
-def job_definition() -> dict[str, Any]:
-    """The whole CustomResourceDefinition of ArenaJob."""
+def build_job_definition() -> dict[str, Any]:
+    """Return the whole CustomResourceDefinition of ArenaJob."""
     columns = [
         {"name": column.name, "type": column.type, "jsonPath": column.path} | ({"priority": 1} if column.wide else {})
         for column in COLUMNS
     ]
-    return _definition("ArenaJob", "arenajobs", "aj", job_schema(), columns)
+    return _build_definition("ArenaJob", "arenajobs", "aj", build_job_schema(), columns)
 
 
-def reference_definitions() -> list[dict[str, Any]]:
-    """Definitions that take everything, for the resources that an ArenaJob refers to."""
-    return [_definition(kind, plural, short, _anything(), []) for kind, plural, short in REFERENCES]
+def build_reference_definitions() -> list[dict[str, Any]]:
+    """Return definitions that take everything, for the resources that an ArenaJob refers to."""
+    return [_build_definition(kind, plural, short, _build_open_schema(), []) for kind, plural, short in REFERENCES]
 
 
-def _anything() -> dict[str, Any]:
+def _build_open_schema() -> dict[str, Any]:
     free = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     return {
         "type": "object",
@@ -169,7 +169,7 @@ def _anything() -> dict[str, Any]:
     }
 
 
-def _definition(
+def _build_definition(
     kind: str, plural: str, short: str, schema: Mapping[str, Any], columns: list[dict[str, Any]]
 ) -> dict[str, Any]:
     version = {
@@ -199,11 +199,11 @@ def _definition(
     }
 
 
-def files() -> dict[str, str]:
-    """Every file of the folder by its name."""
+def build_files() -> dict[str, str]:
+    """Return the text of every file of the folder by its name."""
     return {
-        JOB_FILE: _HEADER + _yaml(job_definition()),
-        REFERENCES_FILE: _REFERENCES_HEADER + "---\n".join(map(_yaml, reference_definitions())),
+        JOB_FILE: _HEADER + _dump_yaml(build_job_definition()),
+        REFERENCES_FILE: _REFERENCES_HEADER + "---\n".join(map(_dump_yaml, build_reference_definitions())),
     }
 
 
@@ -214,12 +214,13 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _yaml(document: Mapping[str, Any]) -> str:
+def _dump_yaml(document: Mapping[str, Any]) -> str:
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
 
 
 def main(folder: Path) -> None:
-    for name, text in files().items():
+    """Write every file of the folder."""
+    for name, text in build_files().items():
         write_bytes(folder / name, text.encode())
 
 

@@ -1,6 +1,6 @@
-"""A manifest's documents: the ArenaJob and the resources that it refers to, from one file or a folder of files.
+"""Reads a manifest: the ArenaJob and the resources that it refers to, from one file or a folder of files.
 
-Read by `testbench.arena.cli`; an operator builds the same `Documents` from the API server's objects.
+Called by `testbench.arena.cli`; an operator builds the same `Documents` from the API server's objects.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ KINDS: Final[Mapping[tuple[str, str], type[ArenaJob | Resource]]] = {
 }
 
 
-class Found(Mapping[str, ResourceT]):
+class ResourceIndex(Mapping[str, ResourceT]):
     """Resources of one kind by `namespace/name`."""
 
     def __init__(self, resources: Iterable[ResourceT] = ()) -> None:
-        self._resources = {key_of(resource): resource for resource in resources}
+        self._resources = {build_key(resource): resource for resource in resources}
 
     def __getitem__(self, key: str) -> ResourceT:
         return self._resources[key]
@@ -56,7 +56,7 @@ class Found(Mapping[str, ResourceT]):
         return len(self._resources)
 
     def named(self, name: str, namespace: str) -> ResourceT | None:
-        """The one of that name; a name `other/name` says its namespace itself."""
+        """Return the one of that name, or None; a name `other/name` says its namespace itself."""
         return self._resources.get(name if "/" in name else f"{namespace}/{name}")
 
 
@@ -65,16 +65,16 @@ class Documents:
     """Everything that was read, and the names of the documents that mean nothing here."""
 
     jobs: tuple[ArenaJob, ...] = ()
-    sources: Found[ArenaSource] = field(default_factory=Found)
-    providers: Found[Provider] = field(default_factory=Found)
-    agents: Found[AgentRuntime] = field(default_factory=Found)
-    registries: Found[ToolRegistry] = field(default_factory=Found)
-    secrets: Found[Secret] = field(default_factory=Found)
-    config_maps: Found[ConfigMap] = field(default_factory=Found)
+    sources: ResourceIndex[ArenaSource] = field(default_factory=ResourceIndex)
+    providers: ResourceIndex[Provider] = field(default_factory=ResourceIndex)
+    agents: ResourceIndex[AgentRuntime] = field(default_factory=ResourceIndex)
+    registries: ResourceIndex[ToolRegistry] = field(default_factory=ResourceIndex)
+    secrets: ResourceIndex[Secret] = field(default_factory=ResourceIndex)
+    config_maps: ResourceIndex[ConfigMap] = field(default_factory=ResourceIndex)
     others: tuple[str, ...] = ()
 
     def job(self, name: str | None = None) -> ArenaJob:
-        """The only job, or the one of that name (`name` or `namespace/name`).
+        """Return the only job, or the one of that name (`name` or `namespace/name`).
 
         Raises:
             NothingToDo: there is none at all.
@@ -82,34 +82,34 @@ class Documents:
         """
         if not self.jobs:
             raise NothingToDo("the manifest holds no ArenaJob", hint=f"Write one: apiVersion {API_VERSION}.")
-        named = [job for job in self.jobs if name in (None, job.metadata.name, key_of(job))]
+        named = [job for job in self.jobs if name in (None, job.metadata.name, build_key(job))]
         if len(named) == 1:
             return named[0]
-        known = ", ".join(sorted(map(key_of, self.jobs)))
+        known = ", ".join(sorted(map(build_key, self.jobs)))
         if name is None:
             raise InputError("the manifest holds several jobs", hint=f"Say which with --job: {known}.")
         raise InputError(f"{'several jobs are' if named else 'no job is'} called {name!r}", hint=f"Known: {known}.")
 
 
-def key_of(resource: ArenaJob | Resource) -> str:
-    """`namespace/name`."""
+def build_key(resource: ArenaJob | Resource) -> str:
+    """Return `namespace/name`."""
     return f"{resource.metadata.namespace}/{resource.metadata.name}"
 
 
 def load_documents(path: Path) -> Documents:
-    """The documents of a file, or of the YAML and JSON files directly in a folder.
+    """Return the documents of a file, or of the YAML and JSON files directly in a folder.
 
-    In a folder, what is no Kubernetes resource is left out: a bundle may lie in the same place.
+    In a folder, what is not a Kubernetes resource is left out: a bundle may lie in the same place.
 
     Raises:
-        InputError: a document is no resource, is not as it should be, or is there twice; with file, document, place.
+        InputError: a document is not a resource, is not as it should be, or is there twice; with file, document, place.
     """
-    files = _files_of(path)
+    files = _list_files(path)
     documents = [
         document
         for file in files
         for found in read_documents(read_bytes(file, hint="Give the path of a manifest."), str(file))
-        for document in _listed(found)
+        for document in _expand_list(found)
     ]
     if path.is_dir():
         documents = [document for document in documents if _is_resource(document.content)]
@@ -117,7 +117,7 @@ def load_documents(path: Path) -> Documents:
 
 
 def parse_documents(documents: Iterable[PlainDocument]) -> Documents:
-    """Documents of plain data as resources; see `load_documents`.
+    """Return documents of plain data as resources; see `load_documents`.
 
     A document without a namespace is in the job's, as when both are applied together.
     """
@@ -131,8 +131,8 @@ def parse_documents(documents: Iterable[PlainDocument]) -> Documents:
         if read is None:
             others.append(f"{content['kind']} ({place})")
             continue
-        resource = _at_home(read, home)
-        identity = (type(resource).__name__, key_of(resource))
+        resource = _set_namespace(read, home)
+        identity = (type(resource).__name__, build_key(resource))
         if identity in places:
             fault = f"{place}: {identity[0]} {identity[1]} is there twice"
             raise InputError(fault, hint=f"It is in {places[identity]} too; leave one.")
@@ -140,28 +140,28 @@ def parse_documents(documents: Iterable[PlainDocument]) -> Documents:
         found.append(resource)
     return Documents(
         jobs=tuple(job for job in found if isinstance(job, ArenaJob)),
-        sources=Found(_of(found, ArenaSource)),
-        providers=Found(_of(found, Provider)),
-        agents=Found(_of(found, AgentRuntime)),
-        registries=Found(_of(found, ToolRegistry)),
-        secrets=Found(_of(found, Secret)),
-        config_maps=Found(_of(found, ConfigMap)),
+        sources=ResourceIndex(_select(found, ArenaSource)),
+        providers=ResourceIndex(_select(found, Provider)),
+        agents=ResourceIndex(_select(found, AgentRuntime)),
+        registries=ResourceIndex(_select(found, ToolRegistry)),
+        secrets=ResourceIndex(_select(found, Secret)),
+        config_maps=ResourceIndex(_select(found, ConfigMap)),
         others=tuple(others),
     )
 
 
-def _at_home(resource: ArenaJob | Resource, namespace: str | None) -> ArenaJob | Resource:
+def _set_namespace(resource: ArenaJob | Resource, namespace: str | None) -> ArenaJob | Resource:
     if namespace is None or "namespace" in resource.metadata.model_fields_set:
         return resource
     metadata = resource.metadata.model_copy(update={"namespace": namespace})
     return resource.model_copy(update={"metadata": metadata})
 
 
-def _of(resources: Iterable[ArenaJob | Resource], kind: type[ResourceT]) -> Iterator[ResourceT]:
+def _select(resources: Iterable[ArenaJob | Resource], kind: type[ResourceT]) -> Iterator[ResourceT]:
     return (resource for resource in resources if isinstance(resource, kind))
 
 
-def _files_of(path: Path) -> list[Path]:
+def _list_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     files = sorted(
@@ -178,8 +178,8 @@ def _is_resource(content: Any) -> bool:
     return isinstance(content, Mapping) and all(isinstance(content.get(key), str) for key in ("apiVersion", "kind"))
 
 
-def _listed(document: PlainDocument) -> Iterator[PlainDocument]:
-    """The document, or the items of the `List` that it is."""
+def _expand_list(document: PlainDocument) -> Iterator[PlainDocument]:
+    """Yield the document, or the items of the `List` that it is."""
     content = document.content
     if _is_resource(content) and content["kind"] == "List" and isinstance(content.get("items"), list):
         for position, item in enumerate(content["items"]):
@@ -191,7 +191,7 @@ def _listed(document: PlainDocument) -> Iterator[PlainDocument]:
 def _parse(place: str, content: Any) -> ArenaJob | Resource | None:
     if not _is_resource(content):
         hint = "Every document of a manifest starts with apiVersion, kind and metadata."
-        raise InputError(f"{place}: no resource: apiVersion or kind is missing", hint=hint)
+        raise InputError(f"{place}: not a resource: apiVersion or kind is missing", hint=hint)
     version, kind = content["apiVersion"], content["kind"]
     model = KINDS.get((version, kind))
     if model is None:
@@ -200,7 +200,7 @@ def _parse(place: str, content: Any) -> ArenaJob | Resource | None:
             raise InputError(f"{place}: {kind} of {version} is not known", hint=f"Known: {known[0]}.")
         return None
     try:
-        return validated(model, content)
+        return validate_manifest(model, content)
     except ValidationError as error:
         name = content["metadata"].get("name") if isinstance(content.get("metadata"), Mapping) else None
         hint = "deploy/base/arena/crds describes an ArenaJob; deploy/base/arena/samples has examples."
@@ -210,8 +210,8 @@ def _parse(place: str, content: Any) -> ArenaJob | Resource | None:
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
 
-def validated(model: type[ModelT], content: Any) -> ModelT:
-    """Plain data as the model, by the names that a manifest uses and no others.
+def validate_manifest(model: type[ModelT], content: Any) -> ModelT:
+    """Return plain data as the model, by the names that a manifest uses and no others.
 
     Raises:
         ValidationError: it does not fit.

@@ -19,20 +19,20 @@ NAME_PATTERN: Final = r"^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$"
 INT32_MAX: Final = 2_147_483_647
 
 
-def _whole(value: Any) -> Any:
-    """5.0 is a whole number to an API server too; a text or a truth value is none."""
+def _read_whole(value: Any) -> Any:
+    """Return 5 for 5.0, which is a whole number to an API server too; a text or a truth value is not."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=INT32_MAX), BeforeValidator(_whole)]
-CountOrZero: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=INT32_MAX), BeforeValidator(_whole)]
+Count: TypeAlias = Annotated[int, Field(strict=True, ge=1, le=INT32_MAX), BeforeValidator(_read_whole)]
+CountOrZero: TypeAlias = Annotated[int, Field(strict=True, ge=0, le=INT32_MAX), BeforeValidator(_read_whole)]
 Flag: TypeAlias = Annotated[bool, Field(strict=True)]
 ResourceName: TypeAlias = Annotated[str, Field(min_length=1, max_length=253, pattern=NAME_PATTERN)]
 ShortText: TypeAlias = Annotated[str, Field(max_length=1024)]
 
 
 def rules(*given: tuple[str, str]) -> dict[str, Any]:
-    """The same rule as a model's validator, in CEL, for the API server; with the message that a user reads."""
+    """Return the rules of a model's validators in CEL, for the API server, each with the message that a user reads."""
     return {"x-kubernetes-validations": [{"rule": rule, "message": message} for rule, message in given]}
 
 
@@ -51,7 +51,7 @@ class ManifestModel(BaseModel):
 
     @classmethod
     def known_keys(cls) -> set[str | None]:
-        """The keys of the manifest, in either spelling."""
+        """Return the keys of the manifest, in either spelling."""
         return {name for key, field in cls.model_fields.items() for name in (key, field.alias)}
 
 

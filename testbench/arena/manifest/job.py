@@ -57,23 +57,23 @@ LIMIT_PATTERN: Final = rf"^([0-9]+(\.[0-9]+)?|{_DURATION_PART}{{1,4}})$"
 COST_PATTERN: Final = r"^[0-9]+(\.[0-9]+)?$"
 
 
-def _exact_seconds(duration: str) -> Fraction:
+def _parse_exact_seconds(duration: str) -> Fraction:
     return sum((Fraction(number) * _UNITS[unit] for number, unit in _DURATION.findall(duration)), Fraction(0))
 
 
-def seconds(duration: str) -> float:
-    """The seconds of a duration such as `90s`, `5m` or `1h30m`."""
-    return float(_exact_seconds(duration))
+def parse_seconds(duration: str) -> float:
+    """Return the seconds of a duration such as `90s`, `5m` or `1h30m`."""
+    return float(_parse_exact_seconds(duration))
 
 
-def _positive(duration: str) -> str:
-    if _exact_seconds(duration) <= 0:
+def _check_positive(duration: str) -> str:
+    if _parse_exact_seconds(duration) <= 0:
         raise ValueError("a duration above 0 is needed")
     return duration
 
 
 Duration: TypeAlias = Annotated[str, Field(pattern=DURATION_PATTERN, max_length=64)]
-PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_positive)]
+PositiveDuration: TypeAlias = Annotated[Duration, AfterValidator(_check_positive)]
 Glob: TypeAlias = Annotated[str, Field(min_length=1, max_length=512)]
 
 
@@ -103,7 +103,7 @@ class ScenarioFilter(ManifestModel):
     exclude: tuple[Glob, ...] = Field(default=(), max_length=256)
 
 
-class EvaluationSettings(ManifestModel):
+class EvaluationJobSettings(ManifestModel):
     """Settings of evaluation jobs."""
 
     output_formats: tuple[OutputFormat, ...] = Field(
@@ -178,7 +178,7 @@ class LoadTestSettings(ManifestModel):
 
     @model_validator(mode="after")
     def _ramp_fits_into_the_test(self) -> Self:
-        if _exact_seconds(self.ramp_up) > _exact_seconds(self.duration):
+        if _parse_exact_seconds(self.ramp_up) > _parse_exact_seconds(self.duration):
             raise ValueError(RAMP_FITS)
         return self
 
@@ -264,7 +264,7 @@ _BY_ID: Final = TypeAdapter(Mapping[Annotated[str, Field(min_length=1, max_lengt
 
 
 def _entries_of(group: Any) -> Any:
-    """A map from ids as the list of its entries, each with its id."""
+    """Return a map from ids as the list of its entries, each with its id."""
     if not isinstance(group, Mapping):
         return group
     entries = _BY_ID.validate_python(group, by_alias=True, by_name=False)
@@ -287,7 +287,7 @@ class S3Output(ManifestModel):
 OUTSIDE: Final = "a subPath with .. would lead out of the claim"
 
 
-def _below(path: str) -> str:
+def _check_sub_path(path: str) -> str:
     if ".." in path:
         raise ValueError(OUTSIDE)
     return path
@@ -297,7 +297,7 @@ class PvcOutput(ManifestModel):
     """A PersistentVolumeClaim of the job's namespace."""
 
     claim_name: ResourceName
-    sub_path: Annotated[str, AfterValidator(_below)] = Field(
+    sub_path: Annotated[str, AfterValidator(_check_sub_path)] = Field(
         default="", max_length=900, json_schema_extra=rules(("!self.contains('..')", OUTSIDE))
     )
 
@@ -340,7 +340,7 @@ class ArenaJobSpec(ManifestModel):
     type: JobType = "evaluation"
     trials: Count = Field(default=1, description="Repetitions of every scenario (an extension).")
     scenarios: ScenarioFilter | None = None
-    evaluation: EvaluationSettings | None = None
+    evaluation: EvaluationJobSettings | None = None
     load_test: LoadTestSettings | None = None
     data_gen: DataGenSettings | None = None
     workers: Workers = Workers()

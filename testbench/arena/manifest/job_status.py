@@ -36,7 +36,7 @@ class StatusModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, populate_by_name=True)
 
 
-class Progress(StatusModel):
+class JobProgress(StatusModel):
     """Work items; all four are always there, a zero too."""
 
     total: Number = 0
@@ -70,7 +70,7 @@ class JobStatus(StatusModel):
 
     phase: JobPhase | None = None
     observed_generation: int | None = Field(default=None, ge=0)
-    progress: Progress | None = None
+    progress: JobProgress | None = None
     result: JobResult | None = None
     conditions: tuple[Condition, ...] = Field(
         default=(),

@@ -52,20 +52,20 @@ _UNRESERVED_RULE: Final = rules((f"self.all(key, {_NOT_RESERVED})", KEY_RESERVED
 MappingT = TypeVar("MappingT", bound=Mapping[str, Any])
 
 
-def _with_keys(found: MappingT) -> MappingT:
+def _check_keys(found: MappingT) -> MappingT:
     for key in found:
         if not _KEY.fullmatch(key):
             raise ValueError(f"{key!r} cannot be the key of a label")
     return found
 
 
-def _unreserved(found: MappingT) -> MappingT:
+def _check_unreserved(found: MappingT) -> MappingT:
     if any(key.startswith(RESERVED) for key in found):
         raise ValueError(KEY_RESERVED)
-    return _with_keys(found)
+    return _check_keys(found)
 
 
-def _of_users(name: str) -> str:
+def _check_priority_class(name: str) -> str:
     if name.startswith("system-"):
         raise ValueError(SYSTEM_PRIORITY)
     return name
@@ -79,7 +79,7 @@ Quantity: TypeAlias = Annotated[
     StrictInt | Annotated[str, Field(strict=True, pattern=_QUANTITY_PATTERN)],
     Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
-Quantities: TypeAlias = Annotated[Mapping[str, Quantity], Field(max_length=16), AfterValidator(_with_keys)]
+Quantities: TypeAlias = Annotated[Mapping[str, Quantity], Field(max_length=16), AfterValidator(_check_keys)]
 
 
 class Variable(ManifestModel):
@@ -135,17 +135,17 @@ class Resources(ManifestModel):
 class PodOverrides(ManifestModel):
     """What a job adds to its pods, beside what the operator decides."""
 
-    labels: Annotated[Mapping[str, LabelValue], AfterValidator(_unreserved)] = Field(
+    labels: Annotated[Mapping[str, LabelValue], AfterValidator(_check_unreserved)] = Field(
         default={}, max_length=32, json_schema_extra=_UNRESERVED_RULE
     )
-    annotations: Annotated[Mapping[str, AnnotationValue], AfterValidator(_unreserved)] = Field(
+    annotations: Annotated[Mapping[str, AnnotationValue], AfterValidator(_check_unreserved)] = Field(
         default={}, max_length=32, json_schema_extra=_UNRESERVED_RULE
     )
-    node_selector: Annotated[Mapping[str, LabelValue], AfterValidator(_with_keys)] = Field(default={}, max_length=32)
+    node_selector: Annotated[Mapping[str, LabelValue], AfterValidator(_check_keys)] = Field(default={}, max_length=32)
     tolerations: tuple[Toleration, ...] = Field(default=(), max_length=32)
     affinity: Affinity | None = None
     topology_spread_constraints: tuple[Free, ...] = Field(default=(), max_length=16)
-    priority_class_name: Annotated[ResourceName, AfterValidator(_of_users)] | None = Field(
+    priority_class_name: Annotated[ResourceName, AfterValidator(_check_priority_class)] | None = Field(
         default=None, json_schema_extra=rules(("!self.startsWith('system-')", SYSTEM_PRIORITY))
     )
     image_pull_secrets: tuple[NameRef, ...] = Field(default=(), max_length=16)

@@ -187,7 +187,7 @@ class AgentRuntime(Resource):
     status: AgentRuntimeStatus | None = None
 
     def endpoint(self) -> AgentEndpoint | None:
-        """The best way to it: the A2A address (or card) of its status, else a valid facade, else its service.
+        """Return the best way to the agent: the A2A address (or card) of its status, a valid facade, or its service.
 
         The service speaks A2A unless the spec asks for WebSocket alone. None where the status names no address.
         """
@@ -268,7 +268,7 @@ class Secret(Resource):
     data: Mapping[str, str] = Field(default={}, repr=False, exclude=True)
 
     def value(self, key: str) -> str | None:
-        """The value of a key, `stringData` before `data`; None where it is in neither, or is no base64 of a text."""
+        """Return the value of a key, `stringData` before `data`; None where there is none, or not base64 of a text."""
         if key in self.string_data:
             return self.string_data[key]
         try:

@@ -1,4 +1,4 @@
-"""When a job runs again: cron in a time zone, overlapping runs, missed runs, and when a finished job is removed.
+"""Computes when a job runs again: cron in a time zone, overlapping runs, missed runs, and when an ended job is removed.
 
 Pure functions of the manifest and the time; called by `testbench.arena.operator` and by the command line.
 A schedule has five fields and is read in the wall time of its zone: a time that the clocks skip in spring fires at the
@@ -38,48 +38,48 @@ Start = Literal["start", "wait", "replace"]
 """What to do with a due tick: run beside what is running, let it pass, or run instead of what is running."""
 
 
-def check(schedule: Schedule) -> None:
-    """Find what is wrong with a schedule before it is relied on.
+def check_schedule(schedule: Schedule) -> None:
+    """Check that a schedule is valid.
 
     Raises:
         InputError: no such zone, no valid expression, or one that never fires.
     """
-    _first_after(schedule, datetime(2000, 1, 1, tzinfo=UTC), required=True)
+    _find_first_after(schedule, datetime(2000, 1, 1, tzinfo=UTC), required=True)
 
 
-def due(schedule: Schedule, since: datetime, now: datetime) -> Due:
-    """What is due at `now`, where everything up to `since` (the last tick, or the job's creation) has been seen to.
+def find_due(schedule: Schedule, since: datetime, now: datetime) -> Due:
+    """Return what is due at `now`, where everything up to `since` (the last tick, or the job's creation) is dealt with.
 
     Raises:
         InputError: the schedule is invalid.
     """
     tick, missed, following = None, 0, None
-    for moment in _ticks(schedule, since):
+    for moment in _list_ticks(schedule, since):
         if moment > now:
             following = moment
             break
         missed += tick is not None
         tick = moment
         if missed >= MISSED_AT_MOST:
-            tick = _latest(schedule, tick, now)
-            following = _first_after(schedule, now)
+            tick = _find_latest(schedule, tick, now)
+            following = _find_first_after(schedule, now)
             break
     return Due(tick, missed, following)
 
 
-def decide(policy: ConcurrencyPolicy, running: int) -> Start:
-    """What a due tick does while `running` earlier runs are not finished."""
+def decide_start(policy: ConcurrencyPolicy, running: int) -> Start:
+    """Return what a due tick does while `running` earlier runs are not finished."""
     if running == 0 or policy == "Allow":
         return "start"
     return "replace" if policy == "Replace" else "wait"
 
 
-def removal_time(finished_at: datetime, ttl_seconds: int | None) -> datetime | None:
-    """When a finished job is deleted; None: never."""
+def compute_removal_time(finished_at: datetime, ttl_seconds: int | None) -> datetime | None:
+    """Return when a finished job is deleted; None: never."""
     return None if ttl_seconds is None else finished_at + timedelta(seconds=ttl_seconds)
 
 
-def _ticks(schedule: Schedule, since: datetime) -> Iterator[datetime]:
+def _list_ticks(schedule: Schedule, since: datetime) -> Iterator[datetime]:
     from cronsim import CronSim, CronSimError
 
     fields = schedule.cron.upper().split()
@@ -89,19 +89,19 @@ def _ticks(schedule: Schedule, since: datetime) -> Iterator[datetime]:
             f"schedule.cron: {schedule.cron!r} does not have five plain fields",
             hint='minute hour day month weekday, e.g. "0 2 * * *" for 2 o\'clock every day.',
         )
-    zone = _zone(schedule.timezone)
+    zone = _find_zone(schedule.timezone)
     try:
         for moment in CronSim(schedule.cron, since.astimezone(zone)):
             yield moment.astimezone(UTC)
     except CronSimError as error:
         raise InputError(
-            f"schedule.cron: {schedule.cron!r} is no valid expression: {error}",
+            f"schedule.cron: {schedule.cron!r} is not a valid expression: {error}",
             hint='minute hour day month weekday, e.g. "0 2 * * *" for 2 o\'clock every day.',
         ) from error
 
 
-def _first_after(schedule: Schedule, moment: datetime, *, required: bool = False) -> datetime | None:
-    first = next(_ticks(schedule, moment), None)
+def _find_first_after(schedule: Schedule, moment: datetime, *, required: bool = False) -> datetime | None:
+    first = next(_list_ticks(schedule, moment), None)
     if first is None and required:
         raise InputError(
             f"schedule.cron: {schedule.cron!r} never fires", hint="There is no such day, e.g. 31 February."
@@ -109,24 +109,24 @@ def _first_after(schedule: Schedule, moment: datetime, *, required: bool = False
     return first
 
 
-def _latest(schedule: Schedule, earlier: datetime, now: datetime) -> datetime:
-    """The last tick up to `now`, found from ever closer before it: a stop of years costs no more than one of days."""
+def _find_latest(schedule: Schedule, earlier: datetime, now: datetime) -> datetime:
+    """Return the last tick up to `now`, searched in ever longer spans: a stop of years costs no more than a day."""
     span = timedelta(minutes=1)
     while now - span > earlier:
-        if found := list(_until(schedule, now - span, now)):
+        if found := list(_list_ticks_until(schedule, now - span, now)):
             return found[-1]
         span *= 4
-    return max(_until(schedule, earlier, now), default=earlier)
+    return max(_list_ticks_until(schedule, earlier, now), default=earlier)
 
 
-def _until(schedule: Schedule, since: datetime, now: datetime) -> Iterator[datetime]:
-    for moment in _ticks(schedule, since):
+def _list_ticks_until(schedule: Schedule, since: datetime, now: datetime) -> Iterator[datetime]:
+    for moment in _list_ticks(schedule, since):
         if moment > now:
             return
         yield moment
 
 
-def _zone(name: str) -> ZoneInfo:
+def _find_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: the name of a folder, e.g. America

@@ -19,9 +19,9 @@ from testbench.arena.manifest.job_status import (
     Condition,
     ConditionStatus,
     ConditionType,
+    JobProgress,
     JobResult,
     JobStatus,
-    Progress,
 )
 
 PENDING: Final = "Pending"
@@ -43,7 +43,7 @@ class JobState:
     waiting: tuple[str, str] | None = None
     created: bool = False
     active_workers: int = 0
-    progress: Progress = field(default_factory=Progress)
+    progress: JobProgress = field(default_factory=JobProgress)
     conclusion: Conclusion | None = None
     next_schedule_time: datetime | None = None
     last_schedule_time: datetime | None = None
@@ -71,10 +71,10 @@ def build_status(state: JobState, before: JobStatus, now: datetime) -> JobStatus
     )
 
 
-def progress_of(counts: Counts) -> Progress:
+def progress_of(counts: Counts) -> JobProgress:
     """Return counts as progress: items with a verdict are completed, those that could not be judged have failed."""
     completed = counts.passed + counts.failed
-    return Progress(total=counts.total, completed=completed, failed=counts.total - completed, pending=0)
+    return JobProgress(total=counts.total, completed=completed, failed=counts.total - completed, pending=0)
 
 
 def _phase(state: JobState) -> JobPhase:

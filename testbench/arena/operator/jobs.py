@@ -20,7 +20,7 @@ from typing import Final, NamedTuple
 from testbench.arena.cluster.api import CONFIG_MAP, JOB, SECRET, Json, Kind
 from testbench.arena.load.traffic import workers_needed
 from testbench.arena.manifest.job import ArenaJob
-from testbench.arena.manifest.job_status import Progress
+from testbench.arena.manifest.job_status import JobProgress
 from testbench.arena.operator.metadata import (
     ITEMS_ANNOTATION,
     build_labels,
@@ -252,10 +252,10 @@ def count_items(ranges: str, items: int, shards: int) -> int:
     )
 
 
-def compute_progress(items: int, job: KubeJob | None) -> Progress:
+def compute_progress(items: int, job: KubeJob | None) -> JobProgress:
     """Return the items of finished and of failed shards; what is in flight is pending until its shard is finished."""
     if job is None:
-        return Progress(total=items, pending=items)
+        return JobProgress(total=items, pending=items)
     completed = count_items(job.completed_indexes, items, job.completions)
     failed = count_items(job.failed_indexes, items, job.completions)
-    return Progress(total=items, completed=completed, failed=failed, pending=max(0, items - completed - failed))
+    return JobProgress(total=items, completed=completed, failed=failed, pending=max(0, items - completed - failed))

@@ -22,9 +22,9 @@ from testbench.arena.cluster.api import (
     SECRET,
     Cluster,
     ClusterError,
-    Conflict,
-    Denied,
-    HistoryGone,
+    ConflictError,
+    DeniedError,
+    HistoryGoneError,
     Json,
     Kind,
 )
@@ -172,7 +172,7 @@ class OperatorLoop:
                     self._heard = monotonic()
                     if not heard:
                         await asyncio.sleep(self._settings.backoff_s)
-            except HistoryGone:
+            except HistoryGoneError:
                 log.info("watch of %s: its history is gone, listing again", kind.plural)
             except ClusterError as error:
                 log.warning("watch of %s: %s", kind.plural, error.message)
@@ -200,7 +200,7 @@ class OperatorLoop:
                 self._failures.pop(key, None)
                 self._heard = monotonic()
             except ClusterError as error:
-                self._retry(key, soon=isinstance(error, Conflict))
+                self._retry(key, soon=isinstance(error, ConflictError))
                 log.info("%s/%s: %s", *key, error.message)
             except DEFECTS:
                 self._retry(key, soon=False)
@@ -227,7 +227,7 @@ class OperatorLoop:
         try:
             for action in decision.actions:
                 await self._apply(action, observed, now)
-        except Denied as denied:
+        except DeniedError as denied:
             await self._report_denial(observed, denied, now)
             raise
         wait = await self._write(key, observed, decision.status, now)
@@ -237,7 +237,7 @@ class OperatorLoop:
         if requeue:
             self._queue.add(key, max(min(requeue), self._settings.round_interval_s))
 
-    async def _report_denial(self, observed: Observed, denied: Denied, now: datetime) -> None:
+    async def _report_denial(self, observed: Observed, denied: DeniedError, now: datetime) -> None:
         """Write into the status, and once into an event, why the job makes no progress."""
         message = printable(denied.message, MESSAGE_LENGTH)
         status = (
@@ -280,12 +280,12 @@ class OperatorLoop:
         found = await self._cluster.get(kind, observed.namespace, name)
         if found is None or not is_owned_by(found, observed.uid) or "deletionTimestamp" in found["metadata"]:
             message = f"{kind.name} {name} exists and belongs to somebody else, or is being deleted."
-            raise Denied(message, reason=NAME_TAKEN)
+            raise DeniedError(message, reason=NAME_TAKEN)
 
     async def _copy(self, namespace: str, name: str, body: Json, observed: Observed) -> None:
         secret = await self._cluster.get(SECRET, namespace, name)
         if secret is None:
-            raise Denied(f"Secret {namespace}/{name} does not exist.", reason=SECRET_MISSING)
+            raise DeniedError(f"Secret {namespace}/{name} does not exist.", reason=SECRET_MISSING)
         await self._create(SECRET, body | {"data": secret.get("data") or {}}, observed)
 
     async def _write(self, key: JobKey, observed: Observed, status: JobStatus | None, now: datetime) -> float | None:

@@ -14,7 +14,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from testbench.arena.cluster.api import Json
-from testbench.arena.manifest.documents import validated
+from testbench.arena.manifest.documents import validate_manifest
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.job_status import JobStatus
 from testbench.arena.operator.job_state import ENDED
@@ -125,7 +125,7 @@ def read_job(content: Json) -> Observed:
     metadata = content["metadata"]
     manifest, fault = None, ""
     try:
-        manifest = validated(ArenaJob, {key: value for key, value in content.items() if key != "status"})
+        manifest = validate_manifest(ArenaJob, {key: value for key, value in content.items() if key != "status"})
     except ValidationError as error:
         fault = describe(error)
     return Observed(
@@ -145,7 +145,7 @@ def read_job(content: Json) -> Observed:
 def read_status(content: Json) -> JobStatus:
     """Return the status of an ArenaJob; one that cannot be read counts as none."""
     try:
-        return validated(JobStatus, content.get("status") or {})
+        return validate_manifest(JobStatus, content.get("status") or {})
     except ValidationError:
         return JobStatus()
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from testbench.arena.cluster.api import ARENA_JOB, CONFIG_MAP, EVENT, JOB, POD, Cluster, ClusterError, Denied, Json
+from testbench.arena.cluster.api import ARENA_JOB, CONFIG_MAP, EVENT, JOB, POD, Cluster, ClusterError, DeniedError, Json
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.operator import jobs
 from testbench.arena.operator.job_state import ENDED
@@ -157,7 +157,7 @@ class Observer:
             for one in found.references:
                 try:
                     objects[one] = await self._cluster.get(*one)
-                except Denied as denied:
+                except DeniedError as denied:
                     return Waiting(f"{one.kind.name}Denied", denied.message)
             found = resolve(manifest, objects, cross_namespace=self._settings.cross_namespace)
         return found

@@ -20,8 +20,8 @@ from typing import Final
 from testbench.arena.cluster.api import ARENA_JOB, CONFIG_MAP, JOB, Json
 from testbench.arena.conclusion import CANCELLED, NO_COMMON_START, OUTPUT_FAILED, Conclusion, Counts
 from testbench.arena.manifest.job import ArenaJob, ArenaJobSpec, DataGenSettings
-from testbench.arena.manifest.job_status import JobStatus, Progress
-from testbench.arena.manifest.schedule import removal_time
+from testbench.arena.manifest.job_status import JobProgress, JobStatus
+from testbench.arena.manifest.schedule import compute_removal_time
 from testbench.arena.operator import jobs, schedules
 from testbench.arena.operator.actions import (
     Action,
@@ -80,7 +80,7 @@ def _is_corrected(observed: Observed) -> bool:
 def _clean_up(observed: Observed, now: datetime) -> Decision:
     actions: tuple[Action, ...] = _stop(observed)
     ttl = observed.manifest.spec.ttl_seconds_after_finished if observed.manifest is not None else None
-    removal = removal_time(observed.status.completion_time or now, ttl)
+    removal = compute_removal_time(observed.status.completion_time or now, ttl)
     if removal is None:
         return Decision(actions)
     if removal > now or not observed.tick_recorded:
@@ -116,7 +116,7 @@ def _next_step(observed: Observed, now: datetime, settings: Settings) -> _Step:
 
 def _cancel_run(observed: Observed) -> _Step:
     """End the pods before the status says so: once it says `Cancelled`, everything was told to stop."""
-    known = observed.status.progress or Progress()
+    known = observed.status.progress or JobProgress()
     unjudged = max(0, known.total - known.completed - known.failed)
     counts = Counts(total=known.total, passed=known.completed, errors=known.failed, unjudged=unjudged)
     message = f"Cancelled after {known.completed} of {known.total} items; what was done is kept."

@@ -15,10 +15,10 @@ from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
-from testbench.arena.bundle.bundle import is_hidden, safe_path
+from testbench.arena.bundle.bundle import check_path, is_hidden
 from testbench.arena.cluster import api
 from testbench.arena.cluster.api import Json, Kind
-from testbench.arena.manifest.documents import validated
+from testbench.arena.manifest.documents import validate_manifest
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.job_status import MESSAGE_LENGTH
 from testbench.arena.manifest.resources import AgentRuntime, ArenaSource, Provider, Resource, ToolRegistry
@@ -205,7 +205,7 @@ class _Resolver:
         kept = {key: content[key] for key in ("metadata", "spec", "status") if key in content}
         kept["metadata"] = {"name": reference.name, "namespace": reference.namespace}
         try:
-            return validated(model, kept)
+            return validate_manifest(model, kept)
         except ValidationError as error:
             message = printable(f"{_show(reference)}: {describe(error)}", MESSAGE_LENGTH)
             raise _Unresolved(Waiting(f"{reference.kind.name}Invalid", message)) from error
@@ -293,7 +293,7 @@ def _read_source_file(key: str, config_map: str) -> SourceFile:
     """Return a key with its path: `__` stands for `/`, which a key cannot have."""
     path = key.replace("__", "/")
     try:
-        safe_path(path, f"ConfigMap {config_map}")
+        check_path(path, f"ConfigMap {config_map}")
     except InputError as error:
         raise _Unresolved(Refused(SOURCE_INVALID, printable(error.message, MESSAGE_LENGTH))) from error
     return SourceFile(key=key, path=key if is_hidden(path) else path)

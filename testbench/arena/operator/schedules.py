@@ -14,7 +14,7 @@ from testbench.arena.cluster.api import ARENA_JOB, Json
 from testbench.arena.conclusion import CANCELLED, Conclusion, Counts
 from testbench.arena.manifest.job import ArenaJob, Schedule
 from testbench.arena.manifest.job_status import SUMMARY_VERDICT, JobResult, JobStatus
-from testbench.arena.manifest.schedule import MISSED_AT_MOST, Due, decide, due
+from testbench.arena.manifest.schedule import MISSED_AT_MOST, Due, decide_start, find_due
 from testbench.arena.operator.actions import Action, Create, Decision, EmitEvent, Patch, make_decision
 from testbench.arena.operator.job_state import ENDED, JobState
 from testbench.arena.operator.metadata import (
@@ -50,7 +50,7 @@ def reconcile(observed: Observed, manifest: ArenaJob, now: datetime) -> Decision
         return make_decision(observed, before, JobState(conclusion=ended), _cancel(observed), now)
     since = _find_last_tick(observed)
     try:
-        found = due(schedule, since or observed.created_at, now)
+        found = find_due(schedule, since or observed.created_at, now)
     except InputError as error:
         return make_decision(observed, before, JobState(refusal=(INVALID, f"{error.message} {error.hint}")), (), now)
     actions, live = _start_tick(observed, manifest, schedule, found)
@@ -97,7 +97,7 @@ def _start_tick(
         missed = [
             EmitEvent("Warning", "RunsMissed", f"{amount} runs before that of {format_time(found.tick)} did not start.")
         ]
-    match decide(schedule.concurrency_policy, len(running)):
+    match decide_start(schedule.concurrency_policy, len(running)):
         case "wait":
             listed = ", ".join(scheduled.name for scheduled in running[:3])
             skipped = EmitEvent(

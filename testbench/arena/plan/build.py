@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from typing import Any, Final, NamedTuple
 
-from testbench.arena.bundle.arena_file import ArenaFile, arena_file_of
-from testbench.arena.bundle.bundle import Bundle, named
-from testbench.arena.bundle.promptarena import placeholders, substituted
-from testbench.arena.bundle.scenarios import FoundScenario, Reading, selected_scenarios
+from testbench.arena.bundle.arena_file import ArenaFile, load_arena_file
+from testbench.arena.bundle.bundle import Bundle, join_names
+from testbench.arena.bundle.promptarena import find_placeholders, substitute
+from testbench.arena.bundle.scenarios import FoundScenario, ScenarioCollection, select_scenarios
 from testbench.arena.datagen.seeds import seeds_of
 from testbench.arena.manifest import schedule
 from testbench.arena.manifest.documents import Documents
@@ -61,14 +61,14 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
         NothingToDo: there is no scenario.
     """
     if job.spec.schedule is not None:
-        schedule.check(job.spec.schedule)
-    arena = arena_file_of(job, bundle)
+        schedule.check_schedule(job.spec.schedule)
+    arena = load_arena_file(job, bundle)
     everything = with_bundle_providers(job, documents, arena)
     cast = cast_of(job, everything, arena)
     datagen = job.spec.type == "datagen"
     if datagen:
         seeds_of(bundle, arena)  # refused now, and not after the first worker has started
-    reading = Reading() if datagen else selected_scenarios(bundle, arena, job.spec.scenarios)
+    reading = ScenarioCollection() if datagen else select_scenarios(bundle, arena, job.spec.scenarios)
     warnings = [*_of_the_manifest(job), *arena.warnings, *reading.warnings]
     rows = list(_rows(reading.scenarios, cast, arena, job, warnings))
     amount = sum(len(row.systems) * row.repetitions for row in rows)
@@ -78,7 +78,7 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
     if arena.judges and not cast.judges:
         warnings.append(f"no entry judges: the arena file's judge {arena.judges[0]!r} is not in the job's groups")
     if len(cast.judges) > 1:
-        warnings.append(f"not supported: further judges: {named(entry.name for entry in cast.judges[1:])}")
+        warnings.append(f"not supported: further judges: {join_names(entry.name for entry in cast.judges[1:])}")
     plan = Plan(
         job=job.metadata.name,
         namespace=job.metadata.namespace,
@@ -97,11 +97,11 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
     return Prepared(plan.model_copy(update={"digest": _digest(plan, cast, job, everything)}), everything)
 
 
-def _judge_model(arena: ArenaFile, reading: Reading) -> str | None:
+def _judge_model(arena: ArenaFile, reading: ScenarioCollection) -> str | None:
     models = {arena.judge_model} if arena.judge_model else reading.judge_models
     if len(models) > 1:
         hint = "Name one as judge_model in the arena file, or a Provider in the group judge."
-        raise InputError(f"scenarios name different judges: {named(sorted(models))}", hint=hint)
+        raise InputError(f"scenarios name different judges: {join_names(sorted(models))}", hint=hint)
     return next(iter(models), None)
 
 
@@ -143,8 +143,8 @@ def _system_prompt(found: FoundScenario, arena: ArenaFile, warnings: list[str]) 
         if task is not None and arena.prompts:
             warnings.append(f"{found.path}: no prompt for task_type {task!r}")
         return ""
-    text = substituted(prompt.template, {**prompt.variables, **found.read.variables})
-    for name in placeholders(text):
+    text = substitute(prompt.template, {**prompt.variables, **found.read.variables})
+    for name in find_placeholders(text):
         warnings.append(f"{found.path}: the prompt's variable {name!r} has no value")
     return text
 
@@ -154,9 +154,9 @@ def _self_play(found: FoundScenario, arena: ArenaFile) -> SelfPlay | None:
     if part is None:
         return None
     if part.persona is not None and part.persona not in arena.personas:
-        hint = f"Personas of the arena file: {named(sorted(arena.personas)) or 'none'}."
+        hint = f"Personas of the arena file: {join_names(sorted(arena.personas)) or 'none'}."
         raise InputError(f"{found.path}: no persona {part.persona!r}", hint=hint)
-    instructions = substituted(arena.personas[part.persona], found.read.variables) if part.persona else ""
+    instructions = substitute(arena.personas[part.persona], found.read.variables) if part.persona else ""
     return SelfPlay(instructions=instructions, turns=part.turns, max_turns=part.max_turns, metrics=part.metrics)
 
 

@@ -12,7 +12,7 @@ from itertools import permutations, product
 from typing import NamedTuple
 
 from testbench.arena.bundle.arena_file import ArenaFile
-from testbench.arena.manifest.documents import Documents, Found
+from testbench.arena.manifest.documents import Documents, ResourceIndex
 from testbench.arena.manifest.job import JUDGE_GROUP, SELFPLAY_GROUP, ArenaJob, IdentifiedEntry, ProviderEntry
 from testbench.arena.plan.model import DEFAULT_GROUP, SystemUnderTest
 from testbench.errors import InputError
@@ -67,7 +67,7 @@ def with_bundle_providers(job: ArenaJob, documents: Documents, arena: ArenaFile)
         )
         for entry in arena.providers
     ]
-    return replace(documents, providers=Found([*own, *documents.providers.values()]))
+    return replace(documents, providers=ResourceIndex([*own, *documents.providers.values()]))
 
 
 def cast_of(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Cast:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from testbench.arena.bundle.bundle import Bundle
-from testbench.arena.bundle.reader import bundle_of_config_map, load_bundle
+from testbench.arena.bundle.reader import load_bundle, read_config_map
 from testbench.arena.manifest.documents import Documents, load_documents
 from testbench.arena.manifest.job import ArenaJob, ScenarioFilter
 from testbench.errors import InputError
@@ -56,7 +56,7 @@ def _bundle_of(job: ArenaJob, documents: Documents) -> Bundle:
     if source is not None and source.spec.config_map is not None:
         config_map = documents.config_maps.named(source.spec.config_map.name, namespace)
         if config_map is not None:
-            return bundle_of_config_map(config_map)
+            return read_config_map(config_map)
     artifact = source.status.artifact if source is not None and source.status is not None else None
     if artifact is not None and artifact.content_path and Path(artifact.content_path).is_dir():
         return load_bundle(Path(artifact.content_path))

@@ -15,7 +15,7 @@ import yaml
 
 from testbench.arena.cluster import api
 from testbench.arena.cluster.api import Json, Kind
-from testbench.arena.manifest.documents import Documents, Found
+from testbench.arena.manifest.documents import Documents, ResourceIndex
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.operator import jobs
 from testbench.arena.operator.observed import Run
@@ -75,7 +75,7 @@ def _object(reference: ObjectReference, documents: Documents) -> Json | None:
     """A document as the API server would show it; a Secret without its values."""
     if reference.kind == api.CLAIM:
         return SHARED_CLAIM
-    found: dict[Kind, Found[Any]] = {
+    found: dict[Kind, ResourceIndex[Any]] = {
         api.ARENA_SOURCE: documents.sources,
         api.PROVIDER: documents.providers,
         api.AGENT_RUNTIME: documents.agents,

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from testbench import defaults
 from testbench.arena.manifest.documents import Documents
-from testbench.arena.manifest.job import ArenaJob, seconds
+from testbench.arena.manifest.job import ArenaJob, parse_seconds
 from testbench.arena.manifest.resources import AgentRuntime, DiscoveredTool, Provider, ToolHandler, ToolRegistry
 from testbench.arena.plan.model import ChatDefaults, MockTool, Plan, SystemUnderTest
 from testbench.arena.runs.context import OnSpent, kind_of
@@ -131,7 +131,7 @@ def chat_target(provider: Provider, api_key: str | None, chat: ChatDefaults) -> 
         top_p=own.top_p if own.top_p is not None else chat.top_p,
         max_tokens=own.max_tokens if own.max_tokens is not None else chat.max_tokens,
         seed=chat.seed,
-        timeout_s=seconds(own.request_timeout) if own.request_timeout else defaults.AGENT_TIMEOUT_S,
+        timeout_s=parse_seconds(own.request_timeout) if own.request_timeout else defaults.AGENT_TIMEOUT_S,
         prices=Prices(pricing.input_cost_per1k or 0.0, pricing.output_cost_per1k or 0.0) if pricing and both else None,
     )
 

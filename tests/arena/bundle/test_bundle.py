@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from testbench.arena.bundle import archive as bundle_archive
 from testbench.arena.bundle import bundle as limits
-from testbench.arena.bundle.bundle import Bundle, matches, resolve, safe_path
-from testbench.arena.bundle.reader import bundle_of_config_map, load_bundle
+from testbench.arena.bundle.bundle import Bundle, check_path, matches, resolve_reference
+from testbench.arena.bundle.reader import load_bundle, read_config_map
 from testbench.arena.manifest.resources import ConfigMap
 from testbench.errors import InputError, StoreError
 
@@ -119,7 +119,7 @@ def test_a_config_map_that_came_with_the_manifest_is_a_bundle() -> None:
     given = ConfigMap.model_validate(
         {"metadata": {"name": "m"}, "data": data, "binaryData": {"b.yaml": "bmFtZTogYgo="}}
     )
-    assert list(bundle_of_config_map(given).files) == ["b.yaml", "config.arena.yaml", "scenarios/a.yaml"]
+    assert list(read_config_map(given).files) == ["b.yaml", "config.arena.yaml", "scenarios/a.yaml"]
 
 
 @pytest.mark.parametrize("place", ["/etc/passwd", "../outside.yaml", "a.yaml", "nowhere"])
@@ -181,7 +181,7 @@ EVIL_NAMES = ["/etc/passwd", "../up.yaml", "a/../../up.yaml", "a\\b.yaml", "C:x.
 @pytest.mark.parametrize("name", EVIL_NAMES)
 def test_a_path_that_leads_outside_is_refused_in_any_archive(tmp_path: Path, name: str) -> None:
     for archive in (tar(tmp_path / "b.tar.gz", {name: b"x"}), packed(tmp_path / "b.zip", {name: b"x"})):
-        with pytest.raises(InputError, match="is no path inside the bundle"):
+        with pytest.raises(InputError, match="is not a path inside the bundle"):
             load_bundle(archive)
 
 
@@ -198,7 +198,7 @@ def test_a_path_that_leads_outside_is_refused_in_any_archive(tmp_path: Path, nam
     ids=lambda info: f"{info.name}-{info.type!r}",
 )
 def test_a_tar_holds_plain_files_only(tmp_path: Path, odd: tarfile.TarInfo) -> None:
-    with pytest.raises(InputError, match=r"is a link|is no plain file"):
+    with pytest.raises(InputError, match=r"is a link|is not a plain file"):
         load_bundle(tar(tmp_path / "b.tar.gz", FILES, odd))
 
 
@@ -312,8 +312,8 @@ def test_a_name_that_is_no_text_is_bad_input(tmp_path: Path) -> None:
 def test_binary_data_that_is_no_base64_is_bad_input() -> None:
     for text in ("!", "é"):
         given = ConfigMap.model_validate({"metadata": {"name": "m"}, "binaryData": {"b.yaml": text}})
-        with pytest.raises(InputError, match="is no base64"):
-            bundle_of_config_map(given)
+        with pytest.raises(InputError, match="is not base64"):
+            read_config_map(given)
 
 
 def test_a_name_is_the_same_however_its_accents_are_written(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_a_name_is_the_same_however_its_accents_are_written(tmp_path: Path) -> N
     one = load_bundle(folder(tmp_path / "one", {composed: b"x"}))
     other = load_bundle(tar(tmp_path / "other.tar.gz", {decomposed: b"x"}))
     assert one.revision == other.revision
-    assert resolve("config.arena.yaml", decomposed, one) == composed
+    assert resolve_reference("config.arena.yaml", decomposed, one) == composed
     assert matches(composed, decomposed.replace("caf", "*"))
     with pytest.raises(InputError, match="is there twice"):
         load_bundle(tar(tmp_path / "both.tar", {composed: b"x", decomposed: b"x"}))
@@ -349,17 +349,17 @@ def test_what_is_no_bundle_is_said_to_be_none(tmp_path: Path) -> None:
 def test_a_reference_stays_in_the_bundle(base: str, reference: str, path: str | None) -> None:
     bundle = Bundle("b", {}, "sha256:0")
     if path is not None:
-        assert resolve(base, reference, bundle) == path
+        assert resolve_reference(base, reference, bundle) == path
     else:
         with pytest.raises(InputError, match="leaves the bundle"):
-            resolve(base, reference, bundle)
+            resolve_reference(base, reference, bundle)
 
 
 @given(st.text(alphabet="ab./\\:\0 é", max_size=12))
 def test_a_safe_path_never_leads_outside(path: str) -> None:
     root = Path("/bundle")
     try:
-        safe = safe_path(path, "b")
+        safe = check_path(path, "b")
     except InputError:
         return
     inside = Path(os.path.normpath(root / safe))

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.arena.bundle.arena_file import ArenaFile, read_arena_file
-from testbench.arena.bundle.assertions import SUPPORTED, NotSupportedError, expectation_of
+from testbench.arena.bundle.assertions import SUPPORTED, NotSupportedError, read_assertion
 from testbench.arena.bundle.bundle import Bundle, matches
-from testbench.arena.bundle.promptarena import read_scenario, together
-from testbench.arena.bundle.scenarios import FoundScenario, selected_scenarios
+from testbench.arena.bundle.promptarena import merge_calls, read_scenario
+from testbench.arena.bundle.scenarios import FoundScenario, select_scenarios
 from testbench.arena.manifest.job import ScenarioFilter
 from testbench.errors import InputError, NothingToDo
 from testbench.metrics.protocol import Sample
@@ -45,7 +45,7 @@ def read(files: Mapping[str, str], only: ScenarioFilter | None = None) -> list[F
     given_bundle = bundle(files)
     path = "config.arena.yaml"
     arena = read_arena_file(given_bundle, path) if path in files else ArenaFile()
-    return selected_scenarios(given_bundle, arena, only).scenarios
+    return select_scenarios(given_bundle, arena, only).scenarios
 
 
 # --- assertions, judged by the metrics that they become -------------------------------------------------------------
@@ -118,11 +118,11 @@ async def test_a_latency_budget_judges_the_answer_of_its_turn() -> None:
 
 
 def test_a_judge_is_asked_for_what_the_assertion_asks() -> None:
-    (yes_or_no,) = expectation_of(assertion("llm_judge", criteria="polite", judge="j"), "turn").metrics
-    (graded,) = expectation_of(assertion("llm_judge", criteria="polite", min_score=0.7), "turn").metrics
-    (whole,) = expectation_of(assertion("llm_judge", criteria="polite", min_score=0.7), "conversation").metrics
+    (yes_or_no,) = read_assertion(assertion("llm_judge", criteria="polite", judge="j"), "turn").metrics
+    (graded,) = read_assertion(assertion("llm_judge", criteria="polite", min_score=0.7), "turn").metrics
+    (whole,) = read_assertion(assertion("llm_judge", criteria="polite", min_score=0.7), "conversation").metrics
     wrapped = {"eval_type": "llm_judge_session", "eval_params": {"criteria": "polite"}, "min_score": 0.8}
-    (session,) = expectation_of(assertion("assertion", **wrapped), "turn").metrics
+    (session,) = read_assertion(assertion("assertion", **wrapped), "turn").metrics
     assert yes_or_no.threshold == 1.0
     assert graded.threshold == 0.7
     assert whole.parameters["include"] == session.parameters["include"] == ["conversation"]
@@ -171,7 +171,7 @@ def test_what_a_rag_assertion_compares_with_is_in_the_reference() -> None:
 )
 def test_an_assertion_that_cannot_be_judged_is_refused_and_never_dropped(odd: Any) -> None:
     with pytest.raises(NotSupportedError):
-        expectation_of(odd, "turn")
+        read_assertion(odd, "turn")
     files = {"a.yaml": yaml.safe_dump(promptarena({"role": "user", "content": "q", "assertions": [odd]}))}
     with pytest.raises(InputError, match=r"not supported: a\.yaml: ") as caught:
         read(files)
@@ -183,7 +183,7 @@ def test_an_assertion_that_cannot_be_judged_is_refused_and_never_dropped(odd: An
 )
 def test_an_assertion_is_a_check_or_a_refusal(kind: str, params: dict[str, Any]) -> None:
     try:
-        expectation = expectation_of(assertion(kind, **params), "turn")
+        expectation = read_assertion(assertion(kind, **params), "turn")
     except NotSupportedError:
         return
     assert expectation.metrics or expectation.calls
@@ -250,10 +250,10 @@ async def test_calls_that_a_conversation_expects_may_be_made_in_any_turn() -> No
 def test_calls_of_several_assertions_are_the_fewest_that_meet_them() -> None:
     bare, city, unit = ToolCall(name="w"), ToolCall(name="w", args={"c": 1}), ToolCall(name="w", args={"u": 2})
     other = ToolCall(name="w", args={"c": 3})
-    assert together([bare, city]) == (city,)
-    assert together([city, unit]) == (ToolCall(name="w", args={"c": 1, "u": 2}),)
-    assert together([city, other]) == (city, other)
-    assert together([bare, bare, city]) == (city, bare)
+    assert merge_calls([bare, city]) == (city,)
+    assert merge_calls([city, unit]) == (ToolCall(name="w", args={"c": 1, "u": 2}),)
+    assert merge_calls([city, other]) == (city, other)
+    assert merge_calls([bare, bare, city]) == (city, bare)
 
 
 def test_a_played_part_is_known_by_its_role() -> None:
@@ -318,7 +318,7 @@ def test_one_file_holds_one_scenario_or_several_in_yaml_or_json() -> None:
 
 
 def test_a_file_that_is_no_scenario_is_left_out_and_said_to_be() -> None:
-    reading = selected_scenarios(bundle({"a.yaml": PLAIN, "b.yaml": "stebs: []\n", "c.yaml": ""}), ArenaFile(), None)
+    reading = select_scenarios(bundle({"a.yaml": PLAIN, "b.yaml": "stebs: []\n", "c.yaml": ""}), ArenaFile(), None)
     assert reading.warnings == ["b.yaml: no scenario, left out", "c.yaml: empty, left out"]
 
 
@@ -333,7 +333,7 @@ def test_a_file_that_is_no_scenario_is_left_out_and_said_to_be() -> None:
     ],
 )
 def test_a_kind_that_nobody_knows_may_be_a_scenario_that_is_misspelt(document: dict[str, Any], warned: bool) -> None:
-    reading = selected_scenarios(bundle({"a.yaml": PLAIN, "b.yaml": yaml.safe_dump(document)}), ArenaFile(), None)
+    reading = select_scenarios(bundle({"a.yaml": PLAIN, "b.yaml": yaml.safe_dump(document)}), ArenaFile(), None)
     assert bool(reading.warnings) is warned
 
 

@@ -17,7 +17,7 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from testbench.arena.manifest import crd
-from testbench.arena.manifest.documents import load_documents, validated
+from testbench.arena.manifest.documents import load_documents, validate_manifest
 from testbench.arena.manifest.fields import API_VERSION, GROUP
 from testbench.arena.manifest.job import EXACTLY_ONE_ENTRY, ArenaJob
 from testbench.arena.manifest.job_status import JobStatus
@@ -78,7 +78,7 @@ def broken_rules(schema: dict[str, Any], value: Any) -> Iterator[str]:
 
 @cache
 def spec_validator() -> tuple[dict[str, Any], Draft202012Validator]:
-    schema = crd.job_schema()["properties"]["spec"]
+    schema = crd.build_job_schema()["properties"]["spec"]
     return schema, Draft202012Validator(closed(schema))
 
 
@@ -91,7 +91,7 @@ def refused_by_the_server(spec: dict[str, Any]) -> list[str]:
 def refused_by_the_models(spec: dict[str, Any]) -> list[str]:
     document = {"apiVersion": API_VERSION, "kind": "ArenaJob", "metadata": {"name": "j"}, "spec": spec}
     try:
-        validated(ArenaJob, document)
+        validate_manifest(ArenaJob, document)
     except ValidationError as error:
         return [fault["msg"] for fault in error.errors()]
     return []
@@ -234,7 +234,7 @@ def test_the_server_refuses_both_or_neither_with_the_words_of_the_rule() -> None
 
 @pytest.mark.parametrize("name", [crd.JOB_FILE, crd.REFERENCES_FILE])
 def test_the_definitions_are_those_of_the_models(name: str) -> None:
-    assert (BASE / "crds" / name).read_text() == crd.files()[name], "run `make schema`"
+    assert (BASE / "crds" / name).read_text() == crd.build_files()[name], "run `make schema`"
 
 
 def spec_of(sample: Path) -> dict[str, Any]:
@@ -276,14 +276,14 @@ def test_the_schema_is_structural_and_bounded() -> None:
             check(part, f"{place}.{name}")
 
     for name in ("spec", "status"):
-        check(crd.job_schema()["properties"][name], name)
+        check(crd.build_job_schema()["properties"][name], name)
 
 
 def test_a_column_shows_what_the_schema_has() -> None:
     for column in crd.COLUMNS:
         if column.path.startswith(".metadata"):
             continue
-        schema = crd.job_schema()
+        schema = crd.build_job_schema()
         for name in column.path.strip(".").split("."):
             schema = schema.get("properties", {}).get(name) or schema["additionalProperties"]
         kind = "date" if schema.get("format") == "date-time" else schema["type"]
@@ -302,6 +302,6 @@ def test_a_status_of_the_types_fits_the_schema() -> None:
         }
     )
     dumped = status.model_dump(mode="json", by_alias=True, exclude_none=True)
-    schema = closed(crd.job_schema()["properties"]["status"])
+    schema = closed(crd.build_job_schema()["properties"]["status"])
     assert [error.message for error in Draft202012Validator(schema).iter_errors(dumped)] == []
     assert dumped["progress"] == {"total": 3, "completed": 0, "failed": 0, "pending": 0}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from testbench.arena.manifest.documents import load_documents, validated
+from testbench.arena.manifest.documents import load_documents, validate_manifest
 from testbench.arena.manifest.resources import AgentRuntime, Secret
 from testbench.errors import InputError, NothingToDo
 from testbench.schema import plain_data as yaml_files
@@ -250,5 +250,5 @@ def test_a_secret_with_a_fault_does_not_show_its_values_either(tmp_path: Path) -
 def test_an_agent_is_reached_over_a2a_before_anything_else(
     status: object, spec: object, endpoint: tuple[str, str] | None
 ) -> None:
-    agent = validated(AgentRuntime, {"metadata": {"name": "bot"}, "spec": spec, "status": status})
+    agent = validate_manifest(AgentRuntime, {"metadata": {"name": "bot"}, "spec": spec, "status": status})
     assert agent.endpoint() == endpoint

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from testbench.arena.manifest.documents import validated
+from testbench.arena.manifest.documents import validate_manifest
 from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.manifest.job import (
     EXACTLY_ONE_ENTRY,
@@ -19,7 +19,7 @@ from testbench.arena.manifest.job import (
     ArenaJob,
     IdentifiedEntry,
     Workers,
-    seconds,
+    parse_seconds,
 )
 from testbench.arena.manifest.pod_overrides import (
     KEY_RESERVED,
@@ -33,7 +33,7 @@ from testbench.schema.files import describe
 
 def job(**spec: Any) -> ArenaJob:
     """A job whose spec has these keys, as a manifest would name them."""
-    return validated(ArenaJob, document(spec))
+    return validate_manifest(ArenaJob, document(spec))
 
 
 def document(spec: dict[str, Any]) -> dict[str, Any]:
@@ -114,7 +114,7 @@ def test_a_group_may_be_a_map_from_the_ids_of_the_arena_file_and_stays_one() -> 
     ]
     dumped = given.model_dump(mode="json", by_alias=True, exclude_none=True)
     assert dumped["spec"]["providers"] == {"default": group, "judge": [{"providerRef": {"name": "j"}}]}
-    assert validated(ArenaJob, dumped) == given
+    assert validate_manifest(ArenaJob, dumped) == given
 
 
 @pytest.mark.parametrize(
@@ -154,7 +154,7 @@ def test_pods_may_be_placed_and_labelled() -> None:
         resources={"requests": {"cpu": 2, "memory": "1Gi"}},
         extraEnv=[{"name": "TESTBENCH_LOG_FORMAT", "value": "text"}],
     )
-    assert validated(ArenaJob, made.model_dump(mode="json", by_alias=True, exclude_none=True)) == made
+    assert validate_manifest(ArenaJob, made.model_dump(mode="json", by_alias=True, exclude_none=True)) == made
 
 
 @pytest.mark.parametrize(
@@ -203,7 +203,7 @@ def test_no_override_loosens_what_a_pod_may_do_or_shows_it_a_key(overrides: dict
     ("duration", "expected"), [("90s", 90), ("1h30m", 5400), ("1.5s", 1.5), ("250ms", 0.25), ("0.1s0.2s", 0.3)]
 )
 def test_a_duration_is_its_seconds(duration: str, expected: float) -> None:
-    assert seconds(duration) == expected
+    assert parse_seconds(duration) == expected
 
 
 @pytest.mark.parametrize(
@@ -217,5 +217,5 @@ def test_a_duration_is_its_seconds(duration: str, expected: float) -> None:
     ],
 )
 def test_workers_grow_only_where_there_is_a_maximum(workers: dict[str, int], fewest: int, most: int) -> None:
-    found = validated(Workers, workers)
+    found = validate_manifest(Workers, workers)
     assert (found.fewest, found.most) == (fewest, most)

@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.arena.manifest.job import Schedule
-from testbench.arena.manifest.schedule import MISSED_AT_MOST, check, decide, due, removal_time
+from testbench.arena.manifest.schedule import (
+    MISSED_AT_MOST,
+    check_schedule,
+    compute_removal_time,
+    decide_start,
+    find_due,
+)
 from testbench.errors import InputError
 
 NEW_YORK = "America/New_York"
@@ -25,45 +31,45 @@ def utc(month: int, day: int, hour: int = 0, minute: int = 0) -> datetime:
 
 def test_a_tick_is_at_the_wall_time_of_its_zone() -> None:
     schedule = Schedule(cron="0 2 * * *", timezone=NEW_YORK)
-    found = due(schedule, utc(7, 1), utc(7, 1, 12))
+    found = find_due(schedule, utc(7, 1), utc(7, 1, 12))
     assert (found.tick, found.missed, found.next) == (utc(7, 1, 6), 0, utc(7, 2, 6))
 
 
 def test_a_time_that_autumn_repeats_fires_once() -> None:
-    found = due(Schedule(cron="30 1 * * *", timezone=NEW_YORK), utc(11, 1, 4), utc(11, 2, 4))
+    found = find_due(Schedule(cron="30 1 * * *", timezone=NEW_YORK), utc(11, 1, 4), utc(11, 2, 4))
     assert (found.tick, found.missed) == (utc(11, 1, 5, 30), 0)
 
 
 def test_a_time_that_spring_skips_fires_after_the_gap() -> None:
-    found = due(Schedule(cron="30 2 * * *", timezone=NEW_YORK), utc(3, 8), utc(3, 8, 12))
+    found = find_due(Schedule(cron="30 2 * * *", timezone=NEW_YORK), utc(3, 8), utc(3, 8, 12))
     assert (found.tick, found.missed, found.next) == (utc(3, 8, 7), 0, utc(3, 9, 6, 30))
 
 
 def test_a_rhythm_goes_through_the_hour_that_autumn_repeats() -> None:
-    found = due(Schedule(cron="*/30 * * * *", timezone=NEW_YORK), utc(11, 1, 4), utc(11, 1, 8))
+    found = find_due(Schedule(cron="*/30 * * * *", timezone=NEW_YORK), utc(11, 1, 4), utc(11, 1, 8))
     assert (found.tick, found.missed + 1) == (utc(11, 1, 8), 8)
 
 
 def test_clocks_that_change_by_half_an_hour_neither_lose_a_run_nor_double_one() -> None:
     skipped, repeated = (Schedule(cron=cron, timezone="Australia/Lord_Howe") for cron in ("15 2 * * *", "45 1 * * *"))
-    assert due(skipped, utc(10, 3, 13), utc(10, 4, 13)).tick == utc(10, 3, 15, 30)
-    found = due(repeated, utc(4, 4, 13), utc(4, 5, 13))
+    assert find_due(skipped, utc(10, 3, 13), utc(10, 4, 13)).tick == utc(10, 3, 15, 30)
+    found = find_due(repeated, utc(4, 4, 13), utc(4, 5, 13))
     assert (found.tick, found.missed, found.next) == (utc(4, 4, 14, 45), 0, utc(4, 5, 15, 15))
 
 
 def test_of_missed_ticks_the_latest_runs() -> None:
-    found = due(Schedule(cron="0 * * * *"), utc(5, 1, 0, 30), utc(5, 1, 4, 10))
+    found = find_due(Schedule(cron="0 * * * *"), utc(5, 1, 0, 30), utc(5, 1, 4, 10))
     assert (found.tick, found.missed) == (utc(5, 1, 4), 3)
 
 
 def test_after_a_stop_of_years_the_latest_tick_is_still_found() -> None:
     now = utc(5, 1, 4, 10)
-    found = due(Schedule(cron="*/5 * * * *"), now - timedelta(days=2000), now)
+    found = find_due(Schedule(cron="*/5 * * * *"), now - timedelta(days=2000), now)
     assert (found.tick, found.missed, found.next) == (now, MISSED_AT_MOST, utc(5, 1, 4, 15))
 
 
 def test_before_the_first_tick_nothing_is_due() -> None:
-    found = due(Schedule(cron="0 2 * * *"), utc(5, 1), utc(5, 1, 1))
+    found = find_due(Schedule(cron="0 2 * * *"), utc(5, 1), utc(5, 1, 1))
     assert (found.tick, found.next) == (None, utc(5, 1, 2))
 
 
@@ -72,7 +78,11 @@ def test_one_look_or_many_looks_see_the_same_ticks(cron: str, zone: str, since: 
     schedule = Schedule(cron=cron, timezone=zone)
     now = since + timedelta(minutes=minutes)
     halfway = since + timedelta(minutes=minutes // 2)
-    first, second, whole = due(schedule, since, halfway), due(schedule, halfway, now), due(schedule, since, now)
+    first, second, whole = (
+        find_due(schedule, since, halfway),
+        find_due(schedule, halfway, now),
+        find_due(schedule, since, now),
+    )
     assert whole.tick == (second.tick or first.tick)
     assert whole.next == second.next
     seen = sum(look.missed + (look.tick is not None) for look in (first, second))
@@ -84,14 +94,14 @@ def test_one_look_or_many_looks_see_the_same_ticks(cron: str, zone: str, since: 
 def test_ticks_go_forward(cron: str, zone: str, since: datetime) -> None:
     schedule, seen = Schedule(cron=cron, timezone=zone), [since]
     for _ in range(5):
-        following = due(schedule, seen[-1], seen[-1]).next
+        following = find_due(schedule, seen[-1], seen[-1]).next
         assert following is not None
         seen.append(following)
     assert all(before < after for before, after in pairwise(seen))
 
 
 def test_names_of_days_and_months_are_plain() -> None:
-    check(Schedule(cron="0 2 * JUL WED"))
+    check_schedule(Schedule(cron="0 2 * JUL WED"))
 
 
 @pytest.mark.parametrize(
@@ -110,13 +120,13 @@ def test_names_of_days_and_months_are_plain() -> None:
 )
 def test_an_expression_that_cannot_fire_is_refused(cron: str) -> None:
     with pytest.raises(InputError, match=r"schedule\.cron"):
-        check(Schedule(cron=cron))
+        check_schedule(Schedule(cron=cron))
 
 
 @pytest.mark.parametrize("zone", ["Mars/Base", "../etc/passwd", "/etc/localtime", "America", "UTC\0"])
 def test_an_unknown_zone_is_refused(zone: str) -> None:
     with pytest.raises(InputError, match=r"schedule\.timezone"):
-        check(Schedule(cron="0 2 * * *", timezone=zone))
+        check_schedule(Schedule(cron="0 2 * * *", timezone=zone))
 
 
 @pytest.mark.parametrize(
@@ -131,9 +141,9 @@ def test_an_unknown_zone_is_refused(zone: str) -> None:
 )
 def test_the_policy_decides_over_runs_that_overlap(policy: str, running: int, start: str) -> None:
     schedule = Schedule.model_validate({"cron": "0 2 * * *", "concurrencyPolicy": policy})
-    assert decide(schedule.concurrency_policy, running) == start
+    assert decide_start(schedule.concurrency_policy, running) == start
 
 
 def test_a_finished_job_is_removed_after_its_time() -> None:
-    assert removal_time(utc(1, 1), 86_400) == utc(1, 2)
-    assert removal_time(utc(1, 1), None) is None
+    assert compute_removal_time(utc(1, 1), 86_400) == utc(1, 2)
+    assert compute_removal_time(utc(1, 1), None) is None

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbench.arena.cluster import api
-from testbench.arena.cluster.api import ClusterError, Conflict, Json, Kind, MemoryCluster
+from testbench.arena.cluster.api import ClusterError, ConflictError, Json, Kind, MemoryCluster
 from tests.support.operator_fixture import NAMESPACE, S3, START, OperatorFixture, arena_job, conclusion, references
 
 
@@ -140,7 +140,7 @@ def test_what_somebody_has_changed_meanwhile_is_looked_at_again_before_it_is_wri
     made.plan()
     made.set_job("evals-work", active=2, ready=2)
     cluster.contended = contended
-    with pytest.raises(Conflict):
+    with pytest.raises(ConflictError):
         made.look()
     made.settle()
     assert made.get(api.JOB, "evals-work")["spec"]["parallelism"] == 4

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from testbench.arena.conclusion import TERMINATION_BYTES, Conclusion, Counts, failed, termination_message
 from testbench.arena.evaluation.results import experiment_of, reduce
 from testbench.arena.evaluation.rows import conclude_evaluation, rows
-from testbench.arena.manifest.job_status import JobStatus, Progress
+from testbench.arena.manifest.job_status import JobProgress, JobStatus
 from testbench.arena.operator.job_state import JobState, build_status
 from testbench.gating.decision import reach_verdict
 from testbench.results.verdict import Policy
@@ -79,7 +79,7 @@ def test_a_job_goes_from_pending_over_running_to_its_end() -> None:
     pending = build_status(waiting, JobStatus(), NOON)
     assert (pending.phase, conditions(pending)["ConfigValid"]) == ("Pending", ("Unknown", "SourceNotReady"))
 
-    working = JobState(generation=1, created=True, active_workers=2, progress=Progress(total=4, pending=4))
+    working = JobState(generation=1, created=True, active_workers=2, progress=JobProgress(total=4, pending=4))
     running = build_status(working, pending, NOON + timedelta(seconds=5))
     assert (running.phase, running.active_workers, running.start_time) == ("Running", 2, NOON + timedelta(seconds=5))
     assert conditions(running)["Progressing"] == ("True", "Working")
@@ -95,13 +95,13 @@ def test_a_job_goes_from_pending_over_running_to_its_end() -> None:
         "Progressing": ("False", "Succeeded"),
         "Ready": ("True", "Succeeded"),
     }
-    assert done.progress == Progress(total=4, completed=4)
+    assert done.progress == JobProgress(total=4, completed=4)
 
 
 def test_a_failure_is_ready_for_nobody() -> None:
     done = build_status(JobState(created=True, conclusion=concluded(None)), JobStatus(), NOON)
     assert conditions(done)["Ready"] == ("False", "NotJudged")
-    assert done.progress == Progress(total=4, completed=3, failed=1)
+    assert done.progress == JobProgress(total=4, completed=3, failed=1)
 
 
 def test_a_configuration_that_cannot_be_used_starts_nothing() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbench.arena.cluster import api
-from testbench.arena.cluster.api import Denied, Json, Kind, MemoryCluster
+from testbench.arena.cluster.api import DeniedError, Json, Kind, MemoryCluster
 from testbench.arena.conclusion import TERMINATION_BYTES
 from testbench.arena.operator.loop import OperatorLoop
 from testbench.arena.operator.pod_messages import parse_message
@@ -131,12 +131,12 @@ class Refusing(MemoryCluster):
 
     async def create(self, kind: Kind, body: Json) -> bool:
         if kind in self.kinds:
-            raise Denied('jobs.batch "x" is forbidden: a policy says no', 403)
+            raise DeniedError('jobs.batch "x" is forbidden: a policy says no', 403)
         return await super().create(kind, body)
 
     async def get(self, kind: Kind, namespace: str, name: str) -> Json | None:
         if kind in self.kinds:
-            raise Denied(f"{kind.plural} is forbidden", 403)
+            raise DeniedError(f"{kind.plural} is forbidden", 403)
         return await super().get(kind, namespace, name)
 
 
@@ -146,7 +146,7 @@ def test_a_step_that_is_refused_is_said_in_the_status_and_goes_on_once_it_is_all
     cluster.look()
     refusing.kinds = (api.JOB,)
     for _ in range(3):
-        with pytest.raises(Denied):
+        with pytest.raises(DeniedError):
             cluster.look()
     assert cluster.status().phase == "Pending"
     assert cluster.reason()[1:] == ("Denied", 'jobs.batch "x" is forbidden: a policy says no')
@@ -181,7 +181,7 @@ def test_a_name_that_is_taken_is_said_in_the_status() -> None:
     cluster = world()
     stranger = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "evals-run", "namespace": NAMESPACE}}
     cluster.apply(stranger)
-    with pytest.raises(Denied, match="somebody else"):
+    with pytest.raises(DeniedError, match="somebody else"):
         cluster.look()
     assert cluster.reason()[1] == "NameTaken"
 
@@ -250,7 +250,7 @@ def test_a_kubernetes_job_of_somebody_else_is_not_believed_whatever_its_labels_s
     cluster.apply({"apiVersion": "batch/v1", "kind": "Job", "metadata": metadata, "spec": {}})
     cluster.look()
     cluster.end_job("evals-all", conclusion(10))
-    with pytest.raises(Denied):
+    with pytest.raises(DeniedError):
         cluster.look()
     assert (cluster.status().phase, cluster.reason()[1]) == ("Pending", "NameTaken")
 
