@@ -11,8 +11,16 @@ from testbench.gating.decision import reach_verdict
 from testbench.gating.junit import render_junit
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
-from tests.gating.test_verdict import experiment, step
-from tests.support.gate_samples import attempts, quarantined, recorded, run_of, scenario, verdict_against
+from tests.support.gate_samples import (
+    attempts,
+    experiment,
+    quarantined,
+    recorded,
+    run_of,
+    scenario,
+    step,
+    verdict_against,
+)
 
 
 def document(run: EvaluatedExperiment, name: str = "weather") -> bytes:

@@ -15,8 +15,16 @@ from testbench.gating.decision import reach_verdict
 from testbench.gating.markdown import render_markdown, to_code_span
 from testbench.results.verdict import Policy
 from testbench.schema.models import EvaluatedExperiment
-from tests.gating.test_verdict import step
-from tests.support.gate_samples import attempts, quarantined, recorded, run_of, scenario, verdict_against, verdict_on
+from tests.support.gate_samples import (
+    attempts,
+    quarantined,
+    recorded,
+    run_of,
+    scenario,
+    step,
+    verdict_against,
+    verdict_on,
+)
 
 HOSTILE = (
     "@everyone",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import Any
 
 import pytest
@@ -11,42 +10,7 @@ from hypothesis import strategies as st
 
 from testbench.gating.decision import reach_verdict
 from testbench.results.verdict import Policy, Verdict
-from testbench.schema.models import EvaluatedExperiment
-
-RESULTS: dict[str, dict[str, Any]] = {
-    "pass": {"result": "pass", "score": 1.0},
-    "fail": {"result": "fail", "score": 0.2},
-    "error": {"result": "error", "error": {"kind": "timeout", "message": "no answer"}},
-    "skipped": {"result": "skipped", "reason": "missing: reference"},
-}
-ORDER = {"fail": 0, "nothing": 0, "error": 0, "pass": 1}
-
-
-def step(*results: str, gating: bool = True, status: str = "ok") -> dict[str, Any]:
-    metric = {"metric_name": "builtin.exact_match", "threshold": 0.9, "gating": gating}
-    agent = [{"type": "agent", "content": "hello"}] if status == "ok" else []
-    error = {"error": {"kind": "timeout", "message": "no answer"}} if status == "error" else {}
-    return {
-        "input": "hi",
-        "id": "stp_1",
-        "status": status,
-        "turns": [{"type": "human", "content": "hi"}, *agent],
-        "metrics": [metric] * len(results),
-        "evaluations": [{"metric": metric, "result": deepcopy(RESULTS[result])} for result in results],
-    } | error
-
-
-def experiment(*steps: dict[str, Any], scenario_results: tuple[str, ...] = ()) -> EvaluatedExperiment:
-    metric = {"metric_name": "AgentGoalAccuracy"}
-    whole = [{"metric": metric, "result": RESULTS[result]} for result in scenario_results]
-    scenario = {
-        "name": "s",
-        "id": "scn_1",
-        "steps": [each | {"id": f"stp_{number}"} for number, each in enumerate(steps, start=1)],
-        "metrics": [metric] * len(whole),
-        "evaluations": whole,
-    }
-    return EvaluatedExperiment.model_validate({"id": "exp_1", "scenarios": [scenario] if steps else []})
+from tests.support.gate_samples import ORDER, RESULTS, experiment, step
 
 
 def verdict(*steps: dict[str, Any], min_pass_rate: float = 1.0, max_error_rate: float = 0.0) -> Verdict:

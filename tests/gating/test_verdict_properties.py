@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbench.results.verdict import Verdict
-from tests.gating.test_verdict import ORDER, RESULTS
-from tests.support.gate_samples import recorded, run_of, scenario, scored, verdict_against, verdict_on
+from tests.support.gate_samples import ORDER, RESULTS, recorded, run_of, scenario, scored, verdict_against, verdict_on
 
 BADNESS = {"pass": 0, "fail": 1, "error": 2, "skipped": 2}
 WEIGHTS = (0.1, 1.0, 2.5)

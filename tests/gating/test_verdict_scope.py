@@ -13,8 +13,17 @@ from testbench.results.selection import apply_policy, check_policy_matches
 from testbench.results.summary import summarize
 from testbench.results.verdict import CheckCounts, Policy
 from testbench.schema.models import EvaluatedExperiment
-from tests.gating.test_verdict import step
-from tests.support.gate_samples import METRIC, attempts, quarantined, recorded, run_of, scenario, scored, verdict_on
+from tests.support.gate_samples import (
+    METRIC,
+    attempts,
+    quarantined,
+    recorded,
+    run_of,
+    scenario,
+    scored,
+    step,
+    verdict_on,
+)
 
 
 def test_what_is_in_quarantine_is_told_and_never_counted() -> None:

@@ -11,9 +11,44 @@ from testbench.results.comparison import to_baseline
 from testbench.results.selection import apply_policy
 from testbench.results.verdict import Policy, Verdict
 from testbench.schema.models import EvaluatedExperiment
-from tests.gating.test_verdict import step
 
 METRIC = "builtin.exact_match"
+RESULTS: dict[str, dict[str, Any]] = {
+    "pass": {"result": "pass", "score": 1.0},
+    "fail": {"result": "fail", "score": 0.2},
+    "error": {"result": "error", "error": {"kind": "timeout", "message": "no answer"}},
+    "skipped": {"result": "skipped", "reason": "missing: reference"},
+}
+ORDER = {"fail": 0, "nothing": 0, "error": 0, "pass": 1}
+
+
+def step(*results: str, gating: bool = True, status: str = "ok") -> dict[str, Any]:
+    """A step with one evaluation for each result."""
+    metric = {"metric_name": "builtin.exact_match", "threshold": 0.9, "gating": gating}
+    agent = [{"type": "agent", "content": "hello"}] if status == "ok" else []
+    error = {"error": {"kind": "timeout", "message": "no answer"}} if status == "error" else {}
+    return {
+        "input": "hi",
+        "id": "stp_1",
+        "status": status,
+        "turns": [{"type": "human", "content": "hi"}, *agent],
+        "metrics": [metric] * len(results),
+        "evaluations": [{"metric": metric, "result": deepcopy(RESULTS[result])} for result in results],
+    } | error
+
+
+def experiment(*steps: dict[str, Any], scenario_results: tuple[str, ...] = ()) -> EvaluatedExperiment:
+    """An experiment of one scenario with these steps."""
+    metric = {"metric_name": "AgentGoalAccuracy"}
+    whole = [{"metric": metric, "result": RESULTS[result]} for result in scenario_results]
+    scenario = {
+        "name": "s",
+        "id": "scn_1",
+        "steps": [each | {"id": f"stp_{number}"} for number, each in enumerate(steps, start=1)],
+        "metrics": [metric] * len(whole),
+        "evaluations": whole,
+    }
+    return EvaluatedExperiment.model_validate({"id": "exp_1", "scenarios": [scenario] if steps else []})
 
 
 def scenario(name: str, *results: str, **more: Any) -> dict[str, Any]:
