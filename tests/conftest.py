@@ -91,6 +91,16 @@ def judge() -> Iterator[ScriptedJudge]:
 
 
 @pytest.fixture
+def polite(judge: ScriptedJudge, monkeypatch: pytest.MonkeyPatch) -> ScriptedJudge:
+    """A judge that finds all answers fine, and that the environment names."""
+    from tests.support.servers.scripted_judge import code_in
+
+    judge.answer("RubricVerdict", lambda prompt: {"reason": "fine", "score": 5, "code": code_in(prompt)})
+    monkeypatch.setenv("OPENAI_API_BASE", judge.base_url)
+    return judge
+
+
+@pytest.fixture
 def chat() -> Iterator[ScriptedChat]:
     """A model behind an OpenAI-compatible gateway."""
     from tests.support.servers.scripted_chat import ScriptedChat

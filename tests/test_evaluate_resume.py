@@ -14,7 +14,6 @@ from testbench.cli.command import main
 from testbench.evaluate import command
 from testbench.results.summary import walk_evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment
-from tests.metrics.builtin.test_rubric import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
 from tests.support.servers.scripted_judge import ScriptedJudge
 
@@ -27,13 +26,6 @@ ARGUMENTS = ["--input", "in.json", "--output", "out.json", "--model", "m", "--no
 def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def polite(judge: ScriptedJudge, monkeypatch: pytest.MonkeyPatch) -> ScriptedJudge:
-    judge.answer("RubricVerdict", lambda prompt: {"reason": "fine", "score": 5, "code": code_in(prompt)})
-    monkeypatch.setenv("OPENAI_API_BASE", judge.base_url)
-    return judge
 
 
 def answers(criteria: str = "polite") -> ExecutedExperiment:

@@ -16,9 +16,8 @@ from testbench.cli.command import main
 from testbench.evaluate import command
 from testbench.results.summary import walk_evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Metric, Reference
-from tests.metrics.builtin.test_rubric import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
-from tests.support.servers.scripted_judge import ScriptedJudge, prompt_tokens
+from tests.support.servers.scripted_judge import ScriptedJudge, code_in, prompt_tokens
 
 ROOT = Path(__file__).parents[1]
 CONTAINS = metric("builtin.contains", text="sunny")

@@ -9,7 +9,6 @@ import pytest
 from testbench.cli.command import main
 from testbench.evaluate import command
 from testbench.schema.models import ExecutedScenario
-from tests.metrics.builtin.test_rubric import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
 from tests.support.servers.otlp_receiver import OtlpReceiver
 from tests.support.servers.scripted_judge import ScriptedJudge
@@ -22,13 +21,6 @@ RUBRIC = metric("builtin.judge", 0.5, criteria="polite")
 def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def polite(judge: ScriptedJudge, monkeypatch: pytest.MonkeyPatch) -> ScriptedJudge:
-    judge.answer("RubricVerdict", lambda prompt: {"reason": "fine", "score": 5, "code": code_in(prompt)})
-    monkeypatch.setenv("OPENAI_API_BASE", judge.base_url)
-    return judge
 
 
 def traced(one: ExecutedScenario, trace_id: str | None = TRACE) -> ExecutedScenario:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,10 +125,3 @@ def timeless(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: timeless(one) for key, one in value.items() if key not in TIMES | CHANCE}
     return [timeless(one) for one in value] if isinstance(value, list) else value
-
-
-def code_in(prompt: str) -> str:
-    """The code that a judge has to repeat."""
-    found = re.search(r"<<<ANSWER ([0-9a-f]{16})\n", prompt)
-    assert found
-    return found[1]

@@ -20,11 +20,11 @@ from tests.support.arena_runs import (
     agent_entry,
     agent_runtime,
     arena_job,
-    code_in,
     model,
     provider,
 )
 from tests.support.servers.scripted_chat import Call, Says, ScriptedChat
+from tests.support.servers.scripted_judge import code_in
 from tests.support.servers.websocket_agent import WebSocketAgent
 
 if TYPE_CHECKING:

@@ -22,11 +22,11 @@ from tests.support.arena_runs import (
     agent_runtime,
     arena_job,
     asks,
-    code_in,
     model,
     provider,
 )
 from tests.support.servers.scripted_chat import ScriptedChat
+from tests.support.servers.scripted_judge import code_in
 
 if TYPE_CHECKING:
     from tests.support.servers.otlp_receiver import OtlpReceiver

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -21,15 +20,9 @@ from testbench.metrics.protocol import MetricResult, Sample
 from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.schema.models import Reference, Turn
 from tests.support.metric_samples import calls, metric, sample
+from tests.support.servers.scripted_judge import code_in
 
 CRITERIA = {"criteria": "The answer is polite."}
-FENCE = re.compile(r"<<<ANSWER ([0-9a-f]{16})\n")
-
-
-def code_in(prompt: str) -> str:
-    found = FENCE.search(prompt)
-    assert found
-    return found[1]
 
 
 def saying(*scores: int, code: Callable[[str], str] = code_in) -> FakeJudge:

@@ -15,7 +15,6 @@ from testbench.evaluate import command
 from testbench.metrics.judge.cost import CostBudget, Price, PriceList, most_tokens
 from testbench.results.summary import walk_evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Usage
-from tests.metrics.builtin.test_rubric import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
 from tests.support.servers.scripted_judge import ScriptedJudge
 
@@ -26,13 +25,6 @@ RUBRIC = metric("builtin.judge", 0.5, criteria="polite")
 def work_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-@pytest.fixture
-def polite(judge: ScriptedJudge, monkeypatch: pytest.MonkeyPatch) -> ScriptedJudge:
-    judge.answer("RubricVerdict", lambda prompt: {"reason": "fine", "score": 5, "code": code_in(prompt)})
-    monkeypatch.setenv("OPENAI_API_BASE", judge.base_url)
-    return judge
 
 
 def evaluate(executed: ExecutedExperiment, *arguments: str) -> int:

@@ -19,9 +19,8 @@ from testbench.net.clock import Clock, FakeClock
 from testbench.results.summary import walk_evaluations
 from testbench.schema.models import Metric, Result
 from testbench.schema.tracing import Tracing
-from tests.metrics.builtin.test_rubric import code_in
 from tests.support.metric_samples import experiment, metric, scenario, step
-from tests.support.servers.scripted_judge import ScriptedJudge
+from tests.support.servers.scripted_judge import ScriptedJudge, code_in
 
 FAITHFULNESS = metric("ragas.Faithfulness", 0.5)
 RUBRIC = metric("builtin.judge", 0.5, criteria="The answer is right.")

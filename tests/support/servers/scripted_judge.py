@@ -279,3 +279,10 @@ def hash_vector(text: str) -> list[float]:
 def packed(vector: Sequence[float]) -> str:
     """The base64 form of an embedding: little-endian 32-bit floats."""
     return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+
+def code_in(prompt: str) -> str:
+    """The code that a judge by a rubric has to repeat."""
+    found = re.search(r"<<<ANSWER ([0-9a-f]{16})\n", prompt)
+    assert found
+    return found[1]
