@@ -1,4 +1,4 @@
-# One image for all phases: docker run IMAGE setup.py http://…/dataset.csv
+# One image for all phases: docker run IMAGE setup http://…/dataset.csv, or setup.py as its script is called
 #
 # The final stage has Python, the locked dependencies and Testbench: no uv, no pip, no development tools. It runs as a
 # user without rights, with any group, and on a read-only root; only /app/data (a volume) and /tmp need to be writable.
@@ -19,7 +19,7 @@ WORKDIR /app
 #   langchain, langgraph and its parts (8 MB)      agents; RAGAS imports langchain-core
 #   hf-xet (11 MB)                                 downloads from the Hugging Face Hub
 #   robotframework (8 MB)                          of robotframework-dashboard only the Chart.js file is read
-ENV SYNC="--locked --no-dev --no-editable --extra samples --extra arena --extra operator \
+ENV SYNC="--locked --no-dev --extra arena --extra operator \
     --no-install-package scikit-network --no-install-package networkx \
     --no-install-package sqlalchemy --no-install-package langchain-classic \
     --no-install-package langchain --no-install-package langgraph --no-install-package langgraph-sdk \
@@ -51,16 +51,17 @@ RUN --mount=type=cache,target=/root/.cache/uv \
 
 COPY pyproject.toml uv.lock README.md LICENSE ./
 COPY testbench testbench
+# The project is installed as a link to /app/testbench, which uv does not compile.
 RUN --mount=type=cache,target=/root/.cache/uv uv sync $SYNC \
-    && rm -f .venv/.lock
+    && rm -f .venv/.lock \
+    && python3 -m compileall -q /app/testbench
 
 FROM ${PYTHON_IMAGE}
 COPY --from=build /app/.venv /app/.venv
+COPY --from=build /app/testbench /app/testbench
 COPY --chmod=755 docker-entrypoint.sh /usr/local/bin/phase
-# The link makes `python3 testbench/setup.py` and `python3 -m testbench.setup` in /app the same installed files.
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp testbench \
     && install -d -m 2775 -o 10001 -g 10001 /app/data \
-    && cd /app && ln -s .venv/lib/python3*/site-packages/testbench testbench && test -f testbench/setup.py \
     && rm -rf /usr/local/bin/pip* /usr/local/lib/python3*/site-packages/pip* /usr/local/lib/python3*/ensurepip
 ARG VERSION=0.1.0
 ARG REVISION=unknown

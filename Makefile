@@ -18,10 +18,10 @@ help: ## List the targets
 install: .venv/.installed ## Install the locked dependencies into .venv, those of the tests too
 
 demo: .venv/.runs ## Run the whole pipeline against the sample agent, and end with a verdict
-	@.venv/bin/python -m testbench.samples.demo
+	@.venv/bin/testbench demo
 
 arena-demo: .venv/.runs ## Run the sample ArenaJob against the sample agent, and end with a verdict
-	@.venv/bin/python -m testbench.samples.arena_demo
+	@.venv/bin/testbench arena demo
 
 test: .venv/.installed ## Everything that must hold: style, types, security, unit and end-to-end tests
 	@.venv/bin/poe check
@@ -43,9 +43,7 @@ manifests: .venv/.installed ## Render and check the Kubernetes manifests, the wo
 format: .venv/.installed ## Format the code and mend what can be mended
 	@.venv/bin/poe ruff
 
-schema: .venv/.installed ## Write docs/*.schema.json, the tables of docs/reference and the CRDs anew
-	@.venv/bin/python -m testbench.schema.json_schema docs
-	@.venv/bin/python -m testbench.arena.manifest.crd deploy/base/arena/crds
+schema: .venv/.installed ## Write docs/*.schema.json, the tables of the docs and the CRDs anew
 	@.venv/bin/python -m testbench.cli.reference .
 
 build: ## Build the container image
@@ -77,7 +75,7 @@ cluster-test: .venv/.installed ## Run the cluster contract against a real contro
 clean: ## Remove what was installed and cached here
 	rm -rf .venv .tools .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
-SYNC = $(UV) sync --locked --extra samples --extra arena --extra operator --quiet
+SYNC = $(UV) sync --locked --extra arena --extra operator --quiet
 FAILED = { echo "error: the dependencies could not be installed" >&2; \
   echo "hint: Python 3.11 or newer and a reachable package index are needed; $(UV) sync says more" >&2; exit 1; }
 

@@ -11,7 +11,7 @@
     ├── NothingToDo           4    no scenario, no metric, no score
     └── Interrupted     130/143    Ctrl-C, or SIGTERM
 
-Raised everywhere, turned into `error:` and `hint:` by `testbench.cli.command`. A verdict of *fail* (exit code 1) is no
+Raised everywhere, turned into `error:` and `hint:` by `testbench.cli.phase`. A verdict of *fail* (exit code 1) is no
 error: it is what `testbench.gating` returns.
 """
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.cli.command import AUTO, Concurrency, Outcome, main, option, phase, run_async
+from testbench.cli.options import AUTO, Concurrency, ErrorBudget, Seconds, option
+from testbench.cli.phase import Outcome, main, phase, run_async
 from testbench.safe_text import printable
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
 )
 @option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     default=defaults.JUDGE_TIMEOUT_S,
     help="Seconds that one request to the judge may take.",
 )
@@ -78,7 +79,6 @@ def command(**options: Any) -> Outcome:
     """
     if options["list_metrics"]:
         return _list_metrics(as_json=options["as_json"])
-    from testbench.cli.error_budget import ErrorBudget
     from testbench.metrics.console import conclude
     from testbench.schema.files import read_phase_file
     from testbench.schema.models import ExecutedExperiment
@@ -86,7 +86,7 @@ def command(**options: Any) -> Outcome:
     gc.set_threshold(50_000, 20, 100)  # samples and answers are no cycles: rarely looking for some saves a tenth
     budget = ErrorBudget.parse(options["fail_on_error"]) if options["fail_on_error"] else None
     settings = _settings(options)
-    experiment = read_phase_file(options["input"], ExecutedExperiment, made_by="testbench/run.py")
+    experiment = read_phase_file(options["input"], ExecutedExperiment, made_by="run")
     if options["dry_run"]:
         return _dry_run(experiment, settings, as_json=options["as_json"])
     evaluated, complete = _evaluate(experiment, settings, options)

@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.cli.command import Outcome, gate_policy, main, option, phase, policy_of
+from testbench.cli.options import gate_policy, option, read_policy
+from testbench.cli.phase import Outcome, main, phase
 from testbench.errors import ExitCode, InputError
 
 if TYPE_CHECKING:
     from testbench.results.comparison import Baseline
     from testbench.results.verdict import Policy, Verdict
 
-BASELINE_HINT = "--baseline takes what testbench/evaluate.py wrote in an earlier run: a path, or s3://bucket/key."
+BASELINE_HINT = "--baseline takes what evaluate wrote in an earlier run: a path, or s3://bucket/key."
 
 
 @phase("gate")
@@ -49,8 +50,8 @@ def command(**options: Any) -> Outcome:
     refuse_to_write_over({"--input": options["input"], "--baseline": options["baseline"]}, written)
     for of_an_earlier_run in written.values():
         remove_file(of_an_earlier_run)
-    policy = policy_of(options)
-    experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="testbench/evaluate.py")
+    policy = read_policy(options)
+    experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="evaluate")
     check_policy_matches(experiment, policy)
     baseline = read_baseline(options["baseline"], policy) if options["baseline"] else None
     verdict = reach_verdict(experiment, policy, baseline)

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.cli.command import Outcome, main, option, phase
+from testbench.cli.options import option
+from testbench.cli.phase import Outcome, main, phase
 from testbench.errors import InputError
+from testbench.invocation import suggest_rerun
 
 if TYPE_CHECKING:
     from testbench.execution.merging import ShardFile
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     help=f"To write; {defaults.EXECUTED_FILE}, or {defaults.EVALUATED_FILE} where evaluated files are merged.",
 )
 def command(files: tuple[Path, ...], output: Path | None, **options: Any) -> Outcome:
-    """Put the shards in FILES together: all that `run.py --shard` wrote, or that evaluate.py made of them.
+    """Put the shards in FILES together: all that `run --shard` wrote, or that evaluate made of them.
 
     The order of FILES does not matter. A shard that is missing, there twice or of another run is an error.
     """
@@ -56,14 +58,13 @@ def _read(path: Path) -> ShardFile:
     class Kind(BaseModel):
         evaluation: dict[str, object] | None = None
 
-    maker = "testbench/run.py --shard"
     try:
-        kind = Kind.model_validate_json(read_bytes(path, hint=f"{maker} writes this file: run it again."))
+        kind = Kind.model_validate_json(read_bytes(path, hint=suggest_rerun("run", "--shard")))
     except ValidationError:
         kind = Kind()  # the reader of the file says what is wrong with it
     if kind.evaluation is not None:
-        return ShardFile(path, read_phase_file(path, EvaluatedExperiment, made_by="testbench/evaluate.py"))
-    return ShardFile(path, read_phase_file(path, ExecutedExperiment, made_by=maker))
+        return ShardFile(path, read_phase_file(path, EvaluatedExperiment, made_by="evaluate"))
+    return ShardFile(path, read_phase_file(path, ExecutedExperiment, made_by="run"))
 
 
 if __name__ == "__main__":

@@ -10,15 +10,25 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
-from testbench import defaults
-from testbench.cli.command import POLICY_OPTIONS, Outcome, last_line, main, option, phase
+from testbench import defaults, evaluate, gate, publish, run, setup, visualize
+from testbench.cli.options import POLICY_OPTIONS, option
+from testbench.cli.phase import Outcome, last_line, main, phase
 from testbench.errors import ExitCode, InputError, TelemetryError, TestbenchError
+from testbench.invocation import format_command
 
-PHASES = ("setup", "run", "evaluate", "publish", "visualize", "gate")
+PHASES: Final[Mapping[str, click.Command]] = {
+    "setup": setup.command,
+    "run": run.command,
+    "evaluate": evaluate.command,
+    "publish": publish.command,
+    "visualize": visualize.command,
+    "gate": gate.command,
+}
+"""The phases in their order."""
 IDENTITY = {
     "workflow_name": defaults.WORKFLOW_NAME,
     "execution_id": defaults.EXECUTION_ID,
@@ -37,37 +47,45 @@ def command(config: Path, settings: tuple[str, ...], **options: Any) -> Outcome:
 
     Publishing is left out where the file has no section `publish`.
     """
-    sections = _read_sections(config)
-    sections |= {name: options[name] for name in IDENTITY if options[name] is not None}
-    overrides = _overrides(settings)
-    contexts = list(_contexts(sections, config, overrides, as_json=options["as_json"]))
+    identity = {name: options[name] for name in IDENTITY if options[name] is not None}
+    return run_phases(config, _parse_overrides(settings), identity, as_json=options["as_json"])
+
+
+def run_phases(
+    config: Path,
+    overrides: Mapping[str, Mapping[str, str]],
+    identity: Mapping[str, object] | None = None,
+    *,
+    as_json: bool = False,
+) -> Outcome:
+    """Run the phases of a pipeline file and return the verdict as an outcome.
+
+    `overrides` are settings by phase and name, which win over the file; so do the names of the run in `identity`.
+
+    Raises:
+        TestbenchError: the file is wrong, or a phase could not be done; the later phases have not begun.
+    """
+    sections = _read_sections(config) | dict(identity or {})
+    contexts = list(_contexts(sections, config, overrides, as_json=as_json))
     _remove_results(contexts)
     outcomes: dict[str, Outcome] = {}
     for context in contexts:
         outcome = _perform(context)
         outcomes[str(context.command.name)] = outcome
-        click.echo(last_line(context.command, outcome), err=options["as_json"])
+        click.echo(last_line(context.command, outcome), err=as_json)
     return _conclude(outcomes)
 
 
-def _commands() -> Iterator[click.Command]:
-    from importlib import import_module
-
-    for name in PHASES:
-        yield import_module(f"testbench.{name}").command
-
-
 def _contexts(
-    sections: Mapping[str, Any], config: Path, overrides: Mapping[str, dict[str, str]], *, as_json: bool
+    sections: Mapping[str, Any], config: Path, overrides: Mapping[str, Mapping[str, str]], *, as_json: bool
 ) -> Iterator[click.Context]:
-    """Every phase with its settings, in order; all of them are checked before the first one runs."""
-    commands = {str(found.name): found for found in _commands()}
-    settings = {name: _settings(found, sections, config) for name, found in commands.items()}
-    gate = _context(commands["gate"], settings["gate"], overrides, as_json=as_json)
-    settings["visualize"] = {name: gate.params[name] for name in POLICY_OPTIONS} | settings["visualize"]
-    for name, found in commands.items():
+    """Return every phase with its settings, in order; all of them are checked before the first one runs."""
+    settings = {name: _settings(found, sections, config) for name, found in PHASES.items()}
+    judge = _context(PHASES["gate"], settings["gate"], overrides, as_json=as_json)
+    settings["visualize"] = {name: judge.params[name] for name in POLICY_OPTIONS} | settings["visualize"]
+    for name, found in PHASES.items():
         if name == "gate":
-            yield gate
+            yield judge
         elif name != "publish" or sections.get("publish") is not None:
             yield _context(found, settings[name], overrides, as_json=as_json)
 
@@ -97,7 +115,7 @@ def _read_sections(config: Path) -> dict[str, Any]:
     return {name: {} if section is None else section for name, section in document.items()}
 
 
-def _overrides(settings: tuple[str, ...]) -> dict[str, dict[str, str]]:
+def _parse_overrides(settings: tuple[str, ...]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for setting in settings:
         place, equals, value = setting.partition("=")
@@ -122,7 +140,7 @@ def _settings(phase_command: click.Command, sections: Mapping[str, Any], config:
 
 
 def _context(
-    phase_command: click.Command, section: dict[str, Any], overrides: Mapping[str, dict[str, str]], *, as_json: bool
+    phase_command: click.Command, section: dict[str, Any], overrides: Mapping[str, Mapping[str, str]], *, as_json: bool
 ) -> click.Context:
     """A phase with all its settings: overrides as if typed, the section as defaults, and the environment in between."""
     name = str(phase_command.name)
@@ -149,7 +167,7 @@ def _context(
 
 
 def _see_help(phase_command: click.Command) -> str:
-    return f"See testbench/{phase_command.name}.py --help"
+    return f"See {format_command(str(phase_command.name), '--help')}"
 
 
 def _perform(context: click.Context) -> Outcome:

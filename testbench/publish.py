@@ -10,7 +10,8 @@ from typing import Any
 import click
 
 from testbench import defaults
-from testbench.cli.command import Outcome, main, option, phase, run_async
+from testbench.cli.options import Seconds, option
+from testbench.cli.phase import Outcome, main, phase, run_async
 
 
 @phase("publish")
@@ -21,7 +22,7 @@ from testbench.cli.command import Outcome, main, option, phase, run_async
 @option("--per-step/--no-per-step", default=True, help="A point for every step and metric, or aggregates only.")
 @option(
     "--timeout",
-    type=click.FloatRange(min=0, min_open=True),
+    type=Seconds(),
     show_default="OTEL_EXPORTER_OTLP_TIMEOUT, or 10",
     help="Seconds for one request with its retries.",
 )
@@ -32,14 +33,16 @@ def command(**options: Any) -> Outcome:
     and certificates. Exit code 3 if anything did not arrive.
     """
     from testbench.errors import InputError
+    from testbench.invocation import format_command
     from testbench.schema.files import read_phase_file
     from testbench.schema.models import EvaluatedExperiment
     from testbench.telemetry.points import Execution
     from testbench.telemetry.publication import Settings, publish
 
     if not options["workflow_name"].strip() or not options["execution_id"].strip():
-        raise InputError("WORKFLOW_NAME and EXECUTION_ID must not be empty", hint="See testbench/publish.py --help")
-    experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="testbench/evaluate.py")
+        hint = f"See {format_command('publish', '--help')}"
+        raise InputError("WORKFLOW_NAME and EXECUTION_ID must not be empty", hint=hint)
+    experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="evaluate")
     execution = Execution(options["workflow_name"], options["execution_id"], options["execution_number"])
     settings = Settings(per_step=options["per_step"], timeout_s=options["timeout"])
     done = run_async(publish(experiment, execution, settings, os.environ))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,46 +10,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.cli.command import AUTO, Concurrency, Outcome, main, option, phase, run_async
+from testbench.cli.options import AUTO, Concurrency, ErrorBudget, Header, Seconds, option
+from testbench.cli.phase import Outcome, main, phase, run_async
 from testbench.errors import ExitCode, InputError
 from testbench.safe_text import printable
 
 if TYPE_CHECKING:
-    from testbench.cli.error_budget import ErrorBudget
     from testbench.execution.run import RunResult, RunSettings
     from testbench.schema.models import ExecutedExperiment, Experiment
-
-
-class Header(click.ParamType):
-    """`Name: value`; the environment variable may hold several, one a line."""
-
-    name = "header"
-
-    def split_envvar_value(self, rv: str) -> list[str]:
-        return [line for line in rv.splitlines() if line.strip()]
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        if isinstance(value, tuple):
-            return str(value[0]), str(value[1])
-        name, colon, content = str(value).partition(":")
-        name, content = name.strip(), content.strip()
-        valid = colon and name.isascii() and all(part.isalnum() for part in name.replace("_", "-").split("-"))
-        if not valid or not content.isprintable() or not content.isascii():
-            self.fail("a header is 'Name: value', in printable ASCII (its value is not shown here)", param, ctx)
-        return name, content
-
-
-class Seconds(click.FloatRange):
-    """More than 0 and no more than ten days."""
-
-    def __init__(self) -> None:
-        super().__init__(min=0, max=864_000, min_open=True)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        seconds = super().convert(value, param, ctx)
-        if math.isnan(seconds):
-            self.fail(f"{value!r} is no number", param, ctx)
-        return seconds
 
 
 @phase("run")
@@ -64,7 +31,7 @@ class Seconds(click.FloatRange):
     help="Scenarios in flight; auto: up to 64, and fewer while the agent answers 429 or 503.",
 )
 @option("--repeats", type=click.IntRange(1, 1000), default=1, help="How often every scenario is run.")
-@option("--shard", metavar="I/N", help="Run the I-th of N parts, e.g. 1/4; testbench/merge.py puts them together.")
+@option("--shard", metavar="I/N", help="Run the I-th of N parts, e.g. 1/4; merge puts them together.")
 @option(
     "--timeout",
     type=Seconds(),
@@ -107,7 +74,6 @@ def command(**options: Any) -> Outcome:
 
     Stopped or killed, the same command goes on where it was; with nothing left to do it does not ask the agent again.
     """
-    from testbench.cli.error_budget import ErrorBudget
     from testbench.execution.run import RunSettings
     from testbench.net.pacing import CEILING
     from testbench.net.retry import RetryPolicy
@@ -131,7 +97,7 @@ def command(**options: Any) -> Outcome:
         fresh=options["fresh"],
         retry_errors=options["retry_errors"],
     )
-    experiment = read_phase_file(options["input"], Experiment, made_by="testbench/setup.py")
+    experiment = read_phase_file(options["input"], Experiment, made_by="setup")
     result = run_async(_execute(experiment, settings, options["timeout"], silent=options["as_json"]))
     return _conclude(result, settings, budget, as_json=options["as_json"])
 
@@ -220,9 +186,9 @@ def _checked_url(url: str) -> str:
         host = parts.hostname
         _ = parts.port, httpx.URL(url), (host or "").encode("idna")
     except (ValueError, httpx.InvalidURL) as error:
-        raise InputError("the agent's address is no URL", hint=hint) from error
+        raise InputError("the agent's address is not a URL", hint=hint) from error
     if parts.scheme not in ("http", "https") or not host:
-        raise InputError("the agent's address is no http or https URL", hint=hint)
+        raise InputError("the agent's address is not an http or https URL", hint=hint)
     return url
 
 

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.cli.command import Outcome, main, option, phase
+from testbench.cli.options import option
+from testbench.cli.phase import Outcome, main, phase
 
 if TYPE_CHECKING:
     from testbench.schema.models import Experiment

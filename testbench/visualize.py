@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.cli.command import Outcome, gate_policy, main, option, phase, policy_of
+from testbench.cli.options import gate_policy, option, read_policy
+from testbench.cli.phase import Outcome, main, phase
 from testbench.errors import ExitCode, InputError
+from testbench.invocation import suggest_rerun
 
 if TYPE_CHECKING:
     from testbench.results.verdict import Verdict
-VERDICT_HINT = "testbench/gate.py writes this file: run it again on this one."
 
 
 @phase("visualize")
@@ -55,7 +56,7 @@ def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
     from testbench.results.selection import check_policy_matches, is_selected, regrade
     from testbench.schema.evaluated_file import EvaluatedFile, without_texts
 
-    policy = policy_of(options)
+    policy = read_policy(options)
     links = TraceLinks.from_template(options["trace_url"])
     labels = Labels(options["workflow_name"], options["execution_id"], options["execution_number"])
     baseline = read_baseline(options["baseline"], policy) if options["baseline"] else None
@@ -72,7 +73,9 @@ def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
     if options["verdict"]:
         verdict = read_verdict(options["verdict"], experiment)
         if reach_verdict(file.frame(tuple(everything)), verdict.policy).checks != verdict.checks:
-            raise InputError(f"{options['verdict']}: is about another run of this experiment", hint=VERDICT_HINT)
+            raise InputError(
+                f"{options['verdict']}: is about another run of this experiment", hint=suggest_rerun("gate")
+            )
     else:
         verdict = reach_verdict(experiment, policy, baseline)
     steps = sum(len(scenario.steps) for scenario in shown)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from testbench.cli.error_budget import ErrorBudget
+from testbench.cli.options import ErrorBudget
 from testbench.errors import ExitCode, InputError, JudgeError, NothingToDo
 from testbench.metrics.adapter import FrameworkAdapter
 from testbench.metrics.builtin.adapter import BuiltinAdapter

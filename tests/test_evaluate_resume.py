@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.evaluate import command
 from testbench.results.summary import walk_evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment
@@ -62,7 +62,7 @@ def test_what_was_judged_is_not_judged_again(polite: ScriptedJudge, stop: signal
     assert stopped.returncode == code
     assert not Path("out.json").exists()
     if code > 0:
-        assert "Take it up again with: python testbench/evaluate.py" in stopped.stderr
+        assert f"Take it up again with: python {ROOT}/testbench/evaluate.py" in stopped.stderr
     before = len(polite.chats)
     assert main(command, ARGUMENTS) == 0
     again = len(polite.chats) - before

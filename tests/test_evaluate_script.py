@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.evaluate import command
 from testbench.results.summary import walk_evaluations
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Metric, Reference
@@ -272,7 +272,7 @@ EVERY_KIND = (
 RUBRIC = metric("builtin.judge", criteria="It says what the weather is like.")
 LOADED = """
 import sys
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.evaluate import command
 code = main(command, ["--input", "in.json", "--output", "out.json"])
 heavy = set(sys.argv[1:]) & {name.split(".")[0] for name in sys.modules}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.gate import command
 from testbench.results.verdict import Verdict
 from testbench.schema.files import write_model

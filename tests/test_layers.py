@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "testbench"
-SCRIPTS = {"setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline", "cli"}
-ARENA_COMMANDS = {"arena.cli", "arena.runs.local", "arena.runs.options"}
+SCRIPTS = {"setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline", "demo", "cli", "__main__"}
+ARENA_COMMANDS = {"arena.commands", "arena.operator.command", "arena.runs.local", "arena.runs.options"}
 PACKAGES = {"sources", "execution", "metrics", "telemetry", "report", "gating", "samples", "arena"}
-BOTTOM = {"errors", "defaults", "safe_text", "gc_policy"}
+BOTTOM = {"invocation", "errors", "defaults", "safe_text", "gc_policy"}
 LAYERS = (
     SCRIPTS | ARENA_COMMANDS,
     PACKAGES,
@@ -26,7 +26,14 @@ LAYERS = (
     BOTTOM,
 )
 """From top to bottom: each knows what is below. Of one layer, only scripts know each other."""
-COMPOSING = ("arena.cli", "arena.runs", "arena.evaluation", "arena.load", "arena.datagen")
+COMPOSING = (
+    "arena.commands",
+    "arena.operator.command",
+    "arena.runs",
+    "arena.evaluation",
+    "arena.load",
+    "arena.datagen",
+)
 """Parts of a package that put others together, as scripts do."""
 FRAMEWORKS = {"ragas": "ragas", "deepeval": "deepeval"}
 """A framework, and the package below `testbench.metrics` that alone may import it."""

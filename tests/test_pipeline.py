@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.pipeline import command
 
 if TYPE_CHECKING:
@@ -126,12 +126,22 @@ def test_a_flag_is_set_and_unset_from_the_command_line(
         ([], [], "not a mapping of phases", "setup, run"),
         ({"sepup": {}}, [], "unknown section 'sepup'", "setup"),
         ({"setup": []}, [], "section 'setup' is not a mapping", "key: value"),
-        ({"setup": {"dataset": "x", "limits": 3}}, [], "unknown key 'limits' in section 'setup'", "setup.py --help"),
-        ({}, [], "setup: Missing argument 'DATASET'", "setup.py --help"),
+        (
+            {"setup": {"dataset": "x", "limits": 3}},
+            [],
+            "unknown key 'limits' in section 'setup'",
+            "testbench setup --help",
+        ),
+        ({}, [], "setup: Missing argument 'DATASET'", "setup --help"),
         ({"setup": {"dataset": "experiment.yaml", "limit": "few"}}, [], "setup: Invalid value for '--limit'", ""),
         ({}, ["--set", "concurrency=3"], "is not PHASE.KEY=VALUE", "run.concurrency=4"),
         ({"setup": {"dataset": "x"}}, ["--set", "setup.limits=3"], "setup has no setting 'limits'", "--help"),
-        ({"setup": {"dataset": "x"}}, ["--set", "run.fresh=soon"], "'soon' is not a valid boolean", "run.py --help"),
+        (
+            {"setup": {"dataset": "x"}},
+            ["--set", "run.fresh=soon"],
+            "'soon' is not a valid boolean",
+            "testbench run --help",
+        ),
     ],
 )
 def test_a_mistake_in_the_file_is_told_with_its_place(

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.publish import command
 from testbench.schema.models import EvaluatedExperiment
 from tests.support.servers.otlp_receiver import OtlpReceiver

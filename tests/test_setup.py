@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.samples.locate import sample_path
 from testbench.schema.files import read_phase_file
 from testbench.schema.models import Experiment, Metric
@@ -240,7 +240,7 @@ def test_only_what_a_dataset_needs_is_imported(tmp_path: Path, dataset: str, unu
     file_of(tmp_path, "rows.csv", "user_input\nfirst\n")
     json_of(tmp_path, [{"user_input": "first"}])
     code = (
-        "import sys; from testbench.cli.command import main; from testbench.setup import command\n"
+        "import sys; from testbench.cli.phase import main; from testbench.setup import command\n"
         f"assert main(command, [{dataset!r}]) == 0\nprint(*{{name.split('.')[0] for name in sys.modules}})"
     )
     environment: dict[str, Any] = os.environ | {"PYTHONPATH": str(ROOT)}

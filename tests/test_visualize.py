@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.gate import command as gate
 from testbench.schema.files import write_model
 from testbench.schema.models import EvaluatedExperiment

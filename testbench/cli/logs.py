@@ -1,6 +1,6 @@
 """Log lines on stderr: plain for people, JSON lines for machines with `TESTBENCH_LOG_FORMAT=json`.
 
-Configured once by `testbench.cli.command`. What an agent, a judge or a dataset said is made printable before
+Configured once by `testbench.cli.phase`. What an agent, a judge or a dataset said is made printable before
 it is written.
 """
 

@@ -1,7 +1,11 @@
-"""The tables of `docs/reference/`, from the commands, models and manifests that they describe.
+"""Everything in the repository that is made from the code: schemas, tables of the docs, CustomResourceDefinitions.
+
+    docs/*.schema.json               from the models of the three files
+    tables in docs/                  from commands, models, metrics and manifests
+    deploy/base/arena/crds/          from the models of an ArenaJob
 
 A page marks its tables with `<!-- begin NAME -->` and `<!-- end NAME -->`; what stands between is written anew by
-`python -m testbench.cli.reference .`, which `make schema` runs in the root of a checkout. A test holds them in step.
+`python -m testbench.cli.reference .`, which `make schema` runs in the root of a checkout. Tests hold all of it in step.
 """
 
 from __future__ import annotations
@@ -10,19 +14,26 @@ import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 import yaml
 
-from testbench.cli.command import PhaseGroup
+from testbench.__main__ import COMMANDS
+from testbench.arena.manifest import crd
+from testbench.invocation import PROGRAM
+from testbench.metrics.catalogue import markdown_table
+from testbench.metrics.registry import FRAMEWORKS, GenericMetricsRegistry, missing_extras
 from testbench.results.verdict import Verdict
 from testbench.schema.files import write_bytes
-from testbench.schema.json_schema import build_json_schemas
+from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Experiment, Reference
 
-SCRIPTS = ("setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline", "arena.cli")
+FILES: Final[Mapping[str, type[Experiment]]] = {
+    "experiment": Experiment,
+    "executed_experiment": ExecutedExperiment,
+    "evaluated_experiment": EvaluatedExperiment,
+}
 SHARED = {"help", "version", "debug", "as_json"}
 """Options that every command has; the page names them once."""
 MADE_FROM = {
@@ -36,35 +47,40 @@ Json = Mapping[str, Any]
 
 
 def updated(page: str, root: Path) -> str:
-    """The page with all its tables as they are now; `root` is the checkout."""
-    return MARK.sub(lambda mark: f"<!-- begin {mark[1]} -->\n{TABLES[mark[1]](root)}<!-- end {mark[1]} -->", page)
+    """Return the page with all its tables as they are now; `root` is the checkout.
+
+    The table of a metric framework that is not installed stays as it is.
+    """
+
+    def renew(mark: re.Match[str]) -> str:
+        table = TABLES[mark[1]](root)
+        return mark[0] if table is None else f"<!-- begin {mark[1]} -->\n{table}<!-- end {mark[1]} -->"
+
+    return MARK.sub(renew, page)
 
 
 # --- commands -------------------------------------------------------------------------------------------------------
 
 
 def commands() -> Iterator[tuple[str, click.Command]]:
-    """Every command by the way it is called, e.g. `testbench/run.py`."""
-    for name in SCRIPTS:
-        command: click.Command = import_module(f"testbench.{name}").command
-        path = f"testbench/{name.replace('.', '/')}.py"
-        if isinstance(command, PhaseGroup):
-            yield from ((f"{path} {name}", sub) for name, sub in sorted(command.commands.items()))
+    """Yield every command with the words that call it, e.g. `testbench arena run`."""
+    for name, load in COMMANDS.items():
+        command = load()
+        if isinstance(command, click.Group):
+            yield from ((f"{PROGRAM} {name} {sub.name}", sub) for _, sub in sorted(command.commands.items()))
         else:
-            yield path, command
+            yield f"{PROGRAM} {name}", command
 
 
 def _commands(_: Path) -> str:
-    return "\n".join(f"## {_title(path)}\n\n{_command(path, command)}" for path, command in commands())
+    return "\n".join(
+        f"## {words.removeprefix(f'{PROGRAM} ')}\n\n{_command(words, command)}" for words, command in commands()
+    )
 
 
-def _title(path: str) -> str:
-    return path.removeprefix("testbench/").replace("/cli.py", "").removesuffix(".py")
-
-
-def _command(path: str, command: click.Command) -> str:
-    context = click.Context(command, info_name=path, **_naming(command))
-    usage = " ".join((path, *command.collect_usage_pieces(context)))
+def _command(words: str, command: click.Command) -> str:
+    context = click.Context(command, info_name=words, **_naming(command))
+    usage = " ".join((words, *command.collect_usage_pieces(context)))
     about = "\n\n".join(" ".join(paragraph.split()) for paragraph in (command.help or "").split("\n\n"))
     options = [found for found in command.params if isinstance(found, click.Option) and not _unsaid(found)]
     rows = [_option(option, context) for option in options]
@@ -93,7 +109,33 @@ def _option(option: click.Option, context: click.Context) -> tuple[str, ...]:
     return f"`{_cell(flag)}`", _cell(about), _code(extra.get("default")), variable
 
 
+# --- metrics --------------------------------------------------------------------------------------------------------
+
+
+def _metrics(framework: str) -> Callable[[Path], str | None]:
+    def made(_: Path) -> str | None:
+        if framework in missing_extras():
+            return None
+        return markdown_table(spec for spec in GenericMetricsRegistry().specs() if spec.framework == framework)
+
+    return made
+
+
 # --- files ----------------------------------------------------------------------------------------------------------
+
+
+def build_json_schemas() -> dict[str, dict[str, Any]]:
+    """Return the schema of each file by its name. Only in what a user writes is an unknown key a mistake."""
+    return {name: _schema(model, strict=model is Experiment) for name, model in FILES.items()}
+
+
+def _schema(model: type[Experiment], *, strict: bool) -> dict[str, Any]:
+    schema = model.model_json_schema(mode="validation")
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    if strict:
+        for definition in (schema, *schema["$defs"].values()):
+            definition["additionalProperties"] = definition["title"] == Reference.__name__
+    return schema
 
 
 def _file(name: str) -> Callable[[Path], str]:
@@ -215,7 +257,7 @@ def _code(value: object, *, absent: str = "") -> str:
     return f"`{_cell(str(value))}`" if str(value) else "empty"
 
 
-TABLES: Mapping[str, Callable[[Path], str]] = {
+TABLES: Final[Mapping[str, Callable[[Path], str | None]]] = {
     "commands": _commands,
     "experiment": _file("experiment"),
     "executed-experiment": _file("executed_experiment"),
@@ -223,11 +265,18 @@ TABLES: Mapping[str, Callable[[Path], str]] = {
     "verdict": _file("verdict"),
     "templates": _templates,
     "workflows": _workflows,
+    **{framework: _metrics(framework) for framework in FRAMEWORKS},
 }
+"""What makes each table, by its mark; None leaves it as it is."""
 
 
 def main(root: Path) -> None:
-    for path in sorted((root / "docs/reference").glob("*.md")):
+    """Write everything anew that is made from the code, below the checkout `root`."""
+    for name, schema in build_json_schemas().items():
+        write_bytes(root / f"docs/{name}.schema.json", json.dumps(schema, indent=2).encode() + b"\n")
+    for name, text in crd.build_files().items():
+        write_bytes(root / "deploy/base/arena/crds" / name, text.encode())
+    for path in sorted((root / "docs").rglob("*.md")):
         before = path.read_text(encoding="utf-8")
         after = updated(before, root)
         if after != before:

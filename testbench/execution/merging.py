@@ -2,7 +2,7 @@
 
     files -> shards 1 to n of one run, each once -> trials in the order in which they were dealt -> the whole experiment
 
-Used by `testbench/merge.py` for what run wrote and for what evaluate made of it. It refuses whatever is not provably
+Used by the phase merge for what run wrote and for what evaluate made of it. It refuses whatever is not provably
 the whole of one run: a verdict on a part must never pass for one on all.
 """
 
@@ -34,7 +34,7 @@ from testbench.schema.shards import Shard, all_shards
 
 ModelT = TypeVar("ModelT", bound=Model)
 
-HINT = "Give every shard of one run once, as testbench/run.py --shard or testbench/evaluate.py wrote it."
+HINT = "Give every shard of one run once, as `run --shard` or `evaluate` wrote it."
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def merge(files: Sequence[ShardFile]) -> ExecutedExperiment:
     _of_one_run(parts)
     dealt = _dealt(parts)
     if not dealt:
-        raise NothingToDo("no shard has a scenario", hint="Check the dataset, or --limit of testbench/setup.py.")
+        raise NothingToDo("no shard has a scenario", hint="Check the dataset, or the --limit of setup.")
     _repeated_alike(dealt, parts[0].run.repeats)
     once = len(dealt) // parts[0].run.repeats
     scenarios = tuple(chain.from_iterable(dealt[place::once] for place in range(once)))

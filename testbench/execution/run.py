@@ -96,7 +96,7 @@ async def execute(
     """
     scenarios = assign_ids(experiment.scenarios)
     if not any(scenario.steps for scenario in scenarios):
-        raise NothingToDo("the experiment has no step", hint="Check the dataset, or --limit of testbench/setup.py.")
+        raise NothingToDo("the experiment has no step", hint="Check the dataset, or the --limit of setup.")
     identity = run_identity(experiment, settings)
     shard = str(settings.shard) if settings.shard else None
     with hold_lock(settings.output):

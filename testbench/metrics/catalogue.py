@@ -1,19 +1,14 @@
 """All metrics there are, described from their specs: as text and JSON for `--list-metrics`, as tables for the docs.
 
-`python -m testbench.metrics.catalogue docs/metrics.md` renews the tables of that page; a test holds the page in step.
-The table of an optional framework that is not installed stays as it is.
+Called by `testbench evaluate --list-metrics`, and by `testbench.cli.reference` for `docs/metrics.md`.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any, Final
 
 from testbench.metrics.protocol import MetricSpec, Parameter
-from testbench.metrics.registry import GenericMetricsRegistry
-from testbench.schema.files import write_bytes
 
 HEADINGS: Final = ("metric", "what it says", "needs", "of the sample", "parameters")
 
@@ -38,19 +33,6 @@ def spec_data(spec: MetricSpec) -> dict[str, Any]:
         "package": spec.package,
         "unavailable": spec.unavailable,
     }
-
-
-def update_page(page: str, specs: Iterable[MetricSpec]) -> str:
-    """Return the page with the table of each framework that has specs, between its two marks."""
-    tables: dict[str, list[MetricSpec]] = {}
-    for spec in specs:
-        tables.setdefault(spec.framework, []).append(spec)
-    for framework, found in tables.items():
-        begin, end = f"<!-- begin {framework} -->\n", f"<!-- end {framework} -->"
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(end)
-        page = f"{before}{begin}{markdown_table(found)}{end}{after}"
-    return page
 
 
 def markdown_table(specs: Iterable[MetricSpec]) -> str:
@@ -110,12 +92,3 @@ def _short(value: object, limit: int = 60) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
-
-
-def main(path: Path) -> None:
-    page = path.read_text(encoding="utf-8")
-    write_bytes(path, update_page(page, GenericMetricsRegistry().specs()).encode())
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

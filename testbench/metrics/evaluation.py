@@ -141,10 +141,10 @@ def check_metrics(experiment: ExecutedExperiment, registry: GenericMetricsRegist
         InputError: a metric cannot be used; says where it stands.
     """
     if not experiment.scenarios:
-        raise NothingToDo("the experiment has no scenarios", hint="Run setup.py and run.py on a dataset with rows.")
+        raise NothingToDo("the experiment has no scenarios", hint="Run setup and run on a dataset with rows.")
     specs = registry.check_all(place_metrics(experiment))
     if not specs:
-        hint = "Name metrics in the experiment, or give setup.py --metric, e.g. --metric builtin.tool_calls."
+        hint = "Name metrics in the experiment, or give setup --metric, e.g. --metric builtin.tool_calls."
         raise NothingToDo("no step and no scenario has a metric", hint=hint)
     return specs
 

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar, get_args
 from testbench import defaults
 from testbench.errors import InputError, TestbenchError
 from testbench.gc_policy import no_cycle_collection
+from testbench.invocation import format_command
 from testbench.metrics.adapter import FrameworkAdapter, check_parameter_names
 from testbench.metrics.outcome import RepeatedMetric
 from testbench.metrics.protocol import MetricCallable, MetricSpec, SampleField
@@ -126,7 +127,7 @@ class GenericMetricsRegistry:
         adapter, name = self._find(metric.metric_name)
         spec = adapter.specs()[name]
         if spec.unavailable:
-            hint = "Choose another metric: evaluate.py --list-metrics shows all."
+            hint = f"Choose another metric: {format_command('evaluate', '--list-metrics')} shows all."
             raise InputError(f"{spec.full_name} cannot be used here: {spec.unavailable}", hint=hint)
         check_parameter_names(spec, metric.parameters)
         self._first_names.setdefault(spec.full_name, metric.metric_name)
@@ -275,7 +276,7 @@ def _hint_at_nearest(name: str, known: Mapping[str, str]) -> str:
     """Return a hint with what is meant by the known names (in lower case) that resemble an unknown one."""
     near = difflib.get_close_matches(name.lower(), known, n=4, cutoff=0.5)
     nearest = list(dict.fromkeys(known[found] for found in near))
-    listing = "python testbench/evaluate.py --list-metrics shows all."
+    listing = f"{format_command('evaluate', '--list-metrics')} shows all."
     return f"Did you mean {' or '.join(nearest)}? {listing}" if nearest else f"Misspelt? {listing}"
 
 

@@ -19,6 +19,7 @@ from typing import Final
 from pydantic import ValidationError
 
 from testbench.errors import InputError, StoreError
+from testbench.invocation import format_command
 from testbench.report.matrix import Matrix, build_matrix
 from testbench.report.report_rows import ReportRow, build_rows
 from testbench.results.checks import repetitions_of
@@ -276,7 +277,7 @@ def read_verdict(path: Path, experiment: EvaluatedExperiment) -> Verdict:
         InputError: it is missing, of another shape, or about another experiment.
         StoreError: it exists and cannot be read.
     """
-    hint = "testbench/gate.py writes this file: run it on the same experiment."
+    hint = f"{format_command('gate')} writes this file: run it on the same experiment."
     try:
         verdict = Verdict.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:

@@ -1,61 +1,45 @@
-"""`make demo`: starts the sample agent on a free port, runs the whole pipeline against it, and stops it again.
+"""What the demos run on: the sample agent as a process of its own, and the files that they ask it.
 
-The agent and the pipeline are processes of their own, as they would be for a user's agent.
+Called by `testbench demo` and `testbench arena demo`.
 """
 
 from __future__ import annotations
 
-import signal
 import subprocess  # starts this interpreter with fixed arguments  # nosec B404
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
-from testbench.errors import ExitCode
-from testbench.samples.locate import sample_path
+from testbench.errors import WorkError
 
-CONFIG = Path(__file__).with_name("pipeline.yaml")
-READY = "weather agent ready at "
-
-
-def main() -> int:
-    """Run the demo; the exit code is the pipeline's."""
-    signal.signal(signal.SIGTERM, raise_interrupt)
-    try:
-        with running_agent() as agent_url:
-            print(f"The sample agent answers at {agent_url}\n", flush=True)
-            return _pipeline(agent_url)
-    except KeyboardInterrupt:
-        return int(ExitCode.INTERRUPTED)
+CONFIG: Final = Path(__file__).with_name("pipeline.yaml")
+ARENA_FOLDER: Final = Path(__file__).with_name("arena")
+"""The sample bundle, with a manifest `job.yaml` for it."""
+_READY: Final = "weather agent ready at "
+_ADDRESS_IN_MANIFEST: Final = "http://127.0.0.1:11010/"
 
 
 @contextmanager
 def running_agent() -> Iterator[str]:
-    """The agent's URL while it runs."""
+    """Start the sample agent on a free port, and stop it at the end; yields its URL.
+
+    Raises:
+        WorkError: it does not start; what it said about it is on stderr.
+    """
     command = [sys.executable, "-m", "testbench.samples.weather_agent", "--port", "0"]
     agent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603  # nosec B603
     try:
         line = agent.stdout.readline() if agent.stdout else ""
-        if not line.startswith(READY):
-            raise SystemExit(agent.wait())
-        yield line.removeprefix(READY).strip()
+        if not line.startswith(_READY):
+            raise WorkError("the sample agent does not start", hint="What it printed before this line says why.")
+        yield line.removeprefix(_READY).strip()
     finally:
         agent.terminate()
         agent.wait()
 
 
-def _pipeline(agent_url: str) -> int:
-    settings = {"run.agent_url": agent_url, "setup.dataset": str(sample_path("experiment.yaml"))}
-    overrides = [argument for key, value in settings.items() for argument in ("--set", f"{key}={value}")]
-    command = [sys.executable, "-m", "testbench.pipeline", str(CONFIG), *overrides]
-    return subprocess.run(command, check=False).returncode  # noqa: S603  # nosec B603
-
-
-def raise_interrupt(number: int, frame: object) -> None:
-    """SIGTERM ends a demo like Ctrl-C does."""
-    raise KeyboardInterrupt
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def arena_manifest(agent_url: str) -> str:
+    """Return the sample ArenaJob's manifest for an agent at this address."""
+    return (ARENA_FOLDER / "job.yaml").read_text(encoding="utf-8").replace(_ADDRESS_IN_MANIFEST, agent_url)

@@ -136,12 +136,8 @@ def _build_app(advertised_url: str, settings: Settings) -> Starlette:
     logging.basicConfig(level=logging.ERROR)
     # It logs a traceback for every malformed request, which the client is told of anyway.
     logging.getLogger("a2a").setLevel(logging.CRITICAL)
-    try:
-        from testbench.samples.weather_server import Behaviour, build_app
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"the sample agent needs the module {error.name}", hint="Install the extra: uv sync --extra samples"
-        ) from error
+    from testbench.samples.weather_server import Behaviour, build_app
+
     return build_app(advertised_url, Behaviour(settings.now, settings.latency_s))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final, TextIO
 
 from testbench.errors import InputError
+from testbench.invocation import suggest_rerun
 from testbench.schema.files import read_phase_file
 from testbench.schema.json_stream import JsonStream
 from testbench.schema.models import (
@@ -23,7 +24,6 @@ from testbench.schema.models import (
     Metric,
 )
 
-MADE_BY: Final = "testbench/evaluate.py"
 MOST_REASON_CHARACTERS: Final = 200
 """Characters of a judge's reason from which on it is not kept in memory."""
 
@@ -54,10 +54,10 @@ class EvaluatedFile:
                 raise ValueError("a newer schema version")
         except (OSError, ValueError, RecursionError) as error:
             # The reader of all phases finds the same fault again and words it, with the place in the whole document.
-            read_phase_file(self._path, EvaluatedExperiment, made_by=MADE_BY)
+            read_phase_file(self._path, EvaluatedExperiment, made_by="evaluate")
             raise InputError(
                 f"{self._path}: cannot be read as an experiment: {error}",
-                hint=f"{MADE_BY} writes this file: run it again.",
+                hint=suggest_rerun("evaluate"),
             ) from error
 
     def _with_shared_metrics(self, scenario: Any) -> Any:

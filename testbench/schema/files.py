@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import to_json
 
 from testbench.errors import InputError, StoreError
+from testbench.invocation import suggest_rerun
 from testbench.schema.models import SCHEMA_VERSION, Experiment, Model, Reference
 from testbench.schema.plain_data import YAML_SUFFIXES, explain_faults, parse_yaml
 
@@ -32,13 +33,13 @@ ExperimentT = TypeVar("ExperimentT", bound=Experiment)
 
 
 def read_phase_file(path: Path, model: type[ExperimentT], *, made_by: str) -> ExperimentT:
-    """Return what an earlier phase wrote; `made_by` is the command that makes it, for the hint.
+    """Return what an earlier phase wrote; `made_by` is that phase, for the hint.
 
     Raises:
         InputError: it is missing, not JSON, of another shape, or of a newer schema version.
         StoreError: it exists and cannot be read.
     """
-    hint = f"{made_by} writes this file: run it again."
+    hint = suggest_rerun(made_by)
     content = read_bytes(path, hint=hint)
     try:
         document = model.model_validate_json(content)

@@ -113,9 +113,7 @@ class Experiment(Model):
     """The scenarios to run and how strictly to judge them."""
 
     schema_version: int = Field(default=SCHEMA_VERSION, ge=1, description="Of this format.")
-    llm_as_a_judge_model: str | None = Field(
-        default=None, description="The judge, where evaluate.py is given no --model."
-    )
+    llm_as_a_judge_model: str | None = Field(default=None, description="The judge, where evaluate is given no --model.")
     default_threshold: Score = Field(default=0.9, description="Of metrics that name no threshold.")
     scenarios: tuple[Scenario, ...] = Field(description="In any order: they are run concurrently.")
 
@@ -235,7 +233,7 @@ class RunRecord(Model):
     protocol_version: str | None = Field(
         default=None, description="Of A2A, as the card says of the interface that is asked first."
     )
-    workflow_name: str = Field(description="The argument of run.py.")
+    workflow_name: str = Field(description="The workflow's name, an argument of run.")
     testbench_version: str = Field(description="Which Testbench asked.")
     started_at: datetime = Field(description="When the first process began.")
     wall_seconds: float = Field(ge=0, description="Time that all processes worked.")

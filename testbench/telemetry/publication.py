@@ -59,7 +59,7 @@ async def publish(
     clock = clock or SystemClock()
     found = tuple(samples(experiment))
     if not found:
-        raise NothingToDo("the experiment holds no evaluation", hint="Give steps metrics, and run evaluate.py again.")
+        raise NothingToDo("the experiment holds no evaluation", hint="Give steps metrics, and run evaluate again.")
     metrics, logs = _endpoints(environ, settings)
     resource = resource_attributes(execution.workflow_name, environ)
     content = content_allowed(environ)

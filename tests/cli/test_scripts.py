@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SCRIPTS = ("setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline")
+SCRIPTS = ("setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "pipeline", "demo")
 HEAVY = {
     *("pandas", "pyarrow", "ragas", "langchain_core", "a2a", "openai", "obstore", "jinja2", "httpx"),
     *("opentelemetry", "requests"),
@@ -33,7 +33,7 @@ def test_help_of_a_script_shows_its_use_and_its_environment(name: str) -> None:
         [sys.executable, f"testbench/{name}.py", "--help"], capture_output=True, text=True, check=False, cwd=ROOT
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert f"Usage: testbench/{name}.py" in done.stdout
+    assert f"Usage: python testbench/{name}.py" in done.stdout
     assert f"TESTBENCH_{name.upper()}_" in done.stdout
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 import testbench
+from testbench.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -103,20 +104,26 @@ def test_make_build_tags_the_image(make: Make) -> None:
     [
         (["setup.py", "http://x/a b.csv"], ["python3", "/app/testbench/setup.py", "http://x/a b.csv"]),
         (["testbench/run.py", "URL"], ["python3", "/app/testbench/run.py", "URL"]),
-        (["arena/cli.py", "run"], ["python3", "/app/testbench/arena/cli.py", "run"]),
         (["/app/data/own.py"], ["python3", "/app/data/own.py"]),
-        (["arena", "run", "job.yaml"], ["python3", "-m", "testbench.arena.cli", "run", "job.yaml"]),
+        (["arena", "run", "job.yaml"], ["testbench", "arena", "run", "job.yaml"]),
+        (["testbench", "gate"], ["testbench", "gate"]),
         (["python3", "-m", "testbench.gate"], ["python3", "-m", "testbench.gate"]),
     ],
 )
 def test_the_entry_point_runs_a_phase_by_its_name(tmp_path: Path, typed: list[str], runs: list[str]) -> None:
-    python = tmp_path / "python3"
-    python.write_text('#!/bin/sh\nprintf "%s\\n" python3 "$@"\n')
-    python.chmod(0o755)
+    for name in ("python3", "testbench"):
+        program = tmp_path / name
+        program.write_text(f'#!/bin/sh\nprintf "%s\\n" {name} "$@"\n')
+        program.chmod(0o755)
     environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
     command = ["sh", str(ROOT / "docker-entrypoint.sh"), *typed]
     ended = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
     assert ended.stdout.splitlines() == runs
+
+
+def test_the_entry_point_knows_every_command() -> None:
+    (line,) = re.findall(r"^  ([a-z|]+)\) exec testbench", (ROOT / "docker-entrypoint.sh").read_text(), re.MULTILINE)
+    assert line.split("|") == list(COMMANDS)
 
 
 def test_the_entry_point_never_stays_as_the_first_process() -> None:

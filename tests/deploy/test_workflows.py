@@ -13,7 +13,7 @@ from xml.etree import ElementTree as ET
 import click
 import pytest
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.samples.locate import sample_path
 from tests.samples.test_weather_agent import agent_process
 from tests.support.workflow_runner import Execution, run_workflow

@@ -7,18 +7,20 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
-from testbench.metrics.catalogue import markdown_table, update_page
+from testbench.cli.reference import updated
+from testbench.metrics.catalogue import markdown_table
 from testbench.metrics.protocol import MetricSpec, Parameter
 from testbench.metrics.registry import GenericMetricsRegistry
 from tests.support.metric_samples import metric, sample
 
-DOCS = Path(__file__).parents[2] / "docs"
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
 PAGE = DOCS / "metrics.md"
 
 
 def test_the_page_is_in_step_with_the_metrics() -> None:
     page = PAGE.read_text()
-    assert page == update_page(page, GenericMetricsRegistry().specs()), "run python -m testbench.metrics.catalogue"
+    assert page == updated(page, ROOT), "run make schema"
 
 
 def test_a_table_cannot_be_broken_by_a_spec() -> None:

@@ -17,6 +17,7 @@ DOCS = ROOT / "docs"
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 INLINE = re.compile(r"`(--[^`\n]+|[a-z]+\.py --[^`\n]+)`")
 SCRIPT = re.compile(r"testbench/([a-z_/]+)\.py((?:[^\n`|;&]|\\\n)*)")
+TYPED = re.compile(r"(?:^|run |\$ )testbench ([a-z]+)((?:[^\n`|;&]|\\\n)*)", re.MULTILINE)
 PATH = re.compile(
     r"(?<![\w./-])((?:testbench|tests|tests_e2e|deploy|docs|benchmarks|\.github|\.ci)/[\w./-]*\w\.(?:py|md|yaml|yml|json|csv)"
     r"|Tiltfile|Makefile|Dockerfile|action\.yml|\.env\.example)(?![\w/-])"
@@ -31,7 +32,7 @@ def named(page: Path) -> str:
 
 
 def flags_of(command: click.Command) -> set[str]:
-    return {"--help", *(flag for found in command.params for flag in (*found.opts, *found.secondary_opts))}
+    return {"--help", "-h", *(flag for found in command.params for flag in (*found.opts, *found.secondary_opts))}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -58,12 +59,12 @@ def test_every_flag_that_stands_alone_is_ours(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=named)
 def test_a_script_is_called_with_flags_of_its_own(page: Path) -> None:
     known: dict[str, set[str]] = {}
-    for path, command in commands():
-        known.setdefault(path.split()[0], set()).update(flags_of(command))
+    for words, command in commands():
+        known.setdefault(words.split()[1], set()).update(flags_of(command))
     for block in blocks(page.read_text()):
-        for script, arguments in SCRIPT.findall(block.text):
-            if f"testbench/{script}.py" in known:
-                assert set(FLAG.findall(arguments)) <= known[f"testbench/{script}.py"], (script, arguments)
+        for name, arguments in SCRIPT.findall(block.text) + TYPED.findall(block.text):
+            if name in known:
+                assert set(FLAG.findall(arguments)) <= known[name], (name, arguments)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=named)
@@ -124,7 +125,7 @@ def test_the_action_of_the_docs_has_the_inputs_that_they_give_it() -> None:
 
 
 def test_the_pipeline_files_of_the_docs_have_known_keys() -> None:
-    known = {path.split("/")[1].removesuffix(".py"): command for path, command in commands() if " " not in path}
+    known = {words.split()[1]: command for words, command in commands()}
     found = [block for page in PAGES for block in blocks(page.read_text()) if block.language == "yaml"]
     files = [yaml.safe_load(block.text) for block in found if "\ngate:" in block.text]
     assert len(files) > 3

@@ -8,13 +8,14 @@ from pathlib import Path
 import click
 import pytest
 
-from testbench.cli.command import WORDS
+from testbench.cli.phase import WORDS
 from testbench.cli.reference import TABLES, commands, updated
 from testbench.errors import ExitCode
 from testbench.telemetry import attributes
 
 ROOT = Path(__file__).parents[2]
-REFERENCE = ROOT / "docs" / "reference"
+DOCS = ROOT / "docs"
+REFERENCE = DOCS / "reference"
 VARIABLE = re.compile(r"\"((?:TESTBENCH|OPENAI|OTEL|AWS|MINIO|RAGAS|DEEPEVAL)_[A-Z0-9_]*[A-Z0-9])\"")
 NOT_SENT = {"task_id"}
 """Known to the telemetry's filter, and set by nobody."""
@@ -24,13 +25,13 @@ def page(name: str) -> str:
     return (REFERENCE / name).read_text()
 
 
-@pytest.mark.parametrize("path", sorted(REFERENCE.glob("*.md")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
 def test_a_page_is_in_step_with_the_code(path: Path) -> None:
     assert path.read_text() == updated(path.read_text(), ROOT), "run make schema"
 
 
 def test_every_table_has_its_place() -> None:
-    pages = "".join(path.read_text() for path in REFERENCE.glob("*.md"))
+    pages = "".join(path.read_text() for path in DOCS.rglob("*.md"))
     assert set(re.findall(r"<!-- begin ([a-z-]+) -->", pages)) == set(TABLES)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.evaluate import command as evaluate
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings
 from testbench.metrics.evaluation import evaluate as evaluate_experiment

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.errors import AgentError, InputError
 from testbench.evaluate import command as evaluate
 from testbench.execution.executor import RunDependencies

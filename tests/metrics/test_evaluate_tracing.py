@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.evaluate import command
 from testbench.schema.models import ExecutedScenario
 from tests.support.metric_samples import experiment, metric, scenario, step

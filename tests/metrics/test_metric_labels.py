@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from pydantic import ValidationError
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.evaluate import command as evaluate
 from testbench.gate import command as gate
 from testbench.publish import command as publish

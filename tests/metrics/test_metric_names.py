@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.metrics.ragas import names
 from testbench.setup import command
 

@@ -34,4 +34,4 @@ def test_a_verdict_that_cannot_be_read_is_no_verdict(tmp_path: Path, content: st
 def test_a_verdict_that_is_missing_names_the_gate(tmp_path: Path) -> None:
     with pytest.raises(InputError) as found:
         read_verdict(tmp_path / "verdict.json", experiment(3))
-    assert "testbench/gate.py" in found.value.hint
+    assert "testbench gate" in found.value.hint

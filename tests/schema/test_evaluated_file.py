@@ -82,7 +82,7 @@ def test_a_fault_is_told_in_the_words_of_every_other_phase(tmp_path: Path, fault
     path = tmp_path / "evaluated.json"
     path.write_text(FAULTS[fault], encoding="utf-8")
     with pytest.raises(InputError) as expected:
-        read_phase_file(path, EvaluatedExperiment, made_by="testbench/evaluate.py")
+        read_phase_file(path, EvaluatedExperiment, made_by="evaluate")
     with pytest.raises(InputError) as found:
         read(path)
     assert (found.value.message, found.value.hint) == (expected.value.message, expected.value.hint)
@@ -98,7 +98,7 @@ def test_scenarios_given_twice_are_refused(tmp_path: Path) -> None:
 def test_a_missing_file_names_the_phase_that_makes_it(tmp_path: Path) -> None:
     with pytest.raises(InputError) as found:
         read(tmp_path / "nothing.json")
-    assert "testbench/evaluate.py" in found.value.hint
+    assert "testbench evaluate" in found.value.hint
 
 
 def test_what_is_kept_in_memory_counts_and_decides_the_same() -> None:

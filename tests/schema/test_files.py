@@ -46,8 +46,8 @@ def test_a_new_file_can_be_read_by_others(tmp_path: Path) -> None:
 
 def test_a_missing_file_names_the_phase_that_writes_it(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no such file") as caught:
-        read_phase_file(tmp_path / "x.json", Experiment, made_by="testbench/setup.py")
-    assert "testbench/setup.py" in caught.value.hint
+        read_phase_file(tmp_path / "x.json", Experiment, made_by="setup")
+    assert "testbench setup" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_broken_file_is_told_by_path_and_place(tmp_path: Path, content: bytes,
     path = tmp_path / "experiment.json"
     path.write_bytes(content)
     with pytest.raises(InputError) as caught:
-        read_phase_file(path, ExecutedExperiment, made_by="testbench/run.py")
+        read_phase_file(path, ExecutedExperiment, made_by="run")
     assert caught.value.message.startswith(f"{path}: ")
     assert message in caught.value.message
     assert "\n" not in caught.value.message

@@ -10,9 +10,9 @@ import pytest
 from pydantic import ValidationError
 
 from testbench import defaults
+from testbench.cli.reference import build_json_schemas
 from testbench.errors import InputError
 from testbench.schema.files import parse_experiment, read_phase_file, write_model
-from testbench.schema.json_schema import build_json_schemas
 from testbench.schema.models import (
     EvaluatedExperiment,
     EvaluatedStep,

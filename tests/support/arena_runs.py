@@ -10,10 +10,10 @@ from typing import Any, TypeAlias
 
 import yaml
 
-from testbench.arena.cli import command
+from testbench.arena.commands import command
 from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.plan.model import Plan
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.schema.models import EvaluatedExperiment
 
 Json: TypeAlias = dict[str, Any]

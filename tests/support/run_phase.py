@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.run import command
 from testbench.schema.models import ExecutedExperiment, ExecutedStep
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal
 from unittest.mock import patch
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from tests.support.manifest_files import Document, load, template
 
 EXPRESSION = re.compile(r"\{\{\s*(.*?)\s*\}\}")

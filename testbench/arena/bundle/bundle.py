@@ -2,7 +2,7 @@
 
     folder | git checkout | mounted ConfigMap | .tar.gz | .zip -> Bundle(files, revision)
 
-Called by `testbench.arena.cli` and by workers, which have to come to the same revision. The first module of the arena
+Called by `testbench arena` and by workers, which have to come to the same revision. The first module of the arena
 that reads the disk: everything behind it works on the files that are here in memory. Whoever wrote a bundle is not
 trusted, so nothing in it can name a place outside: links, `..`, absolute paths and devices are refused.
 """

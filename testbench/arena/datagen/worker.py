@@ -2,7 +2,7 @@
 
     seeds -> requests of the round -> those of the shard -> answers, each a file -> done
 
-Called by the commands `work`, `run` and `run-all` of `testbench.arena.cli`. An answer is written down as soon
+Called by the commands `work`, `run` and `run-all` of `testbench arena`. An answer is written down as soon
 as it is there and is never asked for again: a worker that was killed loses what was in flight.
 """
 

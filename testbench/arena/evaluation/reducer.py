@@ -5,7 +5,7 @@
 
     parts of an earlier run -> results without errors -> parts of a new run (`take_over`)
 
-Called by the commands `reduce`, `run` and `run-all` of `testbench.arena.cli`. All files follow from the parts, times
+Called by the commands `reduce`, `run` and `run-all` of `testbench arena`. All files follow from the parts, times
 included, so that a reducer that is started again writes the same ones. Those of an incomplete run have a folder of
 their own: it may still be completed, and no file is ever written over.
 """

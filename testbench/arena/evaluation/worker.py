@@ -2,7 +2,7 @@
 
     items of the shard without a result -> conversation (A2AExecutor, self-play) -> judge -> ItemResult -> part
 
-Called by the commands `work`, `run` and `run-all` of `testbench.arena.cli`. Nothing is lost but what is in flight: a
+Called by the commands `work`, `run` and `run-all` of `testbench arena`. Nothing is lost but what is in flight: a
 worker that was stopped, or killed, leaves its parts, and the next one of the shard goes on with what is missing.
 """
 

@@ -116,7 +116,7 @@ def drawn_items(plan: Plan) -> tuple[Item, ...]:
     """
     items = tuple(item for item in plan.items if item.repetition == 1)
     if not items:
-        raise NothingToDo("the plan has no item", hint="Check scenarios and providers: arena/cli.py plan shows both.")
+        raise NothingToDo("the plan has no item", hint="Check scenarios and providers: `arena plan` shows both.")
     scenarios = {planned.id: planned for planned in plan.scenarios}
     for item in items:
         planned = scenarios[item.scenario_id]

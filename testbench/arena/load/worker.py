@@ -2,7 +2,7 @@
 
     plan -> draws, arrivals of this worker -> generator -> parts of samples and kept conversations -> done
 
-Called by the commands of `testbench.arena.cli`. A load test cannot be taken up again: a worker that was stopped leaves
+Called by the commands of `testbench arena`. A load test cannot be taken up again: a worker that was stopped leaves
 its samples and no marker, and the reducer says that it is missing.
 """
 

@@ -2,14 +2,12 @@
 
     models -> JSON Schema (pydantic) -> structural schema (no references, no null, no titles) -> CRD
 
-Run as `python -m testbench.arena.manifest.crd deploy/base/arena/crds`, which `make schema` does.
+Written to `deploy/base/arena/crds` by `make schema` (`testbench.cli.reference`).
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import yaml
@@ -18,7 +16,6 @@ from pydantic import BaseModel
 from testbench.arena.manifest.fields import GROUP, INT32_MAX, VERSION
 from testbench.arena.manifest.job import ArenaJobSpec
 from testbench.arena.manifest.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT, JobStatus
-from testbench.schema.files import write_bytes
 
 JOB_FILE: Final = "arenajobs.yaml"
 REFERENCES_FILE: Final = "references.yaml"
@@ -216,13 +213,3 @@ class _Dumper(yaml.SafeDumper):
 
 def _dump_yaml(document: Mapping[str, Any]) -> str:
     return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True)
-
-
-def main(folder: Path) -> None:
-    """Write every file of the folder."""
-    for name, text in build_files().items():
-        write_bytes(folder / name, text.encode())
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -1,6 +1,6 @@
 """Reads a manifest: the ArenaJob and the resources that it refers to, from one file or a folder of files.
 
-Called by `testbench.arena.cli`; an operator builds the same `Documents` from the API server's objects.
+Called by `testbench arena`; an operator builds the same `Documents` from the API server's objects.
 """
 
 from __future__ import annotations

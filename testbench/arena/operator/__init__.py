@@ -8,7 +8,7 @@
     pods, jobs                   the Jobs of a run
     reconcile, schedules         what to do next
     actions, job_state           the answer: actions, events and the status
-    observer, loop, __main__     the process
+    observer, loop, command      the process
     fetch                        runs in a pod before its worker, where a bundle is an archive
 
 The API server is `testbench.arena.cluster`. The package needs no Kubernetes library: the loop lists and watches over

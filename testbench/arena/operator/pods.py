@@ -127,7 +127,7 @@ def _build_command(job: ArenaJob, run: Run, task: Task) -> list[str]:
     source = _name_archive(run.setup.source) if run.setup.source.url else SOURCE
     folder = find_output_folder(job)
     return [
-        "python3", "-m", "testbench.arena.cli", task.phase, MANIFEST,
+        "python3", "-m", "testbench", "arena", task.phase, MANIFEST,
         "--run-id", run.id,
         "--source", source,
         *(["--output", folder] if folder else []),

@@ -1,6 +1,6 @@
 """What every arena command begins with: the manifest, the job that is meant, and its bundle.
 
-Called by `testbench.arena.cli`. Reads the disk.
+Called by `testbench arena`. Reads the disk.
 """
 
 from __future__ import annotations

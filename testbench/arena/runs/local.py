@@ -1,8 +1,8 @@
 """A job on this machine: planned, worked on by one process or several, and reduced; with the functions of the cluster.
 
-    plan -> run folder -> shards (this process, or `cli.py work` as processes) -> reduce -> Conclusion
+    plan -> run folder -> shards (this process, or `testbench arena work` as processes) -> reduce -> Conclusion
 
-Called by `cli.py run` and `cli.py run-all`. A run that was stopped, or of which a worker failed, is not reduced: it can
+Called by the commands `run` and `run-all`. A run that was stopped, or of which a worker failed, is not reduced: it can
 be taken up again, and nothing that it has is asked for twice.
 """
 
@@ -26,7 +26,7 @@ from testbench.arena.runs.context import JobContext
 from testbench.arena.runs.job_types import functions_of, run_in_this_process
 from testbench.arena.runs.opening import OpenedRun, check_same, opened_context
 from testbench.arena.runs.records import check_manifest, read_plan, write_plan, write_shape
-from testbench.cli.command import run_async
+from testbench.cli.phase import run_async
 from testbench.errors import ExitCode, InputError, NothingToDo, WorkError
 from testbench.safe_text import printable
 from testbench.schema.progress import Progress, ShowProgress, hide_progress
@@ -171,7 +171,7 @@ def worker_command(run: OpenedRun, index: int, count: int, round_: int) -> list[
     }
     given = [text for name, value in named.items() if value is not None for text in (name, str(value))]
     return [
-        *(sys.executable, "-m", "testbench.arena.cli", "work", str(options.manifest), "--run-id", run.run_id),
+        *(sys.executable, "-m", "testbench", "arena", "work", str(options.manifest), "--run-id", run.run_id),
         *("--index", str(index), "--count", str(count), "--round", str(round_)),
         *("--concurrency", str(options.concurrency), "--tell-items", "--json"),
         *given,

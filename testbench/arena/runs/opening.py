@@ -2,7 +2,7 @@
 
     manifest, source, output, credentials -> OpenedRun -> JobContext
 
-Called by `local` and by the commands of `testbench.arena.cli`.
+Called by `local` and by the commands of `testbench arena`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The options that the commands of `testbench.arena.cli` share, and what they make of them.
+"""The options that the commands of `testbench arena` share, and what they make of them.
 
 Imported by every `--help`, so that only click is loaded with it.
 """
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from testbench import defaults
-from testbench.cli.command import option
+from testbench.cli.options import option
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -66,9 +66,9 @@ def judging(function: FunctionT) -> FunctionT:
     for add in (
         option("--trace-url", metavar="URL", help="Link to a trace, with {trace_id}."),
         option("--publish", is_flag=True, help="Publish the scores over OTLP as well."),
-        option("--min-coverage", type=proportion, default=defaults.MIN_COVERAGE, help="As of testbench/gate.py."),
-        option("--max-error-rate", type=proportion, default=defaults.MAX_ERROR_RATE, help="As of testbench/gate.py."),
-        option("--min-pass-rate", type=proportion, default=defaults.MIN_PASS_RATE, help="As of testbench/gate.py."),
+        option("--min-coverage", type=proportion, default=defaults.MIN_COVERAGE, help="As of gate."),
+        option("--max-error-rate", type=proportion, default=defaults.MAX_ERROR_RATE, help="As of gate."),
+        option("--min-pass-rate", type=proportion, default=defaults.MIN_PASS_RATE, help="As of gate."),
     ):
         function = add(function)
     return function

@@ -2,7 +2,7 @@
 
     command -> word in the termination message, exit code 75 | 76 | 78 where Kubernetes has to tell ends apart
 
-Called by the commands of `testbench.arena.cli` that pods call; on this machine they behave the same.
+Called by the commands of `testbench arena` that pods call; on this machine they behave the same.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     manifest -> references found among its documents -> the operator's own functions -> YAML
 
-Called by `cli.py render`. The operator makes the same objects in a cluster, one after the other, with the job's uid.
+Called by `testbench arena render`. The operator makes the same objects in a cluster, one after the other, with the
+job's uid.
 """
 
 from __future__ import annotations

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from testbench.arena import cli
+from testbench.arena import commands
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.datagen.reducer import reduce_datagen
 from testbench.arena.datagen.worker import work_datagen
 from testbench.arena.runs.context import JobContext
 from testbench.arena.stores import MemoryStore
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.errors import StoreError
 from testbench.schema.shards import Shard, all_shards
 from tests.support.datagen_job import (
@@ -42,8 +42,6 @@ from tests.support.datagen_job import (
 from tests.support.docs_pages import ROOT, blocks
 from tests.support.servers.scripted_judge import ScriptedJudge, prompt_tokens
 from tests.support.setup_phase import loaded, steps_of
-
-CLI = ROOT / "testbench" / "arena" / "cli.py"
 
 
 @pytest.fixture
@@ -222,15 +220,15 @@ def test_more_or_fewer_workers_take_up_what_others_have_done(context: JobContext
 # --- as a command ---------------------------------------------------------------------------------------------------
 
 
-def command(folder: Path, *options: str) -> list[str]:
-    """`cli.py run` of the manifest and the bundle in a folder, asking one after the other."""
+def run_command(folder: Path, *options: str) -> list[str]:
+    """`arena run` of the manifest and the bundle in a folder, asking one after the other."""
     paths = [str(folder / "manifest.yaml"), "--source", str(folder / "bundle"), "--output", str(folder / "out")]
-    return [sys.executable, str(CLI), "run", *paths, "--concurrency", "1", *options]
+    return [sys.executable, "-m", "testbench", "arena", "run", *paths, "--concurrency", "1", *options]
 
 
 def called(*arguments: str) -> int:
-    """The exit code of a command of `cli.py`."""
-    return main(cli.command, list(arguments))
+    """The exit code of a command of `testbench arena`."""
+    return main(commands.command, list(arguments))
 
 
 def written_job(folder: Path, model: ScriptedJudge) -> None:
@@ -253,7 +251,9 @@ def test_a_command_that_is_stopped_goes_on_with_what_it_has(
 
     model.answer("Batch", hangs_after_this, said)
     written_job(tmp_path, model)
-    with subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        run_command(tmp_path), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
         model.wait_requests(2)
         process.send_signal(how)
         _, told = process.communicate()
@@ -261,7 +261,9 @@ def test_a_command_that_is_stopped_goes_on_with_what_it_has(
     model.release()
     found = re.search(r"run (\S+) ->", told)
     assert found is not None
-    again = subprocess.run(command(tmp_path, "--resume", found.group(1)), capture_output=True, text=True, check=False)
+    again = subprocess.run(
+        run_command(tmp_path, "--resume", found.group(1)), capture_output=True, text=True, check=False
+    )
     assert again.returncode == 0, again.stderr
     assert "20 of 20 items" in again.stdout
     (dataset,) = tmp_path.glob("out/default/gen/*/dataset.jsonl")
@@ -272,7 +274,7 @@ def test_a_command_that_is_stopped_goes_on_with_what_it_has(
 def test_several_workers_make_one_dataset(tmp_path: Path, model: ScriptedJudge) -> None:
     model.answer("Batch", repeating())
     written_job(tmp_path, model)
-    assert called(*command(tmp_path, "--workers", "2")[2:]) == 0
+    assert called(*run_command(tmp_path, "--workers", "2")[4:]) == 0
     (dataset,) = tmp_path.glob("out/default/gen/*/dataset.jsonl")
     made = [row["user_input"] for row in rows(dataset.read_bytes())]
     assert len(set(made)) == len(made) == 20
@@ -287,10 +289,10 @@ def test_a_shortfall_is_exit_code_1_and_an_outage_exit_code_3(
 ) -> None:
     model.answer("Batch", batch("When is ebb?"))
     written_job(tmp_path, model)
-    assert called(*command(tmp_path)[2:]) == 1
+    assert called(*run_command(tmp_path)[4:]) == 1
     assert "InsufficientUnique: 1 of 20 items" in capsys.readouterr().out
     model.fail_rate(1.0, status=401)
-    assert called(*command(tmp_path)[2:]) == 3
+    assert called(*run_command(tmp_path)[4:]) == 3
     assert "GenerationFailed: 0 of 20 items" in capsys.readouterr().out
 
 
@@ -304,13 +306,12 @@ def test_the_example_of_the_docs_runs_as_it_stands(
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text(text)
-    commands = re.findall(r"^    python (testbench/arena/cli\.py .+)$", page, re.MULTILINE)
+    commands = re.findall(r"^    testbench arena (.+)$", page, re.MULTILINE)
     assert len(commands) == 2
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
     for line in commands:
-        _, *arguments = line.split()
-        assert called(*arguments) == 0
+        assert called(*line.split()) == 0
     (dataset,) = tmp_path.glob("data/arena/default/returns-questions/*/dataset.jsonl")
     assert len(steps_of(loaded(dataset))) == 50
     (chat, *_) = model.chats
@@ -331,7 +332,7 @@ def test_a_plan_says_what_would_be_asked_and_asks_nobody(
     assert called(*line, "--json") == 0
     generation = json.loads(capsys.readouterr().out)["generation"]
     assert not model.chats
-    assert called(*command(tmp_path)[2:]) == 0
+    assert called(*run_command(tmp_path)[4:]) == 0
     tokens = sum(prompt_tokens(request.json()) for request in model.chats)
     assert generation["requests"] == len(model.chats)
     assert generation["input_tokens"] == pytest.approx(tokens, rel=0.2)

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from testbench.arena.cli import command
-from testbench.cli.command import main
+from testbench.arena.commands import command
+from testbench.cli.phase import main
 from tests.support.load_jobs import GREETING, manifest, provider
 from tests.support.servers.scripted_chat import ScriptedChat
 
@@ -54,7 +54,7 @@ def test_a_worker_that_is_killed_is_missing(
 ) -> None:
     manifest(folder, {"targetRPS": 20, "duration": "10m"}, provider(chat.base_url))
     assert main(command, arena("plan-run", *RUN)) == 0
-    module = [sys.executable, "-m", "testbench.arena.cli"]
+    module = [sys.executable, "-m", "testbench", "arena"]
     with subprocess.Popen(
         [*module, *arena("work", *RUN, "--index", "0", "--count", "1")], stderr=subprocess.DEVNULL
     ) as worker:
@@ -70,7 +70,7 @@ def test_a_worker_that_is_killed_is_missing(
 def test_a_worker_that_is_told_to_stop_writes_what_it_has(folder: Path, chat: ScriptedChat) -> None:
     manifest(folder, {"targetRPS": 20, "duration": "10m"}, provider(chat.base_url))
     assert main(command, arena("plan-run", *RUN)) == 0
-    module = [sys.executable, "-m", "testbench.arena.cli"]
+    module = [sys.executable, "-m", "testbench", "arena"]
     told = ["--index", "0", "--count", "1", "--tell-items"]
     with subprocess.Popen(
         [*module, *arena("work", *RUN, *told)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

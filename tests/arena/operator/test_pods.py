@@ -110,7 +110,7 @@ def test_an_indexed_job_has_the_measured_rules() -> None:
     rules = [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in spec["podFailurePolicy"]["rules"]]
     assert rules == [("FailIndex", [78]), ("Ignore", [75, 143]), ("Ignore", None)]
     command = spec["template"]["spec"]["containers"][0]["command"]
-    assert command[:5] == ["python3", "-m", "testbench.arena.cli", "work", "/etc/arena/run/manifest.json"]
+    assert command[:6] == ["python3", "-m", "testbench", "arena", "work", "/etc/arena/run/manifest.json"]
     assert command[command.index("--index") + 1] == "$(JOB_COMPLETION_INDEX)"
 
 

@@ -147,4 +147,4 @@ def test_what_is_deployed_renders_and_fits_kubernetes_own_schema(folder: str) ->
         kubernetes_validate.validate(document, KUBERNETES, strict=True)
     (operator,) = (document for document in found if document["kind"] == "Deployment")
     command = [*operator["spec"]["template"]["spec"]["containers"][0]["command"]]
-    assert command == ["python3", "-m", "testbench.arena.operator"]
+    assert command == ["python3", "-m", "testbench", "operator"]

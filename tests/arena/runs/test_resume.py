@@ -52,7 +52,7 @@ def arena(tmp_path: Path, chat: ScriptedChat, monkeypatch: pytest.MonkeyPatch) -
 
 
 def worker(arena: Arena, *arguments: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "testbench.arena.cli", *arguments, "--concurrency", "2"]
+    command = [sys.executable, "-m", "testbench", "arena", *arguments, "--concurrency", "2"]
     command += ["--source", str(arena.source), "--output", str(arena.output)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 

@@ -13,7 +13,7 @@ import yaml
 
 from testbench import gate
 from testbench.arena.manifest.fields import API_VERSION
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from tests.support.arena_runs import (
     EVALUATION,
     Arena,

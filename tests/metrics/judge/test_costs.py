@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from testbench.cli.command import main
+from testbench.cli.phase import main
 from testbench.errors import InputError, JudgeError
 from testbench.evaluate import command
 from testbench.metrics.judge.cost import CostBudget, Price, PriceList, most_tokens

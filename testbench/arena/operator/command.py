@@ -1,4 +1,4 @@
-"""The operator as a process: `python -m testbench.arena.operator`.
+"""`testbench operator`: the controller for ArenaJobs, as a process.
 
 Runs until SIGTERM. It keeps nothing: killed at any moment and started again, it goes on from what is in the cluster.
 """
@@ -7,72 +7,74 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import os
 import signal
-import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from testbench import defaults
-from testbench.arena.cluster.access import find_access
-from testbench.arena.cluster.api import Json
-from testbench.arena.cluster.http import HttpCluster
-from testbench.arena.operator.loop import OperatorLoop, serve_probes
-from testbench.arena.operator.settings import Settings
-from testbench.errors import InputError, TestbenchError
+from testbench.cli.options import Seconds, option
+from testbench.cli.phase import Outcome, phase, run_async
+from testbench.errors import InputError
 from testbench.safe_text import printable
 
-PREFIX = "TESTBENCH_ARENA_OPERATOR"
+if TYPE_CHECKING:
+    from testbench.arena.cluster.api import Json
+    from testbench.arena.operator.settings import Settings
 
 
-@click.command(context_settings={"auto_envvar_prefix": PREFIX, "show_default": True})
-@click.option("--namespace", "namespaces", multiple=True, help="Look after this namespace; again for more. [all]")
-@click.option("--image", default=defaults.OPERATOR_IMAGE, help="Of the workers.")
-@click.option(
+@phase("operator", within="arena")
+@option("--namespace", "namespaces", multiple=True, show_default="all", help="Namespace to look after; again for more.")
+@option("--image", default=defaults.OPERATOR_IMAGE, help="Of the workers.")
+@option(
     "--image-pull-policy", default=defaults.OPERATOR_PULL_POLICY, type=click.Choice(["Always", "IfNotPresent", "Never"])
 )
-@click.option(
+@option(
     "--worker-service-account",
     default=defaults.OPERATOR_SERVICE_ACCOUNT,
     help="Of the workers, who get no token of it.",
 )
-@click.option("--worker-resources", metavar="JSON", help="Requests and limits of every worker.")
-@click.option("--allow-cross-namespace", is_flag=True, help="Let jobs use Providers of other namespaces.")
-@click.option(
+@option("--worker-resources", metavar="JSON", help="Requests and limits of every worker.")
+@option("--allow-cross-namespace", is_flag=True, help="Let jobs use Providers of other namespaces.")
+@option(
     "--retries",
     default=defaults.OPERATOR_RETRIES,
     type=click.IntRange(0, 100),
     help="Of a shard, before it counts as failed.",
 )
-@click.option(
+@option(
     "--gang-timeout",
+    type=Seconds(),
     default=defaults.OPERATOR_START_TIMEOUT_S,
-    help="Seconds until all workers of a load test have to be ready.",
+    help="Seconds in which all workers of a load test have to be ready.",
 )
-@click.option("--start-lead", default=defaults.OPERATOR_START_LEAD_S, help="Seconds from then to their common start.")
-@click.option(
+@option(
+    "--start-lead",
+    type=Seconds(),
+    default=defaults.OPERATOR_START_LEAD_S,
+    help="Seconds from then to their common start.",
+)
+@option(
     "--health-port",
     default=defaults.OPERATOR_HEALTH_PORT,
     type=click.IntRange(0, 65535),
     help="Of /healthz and /readyz.",
 )
-@click.option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of the pod's own service account.")
-@click.option("--server", metavar="URL", help="An API server that asks for no credentials, e.g. kubectl proxy.")
-def command(**options: Any) -> None:
+@option("--kubeconfig", type=click.Path(path_type=Path), help="Instead of the pod's own service account.")
+@option("--server", metavar="URL", help="An API server that asks for no credentials, e.g. kubectl proxy.")
+def command(**options: Any) -> Outcome:
     """Keep ArenaJobs running: their Jobs, their schedules and their status."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
-    try:
-        asyncio.run(_run(options))
-    except TestbenchError as error:
-        click.echo(f"error: {error.message}\nhint: {error.hint}", err=True)
-        sys.exit(int(error.exit_code))
+    run_async(_run(options))
+    return Outcome("stopped; what is in the cluster goes on")
 
 
 async def _run(options: dict[str, Any]) -> None:
+    from testbench.arena.cluster.access import find_access
+    from testbench.arena.cluster.http import HttpCluster
+    from testbench.arena.operator.loop import OperatorLoop, serve_probes
+
     settings = _settings(options)
     access = find_access(os.environ, options["kubeconfig"], options["server"])
     stop = asyncio.Event()
@@ -85,6 +87,8 @@ async def _run(options: dict[str, Any]) -> None:
 
 
 def _settings(options: dict[str, Any]) -> Settings:
+    from testbench.arena.operator.settings import Settings
+
     return Settings(
         image=options["image"],
         image_pull_policy=options["image_pull_policy"],
@@ -108,7 +112,3 @@ def _resources(text: str | None) -> Json | None:
         hint = """Write it as a container has it: {"requests": {"cpu": "1"}, "limits": {"memory": "2Gi"}}."""
         raise InputError(f"--worker-resources: {printable(text, 100)} is not a JSON object", hint=hint)
     return found
-
-
-if __name__ == "__main__":
-    command()

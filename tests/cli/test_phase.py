@@ -14,7 +14,8 @@ from typing import Any
 import click
 import pytest
 
-from testbench.cli.command import Outcome, main, option, phase, run_async
+from testbench.cli.options import option
+from testbench.cli.phase import Outcome, main, phase, run_async
 from testbench.errors import AgentError, ExitCode, InputError, Interrupted, NothingToDo, TestbenchError
 from testbench.safe_text import printable
 
@@ -68,7 +69,7 @@ def test_json_can_be_asked_for_by_the_environment(
 
 PROGRAM = """
 import sys, click
-from testbench.cli.command import Outcome, main, phase
+from testbench.cli.phase import Outcome, main, phase
 
 @phase("gate")
 def command(**options):
@@ -142,7 +143,7 @@ def test_wrong_arguments_are_bad_input(arguments: list[str], capsys: pytest.Capt
     assert main(command_that(Outcome("done")), arguments) == 2
     error, hint, last = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ")
-    assert hint == "hint: See testbench/run.py --help"
+    assert hint == "hint: See testbench run --help"
     assert last == "run: bad input (exit 2)"
 
 
@@ -176,7 +177,7 @@ def test_a_signal_lets_the_work_close_and_names_the_command_that_resumes(
 
     assert main(command_that(lambda options: run_async(work())), ["a b", "--size", "4"]) == code
     assert closed == [True]
-    assert "hint: Take it up again with: python testbench/run.py 'a b' --size 4\n" in capsys.readouterr().err
+    assert "hint: Take it up again with: testbench run 'a b' --size 4\n" in capsys.readouterr().err
 
 
 def test_sigterm_ends_work_that_is_not_asynchronous(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
-"""What every script of Testbench does the same way: options, signals, errors, the last line and the exit code.
+"""What every command of Testbench does the same way: signals, errors, the last line and the exit code.
 
-A script decorates one function with `phase`, which returns an `Outcome`, and ends with `sys.exit(main(command))`.
-stdout carries the result, stderr everything else. The last line says the same as the exit code, e.g.
-`run: done (exit 0): 12 of 12 steps answered`.
+A script decorates one function with `phase`, which returns an `Outcome`, and ends with `sys.exit(main(command))`; the
+console command (`testbench.__main__`) calls the same. stdout carries the result, stderr everything else. The last line
+says the same as the exit code, e.g. `run: done (exit 0): 12 of 12 steps answered`.
 """
 
 from __future__ import annotations
@@ -12,27 +12,23 @@ import errno
 import io
 import json
 import os
-import shlex
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import wraps
+from typing import Any, Final, TypeVar
 
 import click
 
-from testbench import __version__, defaults
+from testbench import __version__
 from testbench.cli import logs
 from testbench.errors import ExitCode, InputError, Interrupted, TestbenchError, WorkError
+from testbench.invocation import PROGRAM, format_command
 from testbench.safe_text import printable, redact_arguments
 
-if TYPE_CHECKING:
-    from testbench.results.verdict import Policy
-
 T = TypeVar("T")
-FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 
 WORDS: Mapping[int, str] = {
     ExitCode.DONE: "done",
@@ -47,6 +43,8 @@ WORDS: Mapping[int, str] = {
     ExitCode.TERMINATED: "terminated",
 }
 
+CONTEXT: Final[Mapping[str, Any]] = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+"""Settings of every command, for click."""
 STDOUT_FAULTS = (errno.EPIPE, errno.ENOSPC, errno.EIO)
 """What printing can end with."""
 
@@ -62,108 +60,11 @@ class Outcome:
     """Whether `--json` was asked for; `phase` sets it."""
 
 
-option = partial(click.option, show_default=True, show_envvar=True)
-"""An option that shows its default and its environment variable in `--help`."""
-
-AUTO = "auto"
-
-
-class Concurrency(click.IntRange):
-    """How much at once: a number, or `auto` where that is found out (`testbench.net.pacing`)."""
-
-    name = "concurrency"
-
-    def __init__(self) -> None:
-        super().__init__(1, 1000)
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return AUTO if str(value).strip().lower() == AUTO else super().convert(value, param, ctx)
-
-
-POLICY_OPTIONS = (
-    "min_pass_rate", "max_error_rate", "min_coverage", "threshold", "only", "baseline", "tolerance", "alpha",
-)  # fmt: skip
-"""What `gate_policy` adds."""
-
-
-def gate_policy(function: FunctionT) -> FunctionT:
-    """The options of whoever needs the verdict: the gate itself, and the report that must agree with it."""
-    proportion = click.FloatRange(0, 1)
-    options = (
-        option(
-            "--min-pass-rate",
-            type=proportion,
-            default=defaults.MIN_PASS_RATE,
-            help="Proportion that must pass; what could not be judged has not passed.",
-        ),
-        option(
-            "--max-error-rate",
-            type=proportion,
-            default=defaults.MAX_ERROR_RATE,
-            help="Proportion that may stay unjudged; more is no verdict.",
-        ),
-        option(
-            "--min-coverage",
-            type=proportion,
-            default=defaults.MIN_COVERAGE,
-            help="Proportion of all steps that must be judged, also of those without a gating metric.",
-        ),
-        option("--threshold", multiple=True, metavar="METRIC=VALUE", help="Instead of the file's; again for more."),
-        option("--only", multiple=True, metavar="TAG", help="Only scenarios with this tag; again for more."),
-        option("--baseline", metavar="FILE", help="An earlier evaluated experiment, also s3://…: no worse than that."),
-        option(
-            "--tolerance",
-            type=proportion,
-            default=defaults.TOLERANCE,
-            help="How much worse than the baseline is good enough.",
-        ),
-        option(
-            "--alpha",
-            type=click.FloatRange(0, 1, min_open=True, max_open=True),
-            default=defaults.ALPHA,
-            help="How often an unchanged agent may be called worse.",
-        ),
-    )
-    for add in reversed(options):
-        function = add(function)
-    return function
-
-
-def policy_of(options: Mapping[str, Any]) -> Policy:
-    """What the options of `gate_policy` ask for.
-
-    Raises:
-        InputError: a threshold is not METRIC=VALUE.
-    """
-    from testbench.results.verdict import Policy
-
-    names = ("min_pass_rate", "max_error_rate", "min_coverage", "only", "tolerance", "alpha")
-    thresholds = dict(map(_threshold, options["threshold"]))
-    if len(thresholds) < len(options["threshold"]):
-        raise InputError("--threshold names a metric twice", hint="Give each metric one threshold.")
-    return Policy(**{name: options[name] for name in names}, thresholds=thresholds)
-
-
-def _threshold(text: str) -> tuple[str, float]:
-    name, _, value = text.rpartition("=")
-    try:
-        threshold = float(value)
-    except ValueError:
-        threshold = -1.0
-    if not (name and 0 <= threshold <= 1):
-        raise InputError(
-            f"--threshold {text!r} is not METRIC=VALUE with a value from 0 to 1",
-            hint="For example --threshold builtin.similarity=0.7",
-        )
-    return name, threshold
-
-
 class PhaseGroup(click.Group):
-    """Several commands behind one script; `script` is its path, as users call it."""
+    """A command whose phases are commands of their own, e.g. `testbench arena run`."""
 
-    def __init__(self, name: str, *, script: str, description: str) -> None:
-        super().__init__(name, help=description, context_settings={"max_content_width": 110})
-        self.script = script
+    def __init__(self, name: str, description: str) -> None:
+        super().__init__(name, help=description, context_settings=dict(CONTEXT))
 
     def phase(self, name: str) -> Callable[[Callable[..., Outcome]], click.Command]:
         """Make a function a command of the group; its options are `TESTBENCH_<GROUP>_<NAME>_<OPTION>` too."""
@@ -184,7 +85,7 @@ def phase(name: str, *, within: str | None = None) -> Callable[[Callable[..., Ou
     prefix = f"TESTBENCH_{name if within is None else f'{within}_{name}'}".upper().replace("-", "_")
 
     def decorate(function: Callable[..., Outcome]) -> click.Command:
-        settings = {"auto_envvar_prefix": prefix, "max_content_width": 110}
+        settings = {**CONTEXT, "auto_envvar_prefix": prefix}
         for shared in (
             click.version_option(__version__, prog_name="testbench"),
             click.option("--debug", is_flag=True, help="Show the traceback of an error."),
@@ -193,6 +94,7 @@ def phase(name: str, *, within: str | None = None) -> Callable[[Callable[..., Ou
                 "as_json",
                 is_flag=True,
                 envvar=f"{prefix}_JSON",
+                show_envvar=True,
                 help="Print one JSON object on stdout, and nothing else.",
             ),
         ):
@@ -216,7 +118,7 @@ def main(command: click.Command, argv: Sequence[str] | None = None) -> int:
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        outcome = command.main(args=arguments, prog_name=_program(command), standalone_mode=False)
+        outcome = command.main(args=arguments, prog_name=_typed(command), standalone_mode=False)
         if not isinstance(outcome, Outcome):
             return int(outcome or 0)  # --help and --version have printed what they had to say
         _finish(command, outcome)
@@ -224,11 +126,11 @@ def main(command: click.Command, argv: Sequence[str] | None = None) -> int:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the outermost guard: a fault of our own is told too
         if debug and not isinstance(error, click.UsageError | click.Abort | Interrupted):
             traceback.print_exc()
-        return _report(command, _as_told(error, command, arguments))
+        return _report(command, _as_reported(error, command, arguments))
 
 
 def last_line(command: click.Command, outcome: Outcome) -> str:
-    """The line that says the same as the exit code."""
+    """Return the line that says the same as the exit code."""
     code = outcome.exit_code
     return f"{command.name}: {WORDS[code]} (exit {int(code)}): {printable(outcome.sentence)}"
 
@@ -275,24 +177,29 @@ def _terminate(number: int, frame: object) -> None:
     raise Interrupted(ExitCode.TERMINATED, hint="")
 
 
-def _program(command: click.Command) -> str:
-    return command.script if isinstance(command, PhaseGroup) else f"testbench/{command.name}.py"
+def _typed(command: click.Command, *arguments: str) -> str:
+    """Return the command line that calls a command with these arguments."""
+    names = () if command.name == PROGRAM else (str(command.name),)
+    return format_command(*names, *arguments)
 
 
-def _again(command: click.Command, arguments: Sequence[str]) -> str:
+def _resume_hint(command: click.Command, arguments: Sequence[str]) -> str:
     kept = [argument for argument in arguments if argument != "--fresh"]
-    return f"Take it up again with: python {shlex.join([_program(command), *redact_arguments(kept)])}"
+    return f"Take it up again with: {_typed(command, *redact_arguments(kept))}"
 
 
-def _as_told(error: BaseException, command: click.Command, arguments: Sequence[str]) -> TestbenchError:
-    """Whatever ended a command, as a user is told of it."""
+def _as_reported(error: BaseException, command: click.Command, arguments: Sequence[str]) -> TestbenchError:
+    """Return what ended a command as the error that its user reads."""
     match error:
+        case click.exceptions.NoArgsIsHelpError():
+            print(error.format_message(), end="\n\n", file=sys.stderr)
+            return InputError("no command was given", hint="The first word is one of the commands above.")
         case click.UsageError():
-            return InputError(error.format_message(), hint=f"See {_program(command)} --help")
+            return InputError(error.format_message(), hint=f"See {_typed(command, '--help')}")
         case click.Abort():
-            return Interrupted(ExitCode.INTERRUPTED, hint=_again(command, arguments))
+            return Interrupted(ExitCode.INTERRUPTED, hint=_resume_hint(command, arguments))
         case Interrupted():
-            error.hint = error.hint or _again(command, arguments)
+            error.hint = error.hint or _resume_hint(command, arguments)
             return error
         case TestbenchError():
             return error
@@ -306,7 +213,7 @@ def _as_told(error: BaseException, command: click.Command, arguments: Sequence[s
 
 
 def _unprinted(fault: int) -> WorkError:
-    """The end of a command whose result nobody could read.
+    """Return the error of a command whose result nobody could read.
 
     What stdout still holds is dropped: another try when the interpreter ends would decide about the exit code.
     """

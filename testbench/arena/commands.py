@@ -1,4 +1,4 @@
-"""ArenaJobs on this machine: `python testbench/arena/cli.py run job.yaml --source DIR`; and what a cluster's pods call.
+"""`testbench arena`: ArenaJobs on this machine, `testbench arena run job.yaml --source DIR`; and what pods call.
 
 A shell like those of the phases: each command reads its inputs, calls one function and says how it ended. Pods call
 `plan-run`, `work` and `reduce`, or `run-all` where one pod does it all.
@@ -6,11 +6,7 @@ A shell like those of the phases: each command reads its inputs, calls one funct
 
 from __future__ import annotations
 
-import sys
-
-if __name__ == "__main__" and sys.path[0] == __file__.rpartition("/")[0]:
-    del sys.path[0]  # modules of this folder must not be taken for libraries of the same name
-
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,7 +25,8 @@ from testbench.arena.runs.options import (
     sharded,
     telling,
 )
-from testbench.cli.command import Outcome, PhaseGroup, main, option, run_async
+from testbench.cli.options import option
+from testbench.cli.phase import Outcome, PhaseGroup, run_async
 from testbench.errors import Interrupted
 from testbench.safe_text import printable
 
@@ -43,8 +40,7 @@ if TYPE_CHECKING:
 
 command = PhaseGroup(
     "arena",
-    script="testbench/arena/cli.py",
-    description="Evaluation, load test and data generation from one manifest, an ArenaJob, on this machine.",
+    "Evaluation, load test and data generation from one manifest, an ArenaJob, on this machine.",
 )
 
 
@@ -128,6 +124,21 @@ def _workers(run: OpenedRun) -> int:
     from testbench.arena.load.traffic import workers_of
 
     return workers_of(run.job)
+
+
+@command.phase("demo")
+def run_demo(*, as_json: bool, **options: Any) -> Outcome:
+    """Start the sample weather agent and run the sample ArenaJob against it, with a report below ./data/arena."""
+    from testbench.samples.demo import ARENA_FOLDER, arena_manifest, running_agent
+
+    with running_agent() as agent_url, tempfile.TemporaryDirectory(prefix="testbench-arena-") as folder:
+        click.echo(f"The sample agent answers at {agent_url}\n", err=as_json)
+        manifest = Path(folder) / "job.yaml"
+        manifest.write_text(arena_manifest(agent_url), encoding="utf-8")
+        arguments = [str(manifest), "--source", str(ARENA_FOLDER), *(["--json"] if as_json else [])]
+        with run_job.make_context("run", arguments) as context:
+            outcome: Outcome = run_job.invoke(context)
+        return outcome
 
 
 @command.phase("render")
@@ -306,7 +317,3 @@ def _judged_evaluations(plan: Plan) -> int:
     specs = GenericMetricsRegistry().check_all((planned.path, metric) for planned, metric in placed)
     of_scenario = Counter(planned.id for (planned, _), spec in zip(placed, specs, strict=True) if spec.needs_judge)
     return sum(of_scenario[item.scenario_id] for item in plan.items)
-
-
-if __name__ == "__main__":
-    sys.exit(main(command))

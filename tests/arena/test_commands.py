@@ -1,4 +1,4 @@
-"""`testbench/arena/cli.py` as a user calls it: what it prints, where, and with which exit code."""
+"""`testbench arena` as a user calls it: what it prints, where, and with which exit code."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from testbench.arena.cli import command
-from testbench.cli.command import main
+from testbench.arena.commands import command
+from testbench.cli.phase import main
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 SAMPLES = ROOT / "testbench" / "samples" / "arena"
 JOB = str(SAMPLES / "job.yaml")
 HEAVY = {
@@ -129,30 +129,27 @@ def script(code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
 
 
-def test_help_loads_nothing_heavy_and_names_the_script() -> None:
+def test_help_loads_nothing_heavy_and_names_the_command() -> None:
     code = """
-import runpy, sys
-sys.argv = ["testbench/arena/cli.py", "plan", "--help"]
-try:
-    runpy.run_path("testbench/arena/cli.py", run_name="__main__")
-except SystemExit as error:
-    assert error.code == 0, error.code
+import sys
+from testbench.__main__ import main
+assert main(["arena", "plan", "--help"]) == 0
 print(" ".join({name.split(".")[0] for name in sys.modules}))
 """
     printed = script(code).stdout
-    assert "Usage: testbench/arena/cli.py plan" in printed
+    assert "Usage: testbench arena plan" in printed
     assert "TESTBENCH_ARENA_PLAN_" in printed
     assert set(printed.splitlines()[-1].split()) & HEAVY == set()
 
 
-def test_a_module_beside_the_script_hides_no_library(tmp_path: Path) -> None:
-    """`python testbench/arena/cli.py` puts that folder first on the path, where `schedule` and `operator` are."""
+def test_a_module_of_the_arena_hides_no_library(tmp_path: Path) -> None:
+    """`python testbench/arena/commands.py` would put a folder first on the path where `operator` is."""
     show = (
         "import atexit, sys\natexit.register(lambda: print([p for p in sys.path if p.endswith('testbench/arena')]))\n"
     )
     (tmp_path / "sitecustomize.py").write_text(show)
     done = subprocess.run(
-        [sys.executable, "testbench/arena/cli.py", "plan", JOB, "--source", str(SAMPLES)],
+        [sys.executable, "-m", "testbench", "arena", "plan", JOB, "--source", str(SAMPLES)],
         capture_output=True,
         text=True,
         check=False,
