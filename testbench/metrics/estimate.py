@@ -1,4 +1,4 @@
-"""What an evaluation would ask the judge and what that can cost, found out without asking it.
+"""What an evaluation would ask the judge and what that can cost, found out without asking it: a dry run.
 
     the whole evaluation with a judge that makes its answers up -> calls, tokens and the most that they can cost
 
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 from testbench.errors import JudgeError
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, evaluate
-from testbench.metrics.judge.answer import messages_of
+from testbench.metrics.judge.answer import make_messages
 from testbench.metrics.judge.cache import AnswerStore
 from testbench.metrics.judge.cost import likely_tokens, most_tokens
 from testbench.metrics.judge.judge import BASE_URLS, AnswerT, Judge, JudgeSettings, Question
@@ -27,7 +27,7 @@ from testbench.openai_api.options import format_text
 from testbench.schema.models import ExecutedExperiment
 from testbench.schema.tracing import Tracing, Untraced
 
-ITEMS: Final = 2
+ITEMS_OF_A_LIST: Final = 2
 """How many of everything the made-up answers name."""
 REPAIR_TOKENS: Final = 400
 """More than what a judge is told about an answer that does not fit."""
@@ -68,10 +68,10 @@ async def estimate(
         NothingToDo: no scenario, or no metric.
         InputError: a metric or the judge's settings cannot be used.
     """
-    made: list[DryJudge] = []
+    made: list[DryRunJudge] = []
 
     def make_judge(judge_settings: JudgeSettings, clock: Clock, tracing: Tracing) -> Judge:
-        made.append(DryJudge(judge_settings, cached=settings.cache is not None))
+        made.append(DryRunJudge(judge_settings, cached=settings.cache is not None))
         return made[-1]
 
     environment = dict(dependencies.environment)
@@ -81,7 +81,7 @@ async def estimate(
         dependencies,
         environment=environment,
         make_judge=make_judge,
-        make_store=lambda folder: ReadOnlyStore(dependencies.make_store(folder)),
+        make_store=lambda folder: ReadOnlyAnswerStore(dependencies.make_store(folder)),
         open_tracing=lambda: nullcontext(Untraced()),
     )
     await evaluate(experiment, replace(settings, max_cost=None), dry)
@@ -89,8 +89,8 @@ async def estimate(
     return made[0].estimate if made else Estimate(model, settings.embedding_model)
 
 
-class DryJudge:
-    """Makes up an answer of the right shape to every question, and counts.
+class DryRunJudge:
+    """A judge that makes up an answer of the right shape to every question, and counts.
 
     Before a cache equal questions count once: a real answer would be known the second time.
     """
@@ -101,7 +101,7 @@ class DryJudge:
         self.estimate = Estimate(settings.model, settings.embedding_model)
 
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
-        """A made-up answer; it need not pass the question's check.
+        """Return a made-up answer; it need not pass the question's check.
 
         Raises:
             JudgeError: the shape is one that cannot be made up; what would follow is not counted.
@@ -110,7 +110,7 @@ class DryJudge:
             self._count(question)
         schema = question.answer.model_json_schema()
         try:
-            return question.answer.model_validate(instance(schema, schema))
+            return question.answer.model_validate(make_instance(schema, schema))
         except ValidationError as error:
             raise JudgeError("no answer could be made up", kind="malformed") from error
 
@@ -123,7 +123,7 @@ class DryJudge:
         return new
 
     def _count(self, question: Question[AnswerT]) -> None:
-        texts = [*(message["content"] for message in messages_of(question)), format_text(question.answer)]
+        texts = [*(message["content"] for message in make_messages(question)), format_text(question.answer)]
         asked, answer = most_tokens(texts), self._settings.max_tokens
         price = self._settings.prices.of(self._settings.model)
         most = None if price is None else price.of(2 * asked + answer + REPAIR_TOKENS, 2 * answer)
@@ -131,7 +131,7 @@ class DryJudge:
         self.estimate.add(self._settings.model or "", likely_tokens(texts), most)
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """A vector that is the same for every text."""
+        """Return a vector that is the same for every text."""
         price = self._settings.prices.of(self._settings.embedding_model)
         most = None if price is None else price.of(most_tokens(list(texts)), 0)
         self.estimate.embedding_calls += 1
@@ -139,11 +139,11 @@ class DryJudge:
         return [[1.0] * EMBEDDING_SIZE for _ in texts]
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Do nothing: there is nothing to close."""
 
 
-class ReadOnlyStore:
-    """What a store has, and beside it what this process adds, which is forgotten."""
+class ReadOnlyAnswerStore:
+    """The answers of a store, and what this process adds to them without writing it."""
 
     def __init__(self, store: AnswerStore) -> None:
         self._store = store
@@ -156,22 +156,25 @@ class ReadOnlyStore:
         self._added[key] = text
 
 
-def instance(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
-    """A value that fits a JSON Schema as pydantic writes them, with two items in every list."""
+def make_instance(schema: Mapping[str, Any], root: Mapping[str, Any]) -> Any:
+    """Return a value that fits a JSON Schema as pydantic writes them, with two items in every list."""
     if "$ref" in schema:
-        return instance(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
+        return make_instance(root["$defs"][schema["$ref"].rpartition("/")[2]], root)
     for keyword in ("anyOf", "oneOf", "allOf"):
         if options := schema.get(keyword):
-            return instance(next((one for one in options if one.get("type") != "null"), options[0]), root)
+            return make_instance(next((one for one in options if one.get("type") != "null"), options[0]), root)
     if "const" in schema:
         return schema["const"]
     if "enum" in schema:
         return schema["enum"][0]
     match schema.get("type"):
         case "object":
-            return {key: instance(value, root) for key, value in schema.get("properties", {}).items()}
+            return {key: make_instance(value, root) for key, value in schema.get("properties", {}).items()}
         case "array":
-            return [instance(schema.get("items", {}), root) for _ in range(max(ITEMS, schema.get("minItems", 0)))]
+            return [
+                make_instance(schema.get("items", {}), root)
+                for _ in range(max(ITEMS_OF_A_LIST, schema.get("minItems", 0)))
+            ]
         case "integer" | "number":
             return schema.get("maximum", schema.get("minimum", 1))
         case "boolean":

@@ -19,7 +19,7 @@ from testbench.metrics.evaluator import EvaluationLimits, MetricEvaluator
 from testbench.metrics.judge.cache import AnswerStore, CachedJudge, DiskAnswerStore
 from testbench.metrics.judge.cost import OVER_BUDGET, PriceList
 from testbench.metrics.judge.echo_guard import EchoGuard
-from testbench.metrics.judge.judge import Judge, JudgeSettings, gateway_of
+from testbench.metrics.judge.judge import Judge, JudgeSettings, read_gateway
 from testbench.metrics.protocol import MetricSpec
 from testbench.metrics.registry import GenericMetricsRegistry, place_metrics
 from testbench.net.clock import Clock, SystemClock
@@ -211,7 +211,7 @@ def _open_judge(
             f"{asking} needs a judge, and no model is named",
             hint="Give --model, or llm_as_a_judge_model in the experiment; OPENAI_API_BASE names the endpoint.",
         )
-    base_url, key = gateway_of(dependencies.environment)
+    base_url, key = read_gateway(dependencies.environment)
     if settings.max_cost is not None:
         _check_prices(settings, specs)
     judge_settings = JudgeSettings(

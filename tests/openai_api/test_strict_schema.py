@@ -13,7 +13,7 @@ import pytest
 from pydantic import BaseModel, Field
 
 from testbench.metrics.builtin.rubric import RubricVerdict
-from testbench.metrics.estimate import instance
+from testbench.metrics.estimate import make_instance
 from testbench.openai_api.options import response_format, strict_schema, strictest_format
 from tests.support.servers.scripted_judge import strict_fault
 
@@ -91,7 +91,7 @@ def test_a_strict_schema_keeps_the_rules_and_its_instances_fit_the_model(model: 
 def test_what_fits_the_strict_schema_fits_the_model_but_for_its_bounds() -> None:
     strict = strict_schema(Everything)
     assert strict is not None
-    made = instance(strict, strict)
+    made = make_instance(strict, strict)
     jsonschema.validate(made, dict(strict))
     assert Everything.model_validate(made).word == "yes"
     assert list(strict["properties"]) == list(Everything.model_fields)
@@ -112,7 +112,7 @@ def test_every_answer_that_ragas_wants_has_a_strict_schema() -> None:
         strict = strict_schema(model)
         assert strict is not None, model
         assert strict_fault(strict) is None, model
-        model.model_validate(instance(strict, strict))
+        model.model_validate(make_instance(strict, strict))
 
 
 def test_a_generic_answer_has_a_name_that_gateways_take() -> None:

@@ -1,6 +1,6 @@
 """How a question is put, and what the answer is: JSON, in a fence, after a thought, or in the midst of prose.
 
-said (text) -> the JSON objects in it -> the one that fits the model, and no other that contradicts it
+question -> messages;  said (text) -> the JSON objects in it -> the one that fits, and no other that contradicts it
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from pydantic_core import PydanticSerializationError
 from testbench.metrics.judge.judge import AnswerT, Question
 from testbench.schema.files import describe
 
-_THOUGHT: Final = re.compile(r"<(/?)(think|thinking|reasoning)>", re.IGNORECASE)
 Message: TypeAlias = dict[str, str]
+
+_THOUGHT_TAG: Final = re.compile(r"<(/?)(think|thinking|reasoning)>", re.IGNORECASE)
 MAX_FRAGMENTS: Final = 200
-"""Beginnings of objects that may come to nothing before a text is given up, so that none can keep us busy."""
-MAX_IN_VAIN: Final = 20_000_000
+"""Beginnings of objects that may turn out to be none before a text is given up, so that none can keep us busy."""
+MAX_FRAGMENT_CHARACTERS: Final = 20_000_000
 """Characters that may be read for these: half a second."""
-_START: Final = re.compile(r'\{\s*["}]')
+_OBJECT_START: Final = re.compile(r'\{\s*["}]')
 """How a JSON object begins, and hardly anything else."""
 
 
@@ -31,7 +32,7 @@ class UnfitAnswerError(ValueError):
     """What the judge said holds no answer of the wanted shape, or several that contradict each other."""
 
 
-class FragmentsError(Exception):
+class TooManyFragmentsError(Exception):
     """The text holds more beginnings of objects than are looked at; there may be an object behind them."""
 
     def __init__(self) -> None:
@@ -42,16 +43,32 @@ class _TwoValuesError(Exception):
     """An object has two values for one key."""
 
 
+def make_messages(question: Question[AnswerT]) -> list[Message]:
+    """Return what a judge is sent: the question, and the schema of its answer where the prompt does not hold it."""
+    schema = format_schema(question.answer)
+    system = [question.system] if question.system else []
+    if schema not in question.prompt:
+        system.append(f"Answer with one JSON object and nothing else. It must fit this JSON Schema: {schema}")
+    messages = [{"role": "system", "content": "\n\n".join(system)}] if system else []
+    return [*messages, {"role": "user", "content": question.prompt}]
+
+
+@lru_cache(maxsize=256)
+def format_schema(model: type[BaseModel]) -> str:
+    """Return the JSON Schema of an answer as one line."""
+    return json.dumps(model.model_json_schema())
+
+
 def read_answer(said: str, question: Question[AnswerT]) -> AnswerT:
-    """The answer in what the judge said.
+    """Return the answer in what the judge said.
 
     Raises:
-        UnfitAnswerError: its text says what is wrong, in words that the judge can use to do better.
+        UnfitAnswerError: there is none; its text says what is wrong, in words that the judge can use to do better.
     """
     answers: list[AnswerT] = []
     fault = "it holds no JSON object"
     try:
-        for document in objects_in(without_thoughts(said), _STRICT):
+        for document in find_objects(remove_thoughts(said), _STRICT):
             try:
                 answer = question.answer.model_validate(document)
                 answer.model_dump_json()
@@ -61,7 +78,7 @@ def read_answer(said: str, question: Question[AnswerT]) -> AnswerT:
                 fault = "it holds half of a character"
             else:
                 answers += [answer] if answer not in answers else []
-    except (FragmentsError, _TwoValuesError) as error:
+    except (TooManyFragmentsError, _TwoValuesError) as error:
         raise UnfitAnswerError(str(error)) from error
     if not answers:
         raise UnfitAnswerError(fault)
@@ -72,17 +89,11 @@ def read_answer(said: str, question: Question[AnswerT]) -> AnswerT:
     return answers[0]
 
 
-@lru_cache(maxsize=256)
-def schema_text(model: type[BaseModel]) -> str:
-    """The JSON Schema of an answer as one line."""
-    return json.dumps(model.model_json_schema())
-
-
-def without_thoughts(text: str) -> str:
-    """The text without what a reasoning model thought aloud; a thought that is not ended is no thought."""
+def remove_thoughts(text: str) -> str:
+    """Return the text without what a reasoning model thought aloud; a thought that does not end is kept."""
     kept, position = [], 0
     open_at: tuple[str, int] | None = None
-    for tag in _THOUGHT.finditer(text):
+    for tag in _THOUGHT_TAG.finditer(text):
         name = tag[2].lower()
         if not tag[1] and open_at is None:
             open_at = name, tag.start()
@@ -92,39 +103,29 @@ def without_thoughts(text: str) -> str:
     return "".join([*kept, text[position:]])
 
 
-def messages_of(question: Question[AnswerT]) -> list[Message]:
-    """What a judge is sent: the question, and the schema of its answer where the prompt does not hold it."""
-    schema = schema_text(question.answer)
-    system = [question.system] if question.system else []
-    if schema not in question.prompt:
-        system.append(f"Answer with one JSON object and nothing else. It must fit this JSON Schema: {schema}")
-    messages = [{"role": "system", "content": "\n\n".join(system)}] if system else []
-    return [*messages, {"role": "user", "content": question.prompt}]
-
-
-def objects_in(text: str, decoder: json.JSONDecoder | None = None) -> Iterator[Any]:
-    """Every JSON object that stands in the text and in no other object.
+def find_objects(text: str, decoder: json.JSONDecoder | None = None) -> Iterator[Any]:
+    """Yield every JSON object that stands in the text and in no other object.
 
     Raises:
-        FragmentsError: there are too many of what begins like one and is none.
+        TooManyFragmentsError: too much of the text begins like one and is not.
     """
     decoder = decoder or _PLAIN
-    fragments = in_vain = position = 0
-    while begin := _START.search(text, position):
+    fragments = in_fragments = position = 0
+    while begin := _OBJECT_START.search(text, position):
         start = begin.start()
         try:
             document, position = decoder.raw_decode(text, start)
         except (ValueError, RecursionError) as error:
             fragments += 1
-            in_vain += getattr(error, "pos", len(text)) - start
-            if fragments > MAX_FRAGMENTS or in_vain > MAX_IN_VAIN:
-                raise FragmentsError from error
+            in_fragments += getattr(error, "pos", len(text)) - start
+            if fragments > MAX_FRAGMENTS or in_fragments > MAX_FRAGMENT_CHARACTERS:
+                raise TooManyFragmentsError from error
             position = start + 1
         else:
             yield document
 
 
-def _with_one_value_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _refuse_two_values(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if found.setdefault(key, value) != value:
@@ -133,4 +134,4 @@ def _with_one_value_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 _PLAIN: Final = json.JSONDecoder()
-_STRICT: Final = json.JSONDecoder(object_pairs_hook=_with_one_value_each)
+_STRICT: Final = json.JSONDecoder(object_pairs_hook=_refuse_two_values)

@@ -19,7 +19,7 @@ from typing import Protocol
 
 from pydantic import FiniteFloat, TypeAdapter, ValidationError
 
-from testbench.metrics.judge.answer import schema_text
+from testbench.metrics.judge.answer import format_schema
 from testbench.metrics.judge.cost import record_cached
 from testbench.metrics.judge.judge import AnswerT, Judge, Question
 from testbench.metrics.outcome import current_repetition
@@ -108,7 +108,7 @@ class CachedJudge:
         """See `Judge.ask`."""
         repetition = current_repetition()
         of_repetition = (str(repetition),) if repetition else ()
-        key = self._key("ask", question.system or "", question.prompt, schema_text(question.answer), *of_repetition)
+        key = self._key("ask", question.system or "", question.prompt, format_schema(question.answer), *of_repetition)
         kept = self._store.get(key)
         if kept is not None and (answer := _parse_answer(kept, question)) is not None:
             record_cached()

@@ -3,7 +3,7 @@
     question -> messages -> request (pace, budget, retries, deadline) -> reply -> answer, repaired once if unfit
 
 Built by `testbench.metrics.evaluation`. A judge that is down is found out once, not by every evaluation again: when a
-question has used up all its patience and nobody else was answered meanwhile, every later question fails at once.
+question has used up all its retries and nobody else was answered meanwhile, every later question fails at once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Final, TypeAlias, TypeVar
 from pydantic import BaseModel
 
 from testbench.errors import JudgeError, RemoteError
-from testbench.metrics.judge.answer import Message, UnfitAnswerError, messages_of, read_answer
+from testbench.metrics.judge.answer import Message, UnfitAnswerError, make_messages, read_answer
 from testbench.metrics.judge.cost import CostBudget, Reservation, most_tokens, record_paid
 from testbench.metrics.judge.judge import AnswerT, JudgeSettings, Question
 from testbench.net.clock import Clock, SystemClock
@@ -104,7 +104,7 @@ class OpenAIJudge:
 
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
         """See `Judge.ask`; an answer that does not fit is asked for once more, with what was wrong with it."""
-        messages = messages_of(question)
+        messages = make_messages(question)
         said = await self._chat(messages, question.answer)
         try:
             return read_answer(said, question)
@@ -171,7 +171,7 @@ class OpenAIJudge:
         return reply.text
 
     def _most(self, model: str | None, texts: list[str], answer_tokens: int) -> float:
-        """The most that a request can cost, in US dollars; infinite for a model without a price."""
+        """Return the most that a request can cost, in US dollars; infinite for a model without a price."""
         price = self._settings.prices.of(model)
         return math.inf if price is None else price.of(most_tokens(texts), answer_tokens)
 
@@ -187,7 +187,7 @@ class OpenAIJudge:
 
         @asynccontextmanager
         async def take_slot(again: bool) -> AsyncIterator[Slot]:
-            """A slot under the pace, before those who are new, and the money for it."""
+            """Take a slot under the pace, before those who are new, and the money for it."""
             nonlocal reservation
             async with AsyncExitStack() as stack:
                 with not_counted():

@@ -17,11 +17,11 @@ from typing import Any, Final
 from pydantic import ValidationError
 
 from testbench.errors import JudgeError
-from testbench.metrics.judge.answer import FragmentsError, objects_in
+from testbench.metrics.judge.answer import TooManyFragmentsError, find_objects
 from testbench.metrics.judge.judge import AnswerT, Judge, Question
 from testbench.metrics.protocol import Sample, field_value
 
-_documents_judged: ContextVar[tuple[Any, ...] | FragmentsError] = ContextVar(
+_documents_judged: ContextVar[tuple[Any, ...] | TooManyFragmentsError] = ContextVar(
     "testbench_documents_under_judgement", default=()
 )
 """The objects in the texts, or why they are not known."""
@@ -39,10 +39,10 @@ def refuse_echo_of(sample: Sample) -> Iterator[None]:
         _documents_judged.reset(token)
 
 
-def _documents_in(sample: Sample) -> tuple[Any, ...] | FragmentsError:
+def _documents_in(sample: Sample) -> tuple[Any, ...] | TooManyFragmentsError:
     try:
-        return tuple(document for text in _texts_of(sample) for document in objects_in(text))
-    except FragmentsError as error:
+        return tuple(document for text in _texts_of(sample) for document in find_objects(text))
+    except TooManyFragmentsError as error:
         return error
 
 
@@ -55,7 +55,7 @@ class EchoGuard:
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
         """See `Judge.ask`; a text with too many fragments of objects is not judged, since it could hide one."""
         documents = _documents_judged.get()
-        if isinstance(documents, FragmentsError):
+        if isinstance(documents, TooManyFragmentsError):
             raise JudgeError(f"the text to be judged cannot be told from a verdict: {documents}", kind="too_long")
         if not documents:
             return await self._inner.ask(question)

@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ValidationError
@@ -23,7 +23,7 @@ from testbench.schema.models import Usage
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
-BASE_URLS = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
+BASE_URLS: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
 """Environment variables that name the gateway, the first one that is set wins."""
 
 
@@ -41,14 +41,14 @@ class Judge(Protocol):
     """Answers questions; used by all evaluations in flight at once."""
 
     async def ask(self, question: Question[AnswerT]) -> AnswerT:
-        """One answer that fits the question's schema and check.
+        """Return one answer that fits the question's schema and check.
 
         Raises:
             JudgeError: there is none; its `kind` says why, `raw` what was said instead.
         """
 
     async def embed(self, texts: Sequence[str]) -> list[list[float]]:
-        """One vector for each text, in their order.
+        """Return one vector for each text, in their order.
 
         Raises:
             JudgeError: there are none.
@@ -59,7 +59,7 @@ class Judge(Protocol):
 
 @dataclass(frozen=True)
 class JudgeSettings:
-    """Whom to ask, how patiently and how dearly. Times in seconds.
+    """Which judge to ask, with which limits; times in seconds.
 
     `concurrency` requests are in flight at once; with `adaptive` at most so many, and fewer while the gateway pushes
     back. `max_cost` is in US dollars and needs the price of every model that is asked. `role` is what messages call it.
@@ -82,21 +82,21 @@ class JudgeSettings:
 
     @property
     def deadline_s(self) -> float:
-        """Seconds that one question may take with all its retries; an evaluation's own limit is above it."""
+        """Return the seconds that one question may take with all its retries; an evaluation's own limit is above it."""
         return max(0.8 * defaults.METRIC_TIMEOUT_S, 4 * self.timeout_s)
 
     @property
     def identity(self) -> str:
-        """Everything but the question that decides an answer, as one text."""
+        """Return everything but the question that decides an answer, as one text."""
         return json.dumps([self.base_url, self.model, self.embedding_model, self.temperature, self.max_tokens])
 
 
-def gateway_of(environment: Mapping[str, str]) -> tuple[str, str]:
-    """Base URL and key of the OpenAI-compatible gateway, from the names of both conventions.
+def read_gateway(environment: Mapping[str, str]) -> tuple[str, str]:
+    """Return base URL and key of the OpenAI-compatible gateway, from the names of both conventions.
 
     Raises:
-        InputError: no base URL, or one that is none, or a key that no header can hold. A vendor's address is never
-            assumed.
+        InputError: the base URL is missing (a vendor's address is never assumed) or unusable, or no header can hold
+            the key.
     """
     names = " or ".join(reversed(BASE_URLS))
     hint = f"Set {names} to an OpenAI-compatible endpoint, e.g. http://localhost:11001/v1; OPENAI_API_KEY to its key."
@@ -105,7 +105,7 @@ def gateway_of(environment: Mapping[str, str]) -> tuple[str, str]:
         raise InputError("a metric needs a judge, and no endpoint of one is set", hint=hint)
     name, url = found[0]
     if not _is_web_address(url):
-        raise InputError(f"{name} is no http(s) URL", hint=hint)
+        raise InputError(f"{name} is not an http(s) URL", hint=hint)
     key = environment.get("OPENAI_API_KEY", "").strip() or "unused"
     if not (key.isascii() and key.isprintable()):
         raise InputError("OPENAI_API_KEY has characters that no key has", hint="Set it again, in one line of ASCII.")
@@ -121,7 +121,7 @@ def _is_web_address(url: str) -> bool:
 
 
 class FakeJudge:
-    """Answers with what `answer` returns for (prompt, name of the answer's type), or raises what it is.
+    """A judge that answers with what `answer` returns for (prompt, name of the answer's type), or raises what it is.
 
     Embeddings are made of the text's hash. Records the questions.
     """

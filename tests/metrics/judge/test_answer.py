@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from testbench.metrics.judge.answer import UnfitAnswerError, objects_in, read_answer
+from testbench.metrics.judge.answer import UnfitAnswerError, find_objects, read_answer
 from testbench.metrics.judge.judge import Question
 
 
@@ -93,7 +93,7 @@ def test_objects_without_end_do_not_keep_us_busy(begun: str) -> None:
 
 def test_braces_and_many_objects_hide_nothing() -> None:
     assert read_answer("{" * 200_000 + GOOD, QUESTION).verdict == 1
-    assert len(list(objects_in(json.dumps([{"a": n} for n in range(1000)])))) == 1000
+    assert len(list(find_objects(json.dumps([{"a": n} for n in range(1000)])))) == 1000
 
 
 def test_thoughts_without_end_do_not_keep_us_busy() -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from testbench.errors import InputError, JudgeError
 from testbench.metrics.judge.client import OpenAIJudge
 from testbench.metrics.judge.cost import Price, PriceList, track_usage
-from testbench.metrics.judge.judge import JudgeSettings, Question, gateway_of
+from testbench.metrics.judge.judge import JudgeSettings, Question, read_gateway
 from testbench.net.clock import FakeClock
 from testbench.schema.models import Usage
 from tests.support.servers.scripted_judge import ScriptedJudge, prompt_tokens, tokens
@@ -407,29 +407,29 @@ async def test_embeddings(judge: ScriptedJudge, connect: Connect) -> None:
     ],
 )
 def test_both_names_of_the_endpoint_are_understood(environment: dict[str, str], url: str) -> None:
-    assert gateway_of(environment) == (url, "unused")
-    assert gateway_of(environment | {"OPENAI_API_KEY": "k"}) == (url, "k")
+    assert read_gateway(environment) == (url, "unused")
+    assert read_gateway(environment | {"OPENAI_API_KEY": "k"}) == (url, "k")
 
 
 @pytest.mark.parametrize(
     "url", ["http://[bad/v1", "http://x:99999/v1", "http:///v1", "https://", "http://a b/v1", "ftp://a"]
 )
 def test_an_address_that_is_none_is_told_before_anything_is_asked(url: str) -> None:
-    with pytest.raises(InputError, match="OPENAI_API_BASE is no http"):
-        gateway_of({"OPENAI_API_BASE": url})
+    with pytest.raises(InputError, match="OPENAI_API_BASE is not an http"):
+        read_gateway({"OPENAI_API_BASE": url})
 
 
 @pytest.mark.parametrize("key", ["schl\u00fcssel", "a\nb"])
 def test_a_key_that_no_header_can_hold_is_told_and_not_shown(key: str) -> None:
     with pytest.raises(InputError, match="OPENAI_API_KEY") as caught:
-        gateway_of({"OPENAI_API_BASE": "http://a", "OPENAI_API_KEY": key})
+        read_gateway({"OPENAI_API_BASE": "http://a", "OPENAI_API_KEY": key})
     assert key not in caught.value.message
 
 
 @pytest.mark.parametrize("environment", [{}, {"OPENAI_API_BASE": ""}, {"OPENAI_API_BASE": "localhost:11001"}])
 def test_without_an_endpoint_no_vendor_is_assumed(environment: dict[str, str]) -> None:
     with pytest.raises(InputError) as caught:
-        gateway_of(environment)
+        read_gateway(environment)
     assert "OPENAI_API_BASE" in caught.value.hint
 
 
