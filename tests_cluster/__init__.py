@@ -1,1 +1,1 @@
-"""The contract of `tests/cluster`: the same tests against a real Kubernetes control plane (`make cluster-test`)."""
+"""The contract of `tests/support/cluster` against a real Kubernetes control plane (`make cluster-test`)."""

@@ -13,7 +13,7 @@ from uuid import uuid4
 import pytest
 
 from tests.conftest import attempts_to_leave, clean_environment, loopback_guard  # noqa: F401 found by their names
-from tests.support.cluster.client import Access, ApiClient, Refused
+from tests.support.cluster.client import ApiClient, ClientAccess, RequestRefusedError
 from tests.support.cluster.contract.samples import DEFINITIONS
 from tests.support.cluster.kubelet import Kubelet
 from tests.support.cluster.waiting import until
@@ -33,7 +33,7 @@ def programs() -> Path:
 
 
 @pytest.fixture(scope="session")
-def access(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Access]:
+def access(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClientAccess]:
     with control_plane(programs, tmp_path_factory.mktemp("control-plane")) as found:
         with ApiClient(found) as client:
             for definition in DEFINITIONS:
@@ -43,7 +43,7 @@ def access(programs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @pytest.fixture(scope="session")
-def _kubelet(access: Access, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
+def _kubelet(access: ClientAccess, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kubelet]:
     with Kubelet(access, tmp_path_factory.mktemp("kubelet")) as part:
         yield part
 
@@ -55,7 +55,7 @@ def kubelet(_kubelet: Kubelet) -> Iterator[Kubelet]:
 
 
 @pytest.fixture
-def api(access: Access) -> Iterator[ApiClient]:
+def api(access: ClientAccess) -> Iterator[ApiClient]:
     with ApiClient(access) as client:
         yield client
 
@@ -66,7 +66,7 @@ def namespace(api: ApiClient) -> Iterator[str]:
     api.create("namespaces", {"metadata": {"name": name}})
     until(lambda: any(one["metadata"]["name"] == "default" for one in api.items("serviceaccounts", name)), "an account")
     yield name
-    with suppress(Refused):  # deleted by the test
+    with suppress(RequestRefusedError):  # deleted by the test
         api.delete("namespaces", name)
 
 

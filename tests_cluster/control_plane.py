@@ -21,7 +21,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from tests.support.cluster.client import Access
+from tests.support.cluster.client import ClientAccess
 
 ADMIN_TOKEN: Final = "contract-admin"
 PROGRAMS: Final = ("etcd", "kube-apiserver", "kube-controller-manager")
@@ -39,21 +39,21 @@ class NotStartedError(RuntimeError):
 
 
 @contextmanager
-def control_plane(programs: Path, folder: Path) -> Iterator[Access]:
+def control_plane(programs: Path, folder: Path) -> Iterator[ClientAccess]:
     """Start all three from the folder `programs`, keep their files in `folder`, and stop them at the end."""
     etcd, peers, api = _free_ports(3)
     with ExitStack() as stack:
         log = stack.enter_context(_running(programs / "etcd", _etcd(folder, etcd, peers), folder))
-        _wait_ready(f"http://127.0.0.1:{etcd}/health", Access(f"http://127.0.0.1:{etcd}"), log)
+        _wait_ready(f"http://127.0.0.1:{etcd}/health", ClientAccess(f"http://127.0.0.1:{etcd}"), log)
         log = stack.enter_context(_running(programs / "kube-apiserver", _api_server(folder, etcd, api), folder))
         certificate = folder / "certificates" / "apiserver.crt"
-        access = Access(f"https://127.0.0.1:{api}", ADMIN_TOKEN, str(certificate))
+        access = ClientAccess(f"https://127.0.0.1:{api}", ADMIN_TOKEN, str(certificate))
         _wait_ready(f"{access.url}/readyz", access, log)
         stack.enter_context(_running(programs / "kube-controller-manager", _controller_manager(folder, access), folder))
         yield access
 
 
-def write_kubeconfig(path: Path, access: Access) -> Path:
+def write_kubeconfig(path: Path, access: ClientAccess) -> Path:
     """A kubeconfig for kubectl and for the controller manager; JSON is YAML."""
     cluster = {"server": access.url} | ({"certificate-authority": access.certificate} if access.certificate else {})
     config = {
@@ -99,7 +99,7 @@ def _write_key(path: Path) -> None:
     path.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption()))
 
 
-def _controller_manager(folder: Path, access: Access) -> list[str]:
+def _controller_manager(folder: Path, access: ClientAccess) -> list[str]:
     config = write_kubeconfig(folder / "controllers.kubeconfig", access)
     (port,) = _free_ports(1)
     return [
@@ -136,7 +136,7 @@ def _environment(folder: Path) -> Mapping[str, str]:
     return {"PATH": os.environ["PATH"], "HOME": str(folder), "TMPDIR": str(folder)}
 
 
-def _wait_ready(url: str, access: Access, program: _Program) -> None:
+def _wait_ready(url: str, access: ClientAccess, program: _Program) -> None:
     end = time.monotonic() + START_SECONDS
     while time.monotonic() < end:
         if program.process.poll() is not None:
@@ -150,7 +150,7 @@ def _wait_ready(url: str, access: Access, program: _Program) -> None:
     raise program.failure("did not become ready")
 
 
-def _answers(url: str, access: Access) -> bool:
+def _answers(url: str, access: ClientAccess) -> bool:
     if access.certificate and not Path(access.certificate).exists():
         return False
     headers = {"authorization": f"Bearer {access.token}"} if access.token else {}

@@ -1,4 +1,4 @@
-"""The contract of `tests/cluster`, put to a real control plane: the same tests, with this folder's fixtures."""
+"""The contract of `tests/support/cluster` against a real control plane: the same tests, with this folder's fixtures."""
 
 # ruff: noqa: F403
 from tests.support.cluster.contract.deletion import *

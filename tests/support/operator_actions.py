@@ -18,8 +18,7 @@ from testbench.arena.cluster.http import HttpCluster
 from testbench.arena.operator.loop import OperatorLoop
 from testbench.arena.operator.settings import Settings
 from tests.support.cluster.api_server import ApiServer
-from tests.support.cluster.client import Access as ClientAccess
-from tests.support.cluster.client import ApiClient, Refused
+from tests.support.cluster.client import ApiClient, ClientAccess, RequestRefusedError
 from tests.support.manifest_files import DEPLOY
 from tests.support.operator_fixture import NAMESPACE, S3, arena_job, conclusion
 
@@ -28,7 +27,7 @@ FAST = Settings(round_interval_s=0.01, backoff_s=0.005, status_interval_s=0.05, 
 
 
 class OperatorThread:
-    """The operator in a thread with a loop of its own; `kill` leaves everything as it is at that moment."""
+    """The operator in a thread with a loop of its own."""
 
     def __init__(self, origin: str, settings: Settings = FAST) -> None:
         self._origin, self._settings = origin, settings
@@ -60,7 +59,7 @@ class OperatorThread:
 
 
 class ManualActions:
-    """A user and the Job controller, by hand."""
+    """What a user and the Job controller do, by hand."""
 
     def __init__(self, server: ApiServer) -> None:
         self.server = server
@@ -77,11 +76,11 @@ class ManualActions:
     def get(self, plural: str, name: str) -> Json | None:
         try:
             return self.client.get(self.resource(plural), name, NAMESPACE)
-        except Refused:
+        except RequestRefusedError:
             return None
 
     def until(self, what: Callable[[], Any]) -> Any:
-        """Wait until something is so; every change in the cluster is a chance."""
+        """Wait until `what` returns something true, and return it; asked again after every change in the cluster."""
         for _ in range(400):
             if found := what():
                 return found
@@ -111,7 +110,7 @@ class ManualActions:
 
 @contextmanager
 def api_server() -> Iterator[ApiServer]:
-    """With the namespace and our CustomResourceDefinitions."""
+    """An API server with the namespace and our CustomResourceDefinitions."""
     with ApiServer() as running:
         with ApiClient(ClientAccess(running.origin)) as client:
             client.create("namespaces", {"metadata": {"name": NAMESPACE}})

@@ -1,6 +1,6 @@
 """A cluster in memory with an operator, and the Job controller played by hand: for tests of the operator alone.
 
-`tests/cluster` has the strict API server and pods that really run.
+`tests/support/cluster` has the strict API server and pods that really run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def arena_job(name: str = "evals", **spec: Any) -> Json:
 
 
 def references() -> list[Json]:
-    """A source in a ConfigMap, and a Provider with a key."""
+    """Return a source in a ConfigMap, and a Provider with a key."""
     return [
         _object(api.ARENA_SOURCE, "scenarios", spec={"type": "configmap", "configMap": {"name": "bundle"}}),
         _object(api.CONFIG_MAP, "bundle", data={"config.arena.yaml": "{}", "scenarios__a.yaml": "{}"}),
@@ -50,7 +50,7 @@ def references() -> list[Json]:
 
 
 def conclusion(items: int = 10, passed: int | None = None) -> str:
-    """What the reducer of a run says."""
+    """Return the message of a run's reducer."""
     good = items if passed is None else passed
     phase, reason = ("Succeeded", "Succeeded") if good == items else ("Failed", "BelowThreshold")
     counts = Counts(total=items, passed=good, failed=items - good)
@@ -61,7 +61,7 @@ def conclusion(items: int = 10, passed: int | None = None) -> str:
 
 @dataclass
 class OperatorFixture:
-    """The objects, the time and the operator. `look` is one round of the operator for one job."""
+    """The objects, the time and the operator. `look` runs one round of the operator for one job."""
 
     cluster: MemoryCluster = field(default_factory=lambda: MemoryCluster(now=START))
     settings: Settings = field(default_factory=Settings)
@@ -71,7 +71,7 @@ class OperatorFixture:
         self.restart()
 
     def restart(self) -> None:
-        """The operator dies, and another one comes."""
+        """Replace the operator by a new one, as after a crash."""
         self.loop = OperatorLoop(self.cluster, self.settings, (NAMESPACE,), lambda: self.now)
 
     def apply(self, *objects: Json) -> None:
@@ -79,12 +79,12 @@ class OperatorFixture:
             assert run(self.cluster.create(_KINDS[content["kind"]], content))
 
     def look(self, name: str = "evals") -> None:
-        """One round, after the interval in which a status is not written again."""
+        """Run one round, after the interval in which a status is not written again."""
         self.pass_time(self.settings.status_interval_s)
         run(self.loop.run_round(JobKey(NAMESPACE, name)))
 
     def settle(self, name: str = "evals", rounds: int = 10) -> None:
-        """Rounds until nothing changes any more."""
+        """Run rounds until nothing changes any more."""
         for _ in range(rounds):
             before = self.cluster.version
             self.look(name)
@@ -117,14 +117,14 @@ class OperatorFixture:
     # --- the Job controller -----------------------------------------------------------------------------------------
 
     def set_job(self, name: str, **status: Any) -> None:
-        """What the Job controller would write."""
+        """Write what the Job controller would write."""
         job = self.get(api.JOB, name)
         run(self.cluster.patch(api.JOB, NAMESPACE, name, {"status": (job.get("status") or {}) | status}, status=True))
 
     def end_job(
         self, name: str, message: str | None = "", *, failed: bool = False, reason: str = "Because", **status: Any
     ) -> None:
-        """The Job has ended, and its last pod said this; None: no pod is left."""
+        """End a Job whose last pod left this message; None: no pod is left."""
         job = self.get(api.JOB, name)
         if message is not None:
             self._pod(job, message, failed)
@@ -132,12 +132,12 @@ class OperatorFixture:
         self.set_job(name, active=0, ready=0, conditions=[condition], **status)
 
     def fail_pod(self, name: str, message: str) -> None:
-        """A pod of a Job has failed, and is tried again."""
+        """Let a pod of a Job fail, which is tried again."""
         self._pod(self.get(api.JOB, name), message, True)
         self.set_job(name, active=1, failed=1)
 
     def plan(self, items: int = 10, name: str = "evals") -> None:
-        """The plan pod of a job ends well."""
+        """Let the plan pod of a job succeed."""
         self.settle(name)
         self.end_job(f"{name}-plan", json.dumps({"digest": DIGEST, "items": items, "scenarios": 1, "systems": 1}))
         self.settle(name)
@@ -175,13 +175,13 @@ def _object(kind: Kind, name: str, **content: Any) -> Json:
 
 
 def manifest(content: Json) -> ArenaJob:
-    """The ArenaJob as the API server would hand it out."""
+    """Return the ArenaJob as the API server would send it."""
     metadata = content["metadata"] | {"uid": "6a3d5e0e-0000-4000-8000-000000000001"}
     return validate_manifest(ArenaJob, content | {"metadata": metadata})
 
 
 def objects(*contents: Json) -> FoundObjects:
-    """Documents as they were read; whatever is asked for beside them does not exist."""
+    """Return documents as they were read; all other objects do not exist."""
     found = {
         ObjectReference(_KINDS[content["kind"]], content["metadata"]["namespace"], content["metadata"]["name"]): content
         for content in contents
@@ -190,7 +190,7 @@ def objects(*contents: Json) -> FoundObjects:
 
 
 class _AnsweringNone(dict[ObjectReference, Json | None]):
-    """Says of everything else that it does not exist."""
+    """Every other object does not exist."""
 
     def __contains__(self, key: object) -> bool:
         return True

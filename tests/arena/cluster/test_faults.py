@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from tests.support.cluster.api_server import ApiServer
-from tests.support.cluster.client import ApiClient, Refused
+from tests.support.cluster.client import ApiClient, RequestRefusedError
 from tests.support.cluster.contract.samples import config_map
 from tests.support.cluster.faults import Break
 from tests.support.cluster.fixtures import api, namespace, server  # noqa: F401
@@ -18,7 +18,7 @@ from tests.support.cluster.kubelet import AGENT
 def test_chosen_requests_fail_and_change_nothing(server: ApiServer, api: ApiClient) -> None:  # noqa: F811
     server.faults.fail(503, times=2, verb="create", resource="configmaps")
     for _ in range(2):
-        with pytest.raises(Refused) as caught:
+        with pytest.raises(RequestRefusedError) as caught:
             api.create("configmaps", config_map())
         assert (caught.value.code, caught.value.reason) == (503, "ServiceUnavailable")
     assert not api.items("configmaps")
@@ -67,15 +67,15 @@ def test_a_watch_from_before_the_history_is_told_so(server: ApiServer, api: ApiC
 @pytest.mark.parametrize("status", [401, 403, 404, 410, 429, 500])
 def test_a_watch_can_be_refused(server: ApiServer, api: ApiClient, status: int) -> None:  # noqa: F811
     server.faults.fail(status, verb="watch", resource="configmaps")
-    with pytest.raises(Refused) as caught, api.watch("configmaps"):
+    with pytest.raises(RequestRefusedError) as caught, api.watch("configmaps"):
         pass
     assert caught.value.code == status
 
 
 def test_bookmarks_come_while_nothing_happens() -> None:
-    from tests.support.cluster.client import Access
+    from tests.support.cluster.client import ClientAccess
 
-    with ApiServer(bookmark_seconds=0.01) as quick, ApiClient(Access(quick.origin)) as client:
+    with ApiServer(bookmark_seconds=0.01) as quick, ApiClient(ClientAccess(quick.origin)) as client:
         since = client.list("configmaps")["metadata"]["resourceVersion"]
         with client.watch("configmaps", resourceVersion=since, allowWatchBookmarks="true") as events:
             mark = next(events)
@@ -89,14 +89,14 @@ def test_a_kind_that_is_no_longer_served_ends_its_watches(server: ApiServer, api
     with api.watch(ARENAJOBS) as events:
         api.delete("customresourcedefinitions", "arenajobs.omnia.altairalabs.ai")
         assert list(events) == []
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         api.list(ARENAJOBS)
     assert caught.value.code == 404
 
 
 def test_the_log_tells_who_asked_for_what(server: ApiServer, api: ApiClient) -> None:  # noqa: F811
     api.create("configmaps", config_map())
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefusedError):
         api.get("secrets", "none")
     assert [(call.verb, call.resource, call.name) for call in server.calls] == [
         ("create", "configmaps", ""),

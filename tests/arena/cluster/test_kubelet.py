@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.cluster.api_server import ApiServer
-from tests.support.cluster.client import Access, ApiClient
+from tests.support.cluster.client import ApiClient, ClientAccess
 from tests.support.cluster.contract.samples import config_map, indexed_job, pod
 from tests.support.cluster.fixtures import api, kubelet, server  # noqa: F401
 from tests.support.cluster.job_sync import indexes_of, interval_text
@@ -97,7 +97,7 @@ def with_image(server: ApiServer, tmp_path: Path) -> Iterator[Kubelet]:  # noqa:
     (tmp_path / "image").mkdir()
     (tmp_path / "image" / "tool.sh").write_text("echo $1 $GREETING > /dev/null; exit 7\n")
     with Kubelet(
-        Access(server.origin), tmp_path / "node", paths={"/app": tmp_path / "image"},
+        ClientAccess(server.origin), tmp_path / "node", paths={"/app": tmp_path / "image"},
         environment={"GREETING": "hello"}, entrypoint=("/bin/sh",),
     ) as part:  # fmt: skip
         yield part

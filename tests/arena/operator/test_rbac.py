@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import kubernetes_validate  # type: ignore[import-untyped] # has no types
@@ -15,21 +14,8 @@ from tests.arena.operator.test_pods import RUNS
 from tests.deploy.test_manifests import KUBERNETES, rendered
 from tests.support.cluster.api_server import ApiServer
 from tests.support.manifest_files import DEPLOY, assert_restricted
-from tests.support.operator_actions import ManualActions, OperatorThread, api_server, manual_actions, run_through
+from tests.support.operator_actions import ManualActions, OperatorThread, run_through
 from tests.support.operator_fixture import NAMESPACE, S3, arena_job, references
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with api_server() as part:
-        yield part
-
-
-@pytest.fixture
-def actions(server: ApiServer) -> Iterator[ManualActions]:
-    with manual_actions(server) as part:
-        yield part
-
 
 ALLOWED = {
     "arenajobs": {"get", "list", "watch", "create", "patch", "delete"},

@@ -19,7 +19,7 @@ ticks = st.datetimes(datetime(2024, 1, 1), datetime(2030, 1, 1), timezones=st.ju
 TICK = "omnia.altairalabs.ai/scheduled-for"
 
 
-def world(start: datetime = START, **schedule: Any) -> OperatorFixture:
+def scheduled(start: datetime = START, **schedule: Any) -> OperatorFixture:
     made = OperatorFixture(now=start + timedelta(minutes=1))
     made.cluster.now = made.now
     made.apply(*references(), arena_job("nightly", schedule=schedule or HOURLY))
@@ -57,7 +57,7 @@ def hour(number: float) -> datetime:
 
 
 def test_a_tick_makes_one_run_with_the_same_work_and_without_the_schedule() -> None:
-    cluster = world()
+    cluster = scheduled()
     assert runs(cluster) == []
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
@@ -71,7 +71,7 @@ def test_a_tick_makes_one_run_with_the_same_work_and_without_the_schedule() -> N
 
 
 def test_the_schedule_shows_the_result_of_the_last_run() -> None:
-    cluster = world()
+    cluster = scheduled()
     pass_to(cluster, hour(1))
     assert cluster.status("nightly").phase == "Running"
     finish(cluster, runs(cluster)[0])
@@ -81,7 +81,7 @@ def test_the_schedule_shows_the_result_of_the_last_run() -> None:
 
 
 def test_a_run_that_failed_without_a_result_hides_the_pass_of_the_run_before() -> None:
-    cluster = world()
+    cluster = scheduled()
     pass_to(cluster, hour(1))
     (first,) = runs(cluster)
     cluster.settle(first)
@@ -100,7 +100,7 @@ def test_a_run_that_failed_without_a_result_hides_the_pass_of_the_run_before() -
 
 
 def test_a_run_whose_outputs_were_not_written_shows_no_pass_in_its_schedule() -> None:
-    cluster = world()
+    cluster = scheduled()
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
     cluster.settle(name)
@@ -117,7 +117,7 @@ def verdict(cluster: OperatorFixture) -> str | None:
 
 
 def test_a_run_is_removed_only_after_the_schedule_has_shown_how_it_ended() -> None:
-    cluster = world()
+    cluster = scheduled()
     cluster.get(api.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
@@ -136,7 +136,7 @@ def test_a_run_is_removed_only_after_the_schedule_has_shown_how_it_ended() -> No
 
 
 def test_an_earlier_run_that_ends_later_does_not_hide_the_result_of_the_latest() -> None:
-    cluster = world(cron="0 * * * *", concurrencyPolicy="Allow")
+    cluster = scheduled(cron="0 * * * *", concurrencyPolicy="Allow")
     pass_to(cluster, hour(1))
     pass_to(cluster, hour(2))
     first, second = runs(cluster)
@@ -151,7 +151,7 @@ def test_an_earlier_run_that_ends_later_does_not_hide_the_result_of_the_latest()
 
 
 def test_the_runs_of_a_schedule_that_was_cancelled_are_removed_when_their_time_is_over() -> None:
-    cluster = world()
+    cluster = scheduled()
     cluster.get(api.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
@@ -178,7 +178,7 @@ def test_a_run_that_has_begun_does_not_become_a_schedule() -> None:
 
 @pytest.mark.parametrize(("policy", "made", "alive"), [("Allow", 3, 3), ("Forbid", 1, 1), ("Replace", 3, 1)])
 def test_runs_that_overlap_follow_the_policy(policy: str, made: int, alive: int) -> None:
-    cluster = world(cron="0 * * * *", concurrencyPolicy=policy)
+    cluster = scheduled(cron="0 * * * *", concurrencyPolicy=policy)
     for number in (1, 2, 3):
         pass_to(cluster, hour(number))
         for name in runs(cluster):
@@ -188,7 +188,7 @@ def test_runs_that_overlap_follow_the_policy(policy: str, made: int, alive: int)
 
 
 def test_a_run_that_is_left_out_is_told_and_does_not_start_late() -> None:
-    cluster = world(cron="0 * * * *", concurrencyPolicy="Forbid")
+    cluster = scheduled(cron="0 * * * *", concurrencyPolicy="Forbid")
     pass_to(cluster, hour(1))
     (first,) = runs(cluster)
     pass_to(cluster, hour(2))
@@ -200,7 +200,7 @@ def test_a_run_that_is_left_out_is_told_and_does_not_start_late() -> None:
 
 
 def test_of_missed_ticks_only_the_latest_runs() -> None:
-    cluster = world()
+    cluster = scheduled()
     cluster.restart()
     pass_to(cluster, hour(5.5))
     (name,) = runs(cluster)
@@ -209,7 +209,7 @@ def test_of_missed_ticks_only_the_latest_runs() -> None:
 
 
 def test_a_run_that_replaces_itself_after_a_crash_is_left_alone() -> None:
-    cluster = world(cron="0 * * * *", concurrencyPolicy="Replace")
+    cluster = scheduled(cron="0 * * * *", concurrencyPolicy="Replace")
     pass_to(cluster, hour(1))
     before = run(cluster.cluster.list(api.ARENA_JOB, NAMESPACE))
     status = cluster.get(api.ARENA_JOB, "nightly")["status"]
@@ -223,7 +223,7 @@ def test_a_run_that_replaces_itself_after_a_crash_is_left_alone() -> None:
 
 
 def test_a_run_is_not_removed_before_the_schedule_has_noted_its_tick() -> None:
-    cluster = world()
+    cluster = scheduled()
     cluster.get(api.ARENA_JOB, "nightly")["spec"]["ttlSecondsAfterFinished"] = 0
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
@@ -240,7 +240,7 @@ def test_a_run_is_not_removed_before_the_schedule_has_noted_its_tick() -> None:
 
 
 def test_a_cancelled_schedule_ends_its_runs_and_makes_no_more() -> None:
-    cluster = world()
+    cluster = scheduled()
     pass_to(cluster, hour(1))
     (name,) = runs(cluster)
     cluster.get(api.ARENA_JOB, "nightly")["spec"]["cancelled"] = True
@@ -261,7 +261,7 @@ def test_a_cancelled_schedule_ends_its_runs_and_makes_no_more() -> None:
     ],
 )
 def test_an_invalid_schedule_is_refused_and_begins_once_it_is_corrected(schedule: dict[str, Any]) -> None:
-    cluster = world(**schedule)
+    cluster = scheduled(**schedule)
     assert (cluster.status("nightly").phase, cluster.reason("nightly", "ConfigValid")[:2]) == (
         "Failed", ("False", "InvalidSchedule"),
     )  # fmt: skip
@@ -274,12 +274,12 @@ def test_an_invalid_schedule_is_refused_and_begins_once_it_is_corrected(schedule
 
 
 def test_a_repeated_hour_runs_once_and_a_skipped_one_at_the_first_moment_after() -> None:
-    autumn = world(datetime(2026, 10, 31, 12, tzinfo=UTC), cron="30 1 * * *", timezone="America/New_York")
+    autumn = scheduled(datetime(2026, 10, 31, 12, tzinfo=UTC), cron="30 1 * * *", timezone="America/New_York")
     for step in range(1, 30):
         pass_to(autumn, datetime(2026, 10, 31, 12, tzinfo=UTC) + timedelta(hours=step))
     ticks = [parse_time(autumn.get(api.ARENA_JOB, name)["metadata"]["annotations"][TICK]) for name in runs(autumn)]
     assert ticks == [datetime(2026, 11, 1, 5, 30, tzinfo=UTC)]
-    spring = world(datetime(2026, 3, 7, 12, tzinfo=UTC), cron="30 2 * * *", timezone="America/New_York")
+    spring = scheduled(datetime(2026, 3, 7, 12, tzinfo=UTC), cron="30 2 * * *", timezone="America/New_York")
     pass_to(spring, datetime(2026, 3, 8, 12, tzinfo=UTC))
     (name,) = runs(spring)
     tick = parse_time(spring.get(api.ARENA_JOB, name)["metadata"]["annotations"][TICK])
@@ -297,7 +297,7 @@ STEPS = st.lists(
 def test_whatever_happens_a_tick_runs_at_most_once_and_never_two_runs_under_forbid(
     policy: str, steps: list[tuple[str, int]]
 ) -> None:
-    cluster = world(cron="0 * * * *", concurrencyPolicy=policy)
+    cluster = scheduled(cron="0 * * * *", concurrencyPolicy=policy)
     for what, minutes in steps:
         if what == "time":
             pass_to(cluster, cluster.now + timedelta(minutes=minutes))

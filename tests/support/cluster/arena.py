@@ -21,12 +21,12 @@ from typing import Any, Final, TypeVar
 
 import yaml
 
-from testbench.arena.cluster.access import Access as OperatorAccess
+from testbench.arena.cluster.access import Access
 from testbench.arena.cluster.http import HttpCluster
 from testbench.arena.operator.loop import OperatorLoop
 from testbench.arena.operator.settings import Settings
 from tests.support.cluster.api_server import ApiServer
-from tests.support.cluster.client import Access, ApiClient
+from tests.support.cluster.client import ApiClient, ClientAccess
 from tests.support.cluster.contract.samples import ARENAJOBS, DEFINITIONS
 from tests.support.cluster.definitions import resources_of
 from tests.support.cluster.job_controller import JobController
@@ -52,7 +52,7 @@ BY_KIND: Final[Mapping[str, Resource]] = {one.kind: one for one in (*BUILT_IN, *
 class Operator:
     """The operator in a thread with a loop of its own."""
 
-    def __init__(self, access: OperatorAccess, settings: Settings, now: Callable[[], datetime]) -> None:
+    def __init__(self, access: Access, settings: Settings, now: Callable[[], datetime]) -> None:
         self.failed: BaseException | None = None
         self._access, self._settings, self._now = access, settings, now
         self._begun = threading.Event()
@@ -101,7 +101,7 @@ class ArenaCluster:
     def start_operator(self) -> Operator:
         access = self.client.access
         tls = ssl.create_default_context(cafile=access.certificate) if access.certificate else None
-        known = OperatorAccess(access.url, self.token or access.token, tls=tls)
+        known = Access(access.url, self.token or access.token, tls=tls)
         self.operators.append(Operator(known, self.settings, self.now))
         return self.operators[-1]
 
@@ -202,7 +202,7 @@ def arena_cluster(
     with (
         ApiServer(Store(now, HISTORY)) as server,
         JobController(server.store),
-        ApiClient(Access(server.origin)) as client,
+        ApiClient(ClientAccess(server.origin)) as client,
     ):
         for definition in DEFINITIONS:
             client.create("customresourcedefinitions", definition)
@@ -214,7 +214,7 @@ def arena_cluster(
             yield arena
 
 
-def arena_kubelet(access: Access, folder: Path) -> Kubelet:
+def arena_kubelet(access: ClientAccess, folder: Path) -> Kubelet:
     """A kubelet whose pods find Testbench, as they do in its image."""
     environment = {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
     return Kubelet(access, folder, environment=environment, host=(ROOT,))

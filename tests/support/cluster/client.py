@@ -1,6 +1,6 @@
 """A small synchronous client of any Kubernetes API server: tests, the kubelet and the contract run use it.
 
-It knows no types: objects are the JSON that the server sends. A refusal is `Refused` with the server's own Status.
+It knows no types: objects are the JSON that the server sends. A refusal is a `RequestRefusedError` with its Status.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ APPLY: Final = "application/apply-patch+yaml"
 TIMEOUT_SECONDS: Final = 20.0
 
 
-class Refused(Exception):
+class RequestRefusedError(Exception):
     """The server's answer was a Status of failure."""
 
     def __init__(self, status: Json) -> None:
@@ -50,7 +50,7 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True)
-class Access:
+class ClientAccess:
     """Where an API server is, and who is asking."""
 
     url: str
@@ -62,7 +62,7 @@ class Access:
 class ApiClient:
     """Objects by resource, namespace and name. `resource` is a plural (`pods`) or a `Resource`; close it after use."""
 
-    def __init__(self, access: Access, agent: str = "testbench-tests") -> None:
+    def __init__(self, access: ClientAccess, agent: str = "testbench-tests") -> None:
         headers = {"user-agent": agent} | ({"authorization": f"Bearer {access.token}"} if access.token else {})
         verify = ssl.create_default_context(cafile=access.certificate) if access.certificate else False
         self.access = access
@@ -120,7 +120,7 @@ class ApiClient:
         with self.http.stream("GET", path(resource, namespace), params=asked, timeout=patience) as answer:
             if answer.status_code != 200:
                 answer.read()
-                raise Refused(_status(answer))
+                raise RequestRefusedError(_status(answer))
             yield (json.loads(line) for line in answer.iter_lines() if line)
 
     def call(
@@ -132,7 +132,7 @@ class ApiClient:
         headers = {} if body is None else {"content-type": content}
         answer = self.http.request(method, url, params=dict(params or {}), content=data, headers=headers)
         if answer.status_code >= 400:
-            raise Refused(_status(answer))
+            raise RequestRefusedError(_status(answer))
         found: Json = answer.json()
         return found
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.cluster.api_server import ApiServer
-from tests.support.cluster.client import Access, ApiClient
+from tests.support.cluster.client import ApiClient, ClientAccess
 from tests.support.cluster.contract.samples import DEFINITIONS
 from tests.support.cluster.job_controller import JobController
 from tests.support.cluster.kubelet import Kubelet
@@ -18,7 +18,7 @@ from tests.support.cluster.kubelet import Kubelet
 def server() -> Iterator[ApiServer]:
     """The API server with our CustomResourceDefinitions and the Job controller; retries come at once."""
     with ApiServer() as part, JobController(part.store):
-        with ApiClient(Access(part.origin)) as client:
+        with ApiClient(ClientAccess(part.origin)) as client:
             for definition in DEFINITIONS:
                 client.create("customresourcedefinitions", definition)
         part.calls.clear()
@@ -27,7 +27,7 @@ def server() -> Iterator[ApiServer]:
 
 @pytest.fixture
 def api(server: ApiServer) -> Iterator[ApiClient]:
-    with ApiClient(Access(server.origin)) as client:
+    with ApiClient(ClientAccess(server.origin)) as client:
         yield client
 
 
@@ -39,5 +39,5 @@ def namespace(api: ApiClient) -> str:
 
 @pytest.fixture
 def kubelet(server: ApiServer, tmp_path: Path) -> Iterator[Kubelet]:
-    with Kubelet(Access(server.origin), tmp_path) as part:
+    with Kubelet(ClientAccess(server.origin), tmp_path) as part:
         yield part

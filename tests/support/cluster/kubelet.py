@@ -18,7 +18,7 @@ from typing import Final, Self
 
 import httpx
 
-from tests.support.cluster.client import Access, ApiClient, Refused, path
+from tests.support.cluster.client import ApiClient, ClientAccess, RequestRefusedError, path
 from tests.support.cluster.objects import Json, now, stamp
 from tests.support.cluster.pod_files import Node
 from tests.support.cluster.pod_process import PodProcess
@@ -35,7 +35,7 @@ class Kubelet:
     """Runs as a context manager; at the end every process that it started is gone."""
 
     def __init__(
-        self, access: Access, folder: Path, *, paths: Mapping[str, Path] | None = None,
+        self, access: ClientAccess, folder: Path, *, paths: Mapping[str, Path] | None = None,
         environment: Mapping[str, str] | None = None, host: Sequence[Path] = (), entrypoint: Sequence[str] = (),
     ) -> None:  # fmt: skip
         """`paths`, `host` and `environment` are the node's, see `pod_files.Node`; `entrypoint` is the image's."""
@@ -116,7 +116,7 @@ class Kubelet:
         condition = {"type": "DisruptionTarget", "status": "True", "reason": "EvictionByEvictionAPI",
                      "lastTransitionTime": stamp(now())}  # fmt: skip
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
-        with suppress(Refused):  # ended and gone meanwhile
+        with suppress(RequestRefusedError):  # ended and gone meanwhile
             found = self.client.get("pods", name, namespace)
             conditions = [*found["status"].get("conditions", ()), condition]
             self.client.patch("pods", name, {"status": {"conditions": conditions}}, sub="status", namespace=namespace)
@@ -134,7 +134,7 @@ class Kubelet:
             while not self._stop.is_set():
                 try:
                     self._list_and_watch(plural)
-                except (Refused, httpx.HTTPError, RuntimeError, ValueError):
+                except (RequestRefusedError, httpx.HTTPError, RuntimeError, ValueError):
                     self._stop.wait(RETRY_SECONDS)
         except Exception as error:  # noqa: BLE001 a defect of this part must fail the test, in the test's thread
             self.defect = error
@@ -202,7 +202,7 @@ class Kubelet:
         namespace, name = pod["metadata"]["namespace"], pod["metadata"]["name"]
         binding = {"apiVersion": "v1", "kind": "Binding", "metadata": {"name": name},
                    "target": {"apiVersion": "v1", "kind": "Node", "name": NODE_NAME}}  # fmt: skip
-        with suppress(Refused):  # deleted meanwhile: the next event says so
+        with suppress(RequestRefusedError):  # deleted meanwhile: the next event says so
             self.client.call("POST", path("pods", namespace, name, "binding"), binding)
 
     # --- what it writes --------------------------------------------------------------------------------------------
@@ -224,7 +224,7 @@ class Kubelet:
                 if over and "deletionTimestamp" in written["metadata"]:
                     self._remove(written)
                 break
-            except Refused as refused:
+            except RequestRefusedError as refused:
                 if refused.code == 404:
                     break
                 if refused.code != 409:
@@ -239,13 +239,13 @@ class Kubelet:
 
     def _remove(self, pod: Json) -> None:
         options = {"gracePeriodSeconds": 0, "preconditions": {"uid": pod["metadata"]["uid"]}}
-        with suppress(Refused):  # somebody else removed it
+        with suppress(RequestRefusedError):  # somebody else removed it
             self.client.delete("pods", pod["metadata"]["name"], pod["metadata"]["namespace"], options)
 
     def _find(self, plural: str, namespace: str, name: str) -> Json | None:
         try:
             return self.client.get(plural, name, namespace)
-        except (Refused, httpx.HTTPError, RuntimeError):
+        except (RequestRefusedError, httpx.HTTPError, RuntimeError):
             return None
 
     def _named(self, pod_name: str) -> PodProcess | None:

@@ -60,6 +60,8 @@ class PodProcess:
         self._main = [self._container(one) for one in pod["spec"]["containers"]]
         self._stopping = threading.Event()
         self._files = threading.Lock()
+        self._starting = threading.Lock()
+        """Held until a process that may be writing already is known as this pod's."""
         self.defect: Exception | None = None
         """An error of this part itself; the pod is left as it was."""
         self._grace = float(pod["spec"].get("terminationGracePeriodSeconds", 30))
@@ -76,8 +78,9 @@ class PodProcess:
 
     def kill(self, number: int = signal.SIGKILL) -> None:
         """A signal to every process of the running containers, out of the blue."""
-        for one in [*self._init, *self._main]:
-            _signal(one, number)
+        with self._starting:
+            for one in [*self._init, *self._main]:
+                _signal(one, number)
 
     def join(self, seconds: float | None = None) -> bool:
         """Wait for the end; whether it came."""
@@ -167,10 +170,11 @@ class PodProcess:
         one.message.write_bytes(b"")
         with one.log.open("ab") as log:
             try:
-                one.process = subprocess.Popen(
-                    command, env=environment, cwd=work if work.is_dir() else self.folder, stdin=subprocess.DEVNULL,
-                    stdout=log, stderr=log, start_new_session=True,
-                )  # fmt: skip
+                with self._starting:
+                    one.process = subprocess.Popen(
+                        command, env=environment, cwd=work if work.is_dir() else self.folder, stdin=subprocess.DEVNULL,
+                        stdout=log, stderr=log, start_new_session=True,
+                    )  # fmt: skip
             except OSError as error:
                 log.write(f"{error}\n".encode())
                 one.state = _terminated(128, "StartError", str(error), stamp(now()))

@@ -1,6 +1,6 @@
 """What an API server and its Job controller do, said once and asked of two: the in-memory cluster and a real one.
 
-The tests take the fixtures `api` (a client), `namespace` (a fresh one) and `kubelet`; `tests/test_cluster_*.py` and
+The tests take the fixtures `api` (a client), `namespace` (a fresh one) and `kubelet`; `tests/arena/cluster` and
 `tests_cluster/test_contract.py` bring their own and import the tests from here.
 """
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 
-from tests.support.cluster.client import ApiClient, Refused, path
+from tests.support.cluster.client import ApiClient, RequestRefusedError, path
 from tests.support.cluster.contract.objects import refusal
 from tests.support.cluster.contract.samples import ARENAJOBS, arena_job, config_map, indexed_job, owned
 from tests.support.cluster.objects import Json, Resource
@@ -17,7 +17,7 @@ MARK = "example.com/wait"
 def gone(api: ApiClient, resource: str | Resource, name: str, namespace: str) -> bool:
     try:
         api.get(resource, name, namespace)
-    except Refused as refused:
+    except RequestRefusedError as refused:
         return refused.code == 404
     return False
 
@@ -135,7 +135,7 @@ def _knows_owner(api: ApiClient, owner: Json, namespace: str) -> bool:
     ghost = owned(config_map("ghost"), {**owner, "metadata": {"name": "nobody", "uid": "no-such-uid"}})
     try:
         api.create("configmaps", ghost, namespace)
-    except Refused as refused:
+    except RequestRefusedError as refused:
         if refused.code != 409:
             raise
     return gone(api, "configmaps", "ghost", namespace)

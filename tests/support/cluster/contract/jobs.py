@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.cluster.client import ApiClient, Refused
+from tests.support.cluster.client import ApiClient, RequestRefusedError
 from tests.support.cluster.contract.objects import refusal
 from tests.support.cluster.contract.samples import config_map, indexed_job, pod, pod_template
 from tests.support.cluster.kubelet import Kubelet
@@ -85,14 +85,14 @@ BAD: dict[str, tuple[Json, str]] = {
 @pytest.mark.parametrize("case", BAD)
 def test_a_job_that_cannot_run_is_refused(api: ApiClient, namespace: str, case: str) -> None:
     spec, field = BAD[case]
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         api.create("jobs", indexed_job("a", "exit 0", **spec), namespace)
     assert (caught.value.code, field in caught.value.fields) == (422, True), caught.value
 
 
 def test_a_name_must_leave_room_for_the_index(api: ApiClient, namespace: str) -> None:
     job = indexed_job("a" * 61, "exit 0", completions=11)
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         api.create("jobs", job, namespace)
     assert "metadata.name" in caught.value.fields
     api.create("jobs", indexed_job("a" * 60, "exit 0", completions=11, suspend=True), namespace)

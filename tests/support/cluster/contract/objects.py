@@ -8,13 +8,13 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.cluster.client import APPLY, JSON_PATCH, STRATEGIC, ApiClient, Refused, path
+from tests.support.cluster.client import APPLY, JSON_PATCH, STRATEGIC, ApiClient, RequestRefusedError, path
 from tests.support.cluster.contract.samples import ARENAJOBS, arena_job, config_map, pod
 
 
 def refusal(call: Callable[[], Any]) -> tuple[int, str]:
     """Code and reason of a refused request."""
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         call()
     return caught.value.code, caught.value.reason
 

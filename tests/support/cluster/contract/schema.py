@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.cluster.client import ApiClient, Refused
+from tests.support.cluster.client import ApiClient, RequestRefusedError
 from tests.support.cluster.contract.objects import refusal
 from tests.support.cluster.contract.samples import ARENAJOBS, DEFINITIONS, SAMPLES, arena_job
 from tests.support.cluster.objects import Json
@@ -67,14 +67,14 @@ WRONG: dict[str, tuple[Json, str]] = {
 @pytest.mark.parametrize("case", WRONG)
 def test_what_the_schema_forbids_is_named(api: ApiClient, namespace: str, case: str) -> None:
     spec, field = WRONG[case]
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         api.create(ARENAJOBS, arena_job(**spec), namespace)
     assert caught.value.code == 422, caught.value
     assert field in caught.value.fields, caught.value
 
 
 def test_a_broken_rule_answers_with_its_message(api: ApiClient, namespace: str) -> None:
-    with pytest.raises(Refused, match="minReplicas is greater than maxReplicas"):
+    with pytest.raises(RequestRefusedError, match="minReplicas is greater than maxReplicas"):
         api.create(ARENAJOBS, arena_job(workers={"minReplicas": 3, "maxReplicas": 2}), namespace)
 
 

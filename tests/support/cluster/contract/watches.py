@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.cluster.client import ApiClient, Refused
+from tests.support.cluster.client import ApiClient, RequestRefusedError
 from tests.support.cluster.contract.samples import ARENAJOBS, arena_job, config_map
 from tests.support.cluster.objects import Json
 
@@ -118,12 +118,12 @@ def test_initial_events_end_with_a_marked_bookmark(api: ApiClient, namespace: st
 
 
 def test_a_version_from_the_future_is_no_list(api: ApiClient, namespace: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         api.list("configmaps", namespace, resourceVersion=str(10**9))
     assert caught.value.code == 504
 
 
 def test_a_version_that_is_no_number_is_refused(api: ApiClient, namespace: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(RequestRefusedError) as caught:
         api.list("configmaps", namespace, resourceVersion="new", resourceVersionMatch="NotOlderThan")
     assert caught.value.code in (400, 422)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,24 +25,10 @@ from tests.support.operator_actions import (
     FAST,
     ManualActions,
     OperatorThread,
-    api_server,
     job_with_workers,
-    manual_actions,
     run_through,
 )
 from tests.support.operator_fixture import NAMESPACE, conclusion, references
-
-
-@pytest.fixture
-def server() -> Iterator[ApiServer]:
-    with api_server() as part:
-        yield part
-
-
-@pytest.fixture
-def actions(server: ApiServer) -> Iterator[ManualActions]:
-    with manual_actions(server) as part:
-        yield part
 
 
 def test_a_job_runs_to_its_end_and_its_status_is_one_that_the_api_server_takes(
