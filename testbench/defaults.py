@@ -59,6 +59,13 @@ S3_REGION: Final = "us-east-1"
 SCENARIO_COLUMN: Final = "scenario"
 """Column whose equal values make rows the steps of one scenario."""
 
+ARENA_FOLDER: Final = Path("data/arena")
+"""Where the results of arena jobs are kept, where nobody says otherwise."""
+WRITER_TIMEOUT_S: Final = 120.0
+"""Seconds that a model which writes data may take for an answer at least: ten items are more text than a chat's."""
+WRITER_TEMPERATURE: Final = 1.0
+"""Of a model that writes data, where neither the Provider nor the arena file says: items have to differ."""
+
 OTLP_ENDPOINT: Final = "http://localhost:4318"
 OTLP_TIMEOUT_S: Final = 10.0
 TRACE_FLUSH_S: Final = 5.0

@@ -35,8 +35,7 @@ if TYPE_CHECKING:
     from testbench.arena.conclusion import Conclusion
     from testbench.arena.manifest.job import ArenaJob
     from testbench.arena.plan.model import Plan
-    from testbench.arena.runs.inputs import Inputs
-    from testbench.arena.runs.opening import OpenedRun
+    from testbench.arena.runs.opening import Inputs, OpenedRun
 
 command = PhaseGroup(
     "arena",
@@ -290,7 +289,7 @@ def _concluded(conclusion: Conclusion) -> Outcome:
 
 
 def _inputs(options: dict[str, Any]) -> Inputs:
-    from testbench.arena.runs.inputs import load_inputs
+    from testbench.arena.runs.opening import load_inputs
 
     return load_inputs(options["manifest"], name=options["job_name"], source=options["source"], only=options["only"])
 

@@ -10,17 +10,47 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from testbench.execution.trials import Trial
 from testbench.net.clock import Clock, SystemClock
 from testbench.net.pacing import Pacer
 from testbench.net.retry import GaveUp, RetryPolicy, Succeeded, call_with_retries
 from testbench.safe_text import printable
 from testbench.schema import tracing as names
 from testbench.schema.agent import AgentClient, AgentReply, Conversation
-from testbench.schema.ids import fields_given
-from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, PlannedStep, Turn
+from testbench.schema.ids import ScenarioKey, fields_given
+from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, PlannedScenario, PlannedStep, Turn
 from testbench.schema.runtime import ExperimentHooks
+from testbench.schema.shards import Shard
 from testbench.schema.tracing import Span, Tracer, Untraced
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One repetition of one scenario, out of `repeats`."""
+
+    scenario: PlannedScenario
+    repetition: int = 1
+    repeats: int = 1
+
+    @property
+    def key(self) -> ScenarioKey:
+        return ScenarioKey(self.scenario.id, self.repetition)
+
+    @property
+    def steps(self) -> tuple[PlannedStep, ...]:
+        return self.scenario.steps
+
+
+def trials(scenarios: Sequence[PlannedScenario], repeats: int, shard: Shard | None = None) -> Sequence[Trial]:
+    """What is to be sent, in the order of sending."""
+    dealt = [Trial(scenario, number, repeats) for number in range(1, repeats + 1) for scenario in scenarios]
+    return dealt if shard is None else shard.of(dealt)
+
+
+def in_file_order(found: Sequence[Trial], scenarios: Sequence[PlannedScenario]) -> list[Trial]:
+    """The repetitions of a scenario side by side, as they are read and compared."""
+    place = {scenario.id: number for number, scenario in enumerate(scenarios)}
+    return sorted(found, key=lambda trial: (place[trial.scenario.id], trial.repetition))
+
 
 OnStepError = Literal["skip", "continue"]
 StepDone = Callable[[ExecutedStep, int], None]

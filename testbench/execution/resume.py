@@ -12,12 +12,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from testbench.errors import StoreError
 from testbench.schema.files import set_aside
 from testbench.schema.ids import ScenarioKey, key_of
-from testbench.schema.journal import JournalContents, RunSession, journal_path, read_journal
+from testbench.schema.journal import JournalContents, RunSession, journal_path, read_journal, read_output
 from testbench.schema.models import ExecutedExperiment, ExecutedScenario
 
 
@@ -64,7 +61,7 @@ def find_earlier(output: Path, identity: str, shard: str | None) -> Earlier:
         StoreError: a file cannot be read or renamed.
     """
     journal = journal_path(output)
-    finished = _finished(output, identity, shard)
+    finished = read_output(output, ExecutedExperiment, lambda found: _is_of(found, identity, shard))
     found = read_journal(journal, journal_identity(identity, shard), ExecutedScenario)
     known = {key_of(scenario): scenario for scenario in finished.scenarios} if finished is not None else {}
     if (
@@ -86,16 +83,8 @@ def journal_identity(identity: str, shard: str | None) -> str:
     return identity if shard is None else f"{identity} {shard}"
 
 
-def _finished(output: Path, identity: str, shard: str | None) -> ExecutedExperiment | None:
-    """The output if this very run, or this shard of it, has written it before."""
-    try:
-        executed = ExecutedExperiment.model_validate_json(output.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    except OSError as error:
-        raise StoreError(f"{output}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
-    run = executed.run
-    return executed if run is not None and (run.identity, run.shard) == (identity, shard) else None
+def _is_of(executed: ExecutedExperiment, identity: str, shard: str | None) -> bool:
+    return executed.run is not None and (executed.run.identity, executed.run.shard) == (identity, shard)
 
 
 def _failed(scenario: ExecutedScenario) -> bool:

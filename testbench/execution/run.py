@@ -19,10 +19,17 @@ from urllib.parse import urlsplit
 
 from testbench import __version__, defaults
 from testbench.errors import NothingToDo
-from testbench.execution.executor import A2AExecutor, OnStepError, RunDependencies, StepRules
+from testbench.execution.executor import (
+    A2AExecutor,
+    OnStepError,
+    RunDependencies,
+    StepRules,
+    Trial,
+    in_file_order,
+    trials,
+)
 from testbench.execution.resume import Earlier, find_earlier, journal_identity
 from testbench.execution.run_summary import RunStatistics, Sending, run_statistics
-from testbench.execution.trials import Trial, in_file_order, trials
 from testbench.net.pacing import Pacer, automatic_pace, fixed_pace
 from testbench.net.retry import GaveUp, RetryPolicy, call_with_retries
 from testbench.safe_text import redact_url

@@ -13,15 +13,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from testbench import __version__
-from testbench.errors import StoreError
 from testbench.metrics.evaluation import EvaluationSettings, count_left_out_for_cost, has_errors
 from testbench.net.clock import Clock, SystemClock
 from testbench.schema.files import set_aside
 from testbench.schema.ids import ScenarioKey, content_id, key_of
-from testbench.schema.journal import Journal, JournalContents, journal_path, read_journal
+from testbench.schema.journal import Journal, JournalContents, journal_path, read_journal, read_output
 from testbench.schema.lock import hold_lock
 from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, ExecutedExperiment
 
@@ -74,7 +71,7 @@ def resume_evaluation(
     path = journal_path(output)
     with hold_lock(output):
         finished = FinishedScenarios(path, identity, SystemClock())
-        before = None if fresh else _read_output(output, identity)
+        before = None if fresh else read_output(output, EvaluatedExperiment, lambda found: _identity(found) == identity)
         if before is None:
             set_aside(output, "is of an earlier evaluation")
         if not fresh:
@@ -123,12 +120,5 @@ def _is_unfinished(scenario: EvaluatedScenario, *, errors_too: bool) -> bool:
     return count_left_out_for_cost(scenario) > 0 or (errors_too and has_errors(scenario))
 
 
-def _read_output(output: Path, identity: str) -> EvaluatedExperiment | None:
-    """Return the output if this very evaluation has written it."""
-    try:
-        evaluated = EvaluatedExperiment.model_validate_json(output.read_bytes())
-    except (FileNotFoundError, ValidationError):
-        return None
-    except OSError as error:
-        raise StoreError(f"{output}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
-    return evaluated if getattr(evaluated.evaluation, "identity", None) == identity else None
+def _identity(evaluated: EvaluatedExperiment) -> str | None:
+    return evaluated.evaluation.identity if evaluated.evaluation is not None else None

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -23,9 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from testbench.errors import StoreError
 from testbench.net.clock import Clock
 from testbench.schema.ids import ScenarioKey, key_of
-from testbench.schema.models import ExecutedScenario
+from testbench.schema.models import ExecutedExperiment, ExecutedScenario
 
 ScenarioT = TypeVar("ScenarioT", bound=ExecutedScenario)
+OutputT = TypeVar("OutputT", bound=ExecutedExperiment)
 
 JOURNAL_FORMAT: Final = 1
 SESSION_PREFIX: Final = b'{"session":'
@@ -105,6 +106,23 @@ def _is_header(line: bytes, identity: str) -> bool:
     except ValueError:
         return False
     return isinstance(header, dict) and header.get("journal") == JOURNAL_FORMAT and header.get("identity") == identity
+
+
+def read_output(path: Path, model: type[OutputT], is_own: Callable[[OutputT], bool]) -> OutputT | None:
+    """Return the output that an earlier process of the same work has finished; None where there is no such file.
+
+    `is_own` says whether a readable output is of this work.
+
+    Raises:
+        StoreError: it exists and cannot be read.
+    """
+    try:
+        output = model.model_validate_json(path.read_bytes())
+    except (FileNotFoundError, ValidationError):
+        return None
+    except OSError as error:
+        raise StoreError(f"{path}: cannot be read: {error.strerror}", hint="Check its permissions.") from error
+    return output if is_own(output) else None
 
 
 class Journal(Generic[ScenarioT]):

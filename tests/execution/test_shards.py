@@ -17,10 +17,9 @@ from hypothesis import strategies as st
 from testbench.cli.phase import main
 from testbench.errors import AgentError, InputError
 from testbench.evaluate import command as evaluate
-from testbench.execution.executor import RunDependencies
+from testbench.execution.executor import RunDependencies, trials
 from testbench.execution.merging import ShardFile, merge
 from testbench.execution.run import RunSettings, execute
-from testbench.execution.trials import trials
 from testbench.gate import command as gate
 from testbench.merge import command as merging
 from testbench.net.clock import FakeClock

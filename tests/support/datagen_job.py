@@ -19,9 +19,8 @@ from testbench.arena.manifest.documents import Documents, load_documents
 from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.plan.build import prepare
 from testbench.arena.runs.context import JobContext, RunFolder
-from testbench.arena.runs.credentials import CredentialSource
 from testbench.arena.runs.job_types import run_in_this_process
-from testbench.arena.runs.target_clients import TargetClients
+from testbench.arena.runs.target_clients import CredentialSource, TargetClients
 from testbench.arena.stores import MemoryStore, ResultStore
 from testbench.net.clock import FakeClock
 

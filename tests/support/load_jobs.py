@@ -16,8 +16,7 @@ from testbench.arena.manifest.documents import load_documents
 from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.plan.build import prepare
 from testbench.arena.runs.context import JobContext, RunFolder
-from testbench.arena.runs.credentials import CredentialSource
-from testbench.arena.runs.target_clients import TargetClients
+from testbench.arena.runs.target_clients import CredentialSource, TargetClients
 from testbench.arena.stores import MemoryStore, ResultStore
 from testbench.schema.shards import WHOLE, Shard
 

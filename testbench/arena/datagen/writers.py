@@ -18,16 +18,12 @@ from testbench import defaults
 from testbench.arena.datagen.items import SYSTEM, Batch
 from testbench.arena.plan.model import SystemUnderTest
 from testbench.arena.runs.context import Clients, JobContext
+from testbench.arena.runs.target_clients import list_prices
 from testbench.arena.targets.target import ChatTarget, Headers, hide
 from testbench.errors import InputError, JudgeError
-from testbench.metrics.judge.cost import Price, PriceList
 from testbench.metrics.judge.judge import Judge, JudgeSettings, Question
 from testbench.safe_text import printable
 
-TIMEOUT_S: Final = 120.0
-"""Seconds that one answer may take at least: ten items are more text than a chat's answer."""
-TEMPERATURE: Final = 1.0
-"""Where neither the Provider nor the arena file says: items have to differ."""
 MESSAGE_LENGTH: Final = 500
 
 
@@ -90,19 +86,16 @@ def _judge(target: ChatTarget, context: JobContext) -> Judge:
     from testbench.metrics.judge.client import OpenAIJudge
 
     parts = urlsplit(target.base_url)
-    prices = {}
-    if target.prices is not None:
-        prices[target.model] = Price(input=1000 * target.prices.input_per_1k, output=1000 * target.prices.output_per_1k)
     settings = JudgeSettings(
         base_url=urlunsplit(parts._replace(query="", fragment="")),
         api_key=target.api_key or "unused",
         model=target.model,
         concurrency=context.concurrency,
-        timeout_s=max(target.timeout_s, TIMEOUT_S),
+        timeout_s=max(target.timeout_s, defaults.WRITER_TIMEOUT_S),
         max_tokens=target.max_tokens or defaults.JUDGE_MAX_TOKENS,
         adaptive=True,
-        temperature=TEMPERATURE if target.temperature is None else target.temperature,
-        prices=PriceList(prices),
+        temperature=defaults.WRITER_TEMPERATURE if target.temperature is None else target.temperature,
+        prices=list_prices(target),
         role="model",
     )
 

@@ -1,5 +1,6 @@
 """An evaluation's worker: every item of its shard as a conversation, judged, and written down as soon as it is there.
 
+    plan.judge (a Provider with its own address, key and model) | the environment -> judge
     items of the shard without a result -> conversation (A2AExecutor, self-play) -> judge -> ItemResult -> part
 
 Called by the commands `work`, `run` and `run-all` of `testbench arena`. Nothing is lost but what is in flight: a
@@ -11,28 +12,99 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
-from testbench.arena.evaluation.judging import ConversationJudge, opened_judge
 from testbench.arena.evaluation.results import ItemResult, reduce
 from testbench.arena.plan.model import Item, PlannedScenarioFile, SystemUnderTest
+from testbench.arena.plan.text import metrics_of
 from testbench.arena.runs.context import JobContext, kind_of, shard_folder
 from testbench.arena.runs.parts import PartWriter, is_done, mark_done, parts_of
+from testbench.arena.runs.target_clients import list_prices
 from testbench.arena.targets.chat import ChatClient
 from testbench.arena.targets.selfplay import play, player_of, reword
-from testbench.errors import RemoteError
-from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules
+from testbench.arena.targets.target import ChatTarget
+from testbench.errors import InputError, RemoteError
+from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules, Trial
 from testbench.execution.run import CONNECTING
-from testbench.execution.trials import Trial
-from testbench.net.pacing import Pacer, automatic_pace
+from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, open_evaluator
+from testbench.metrics.evaluator import MetricEvaluator
+from testbench.metrics.judge.judge import BASE_URLS
+from testbench.metrics.registry import GenericMetricsRegistry
+from testbench.net.pacing import CEILING, Pacer, automatic_pace
 from testbench.net.retry import GaveUp, RetryPolicy, call_with_retries
 from testbench.schema.agent import AgentClient, AgentDescription, AgentReply, Conversation
 from testbench.schema.ids import assign_ids
-from testbench.schema.models import ExecutedScenario
+from testbench.schema.models import EvaluatedScenario, ExecutedScenario
 from testbench.schema.progress import Progress
 from testbench.schema.runtime import ExperimentRuntime
+
+
+@dataclass(frozen=True)
+class Judging:
+    """How conversations are judged; `environment` names the judge's gateway."""
+
+    settings: EvaluationSettings
+    environment: Mapping[str, str]
+
+
+class ConversationJudge:
+    """Judges one conversation after the other, or many at once."""
+
+    def __init__(self, evaluator: MetricEvaluator) -> None:
+        self._evaluator = evaluator
+
+    async def evaluate(self, executed: ExecutedScenario) -> EvaluatedScenario:
+        """The conversation with the verdicts of its metrics; what could not be judged is an error in it."""
+        (evaluated,) = await ExperimentRuntime(self._evaluator, concurrency=1).run([executed])
+        return evaluated
+
+
+def judging_of(context: JobContext) -> Judging:
+    """The judge of a job.
+
+    Raises:
+        InputError: its Provider has no usable address, or settings that a judge cannot be asked with.
+    """
+    plan = context.plan
+    settings = EvaluationSettings(
+        model=context.judge_model or plan.judge_model,
+        concurrency=CEILING,
+        adaptive=True,
+        cache=context.judge_cache,
+    )
+    if plan.judge is None:
+        return Judging(settings, context.environment)
+    target = context.clients.target("provider", plan.judge)
+    if not isinstance(target, ChatTarget) or target.headers:
+        hint = "A judge is a Provider with baseURL, model and credential, and without headers of its own."
+        raise InputError(f"Provider {plan.judge} cannot judge", hint=hint)
+    own = replace(settings, model=target.model, prices=list_prices(target))
+    gateway = {BASE_URLS[0]: target.base_url, "OPENAI_API_KEY": target.api_key or ""}
+    return Judging(own, {**context.environment, **gateway})
+
+
+@asynccontextmanager
+async def opened_judge(context: JobContext) -> AsyncIterator[ConversationJudge]:
+    """The judge of all conversations of a worker; closed at the end.
+
+    Raises:
+        InputError: a metric, its parameters or the judge's settings cannot be used.
+    """
+    registry = GenericMetricsRegistry()
+    specs = registry.check_all(
+        (planned.path, metric) for planned in context.plan.scenarios for metric in metrics_of(planned)
+    )
+    judging = judging_of(context)
+    dependencies = EvaluationDependencies(
+        judging.environment,
+        registry=registry,
+        clock=context.clock,
+        open_tracing=lambda: nullcontext(context.tracing),
+    )
+    async with open_evaluator(judging.settings, specs, dependencies) as evaluator:
+        yield ConversationJudge(evaluator)
 
 
 class ReconnectingClient:
@@ -96,7 +168,7 @@ async def work_evaluation(context: JobContext) -> None:
     if left:
         async with opened_judge(context) as judge, _opened(context) as sides:
             with context.show_progress("arena", len(items), len(items) - len(left)) as progress:
-                worker = _Worker(context, judge, sides, progress)
+                worker = _ItemWorker(context, judge, sides, progress)
                 await worker.do(left)
     mark_done(context, len(items))
 
@@ -158,7 +230,7 @@ def _late(side: Side) -> Side:
     return side if isinstance(side.client, ChatClient) else replace(side, client=ReconnectingClient(side.client))
 
 
-class _Worker:
+class _ItemWorker:
     """Does the items of a shard, so many at once."""
 
     def __init__(

@@ -16,12 +16,11 @@ from typing import Final, TypeVar
 
 from pydantic import Field
 
-from testbench import defaults
 from testbench.arena.load.recording import KeptScenario
 from testbench.arena.load.traffic import RateProfile, draws_of, profile
 from testbench.arena.plan.model import PlanModel
 from testbench.arena.runs.context import JobContext
-from testbench.metrics.evaluator import EvaluationLimits, MetricEvaluator
+from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, open_evaluator
 from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.results.summary import decide_scenario, decide_step
 from testbench.schema.models import EvaluatedScenario, ExecutedScenario, ExecutedStep, Metric, Model
@@ -30,6 +29,11 @@ from testbench.schema.runtime import ExperimentRuntime
 KEPT_OF_A_LEVEL: Final = 100
 """Conversations of a level that are judged, about: enough to tell 80 % from 95 %, and little beside what is sent."""
 RAMP_LEVELS: Final = 4
+BUILTIN: Final = "builtin."
+AT_ONCE: Final = 16
+"""Conversations that are judged at once."""
+
+ModelT = TypeVar("ModelT", bound=Model)
 
 
 @dataclass(frozen=True)
@@ -119,12 +123,6 @@ def pass_rate(found: Sequence[LevelQuality]) -> float | None:
     return sum(level.passed for level in found) / judged if judged else None
 
 
-BUILTIN: Final = "builtin."
-AT_ONCE: Final = 16
-
-ModelT = TypeVar("ModelT", bound=Model)
-
-
 async def judge_kept(context: JobContext, kept: Sequence[KeptScenario]) -> tuple[LevelQuality, ...]:
     """The quality at each level; conversations of scenarios without such a metric are not judged.
 
@@ -134,14 +132,10 @@ async def judge_kept(context: JobContext, kept: Sequence[KeptScenario]) -> tuple
     registry = GenericMetricsRegistry()
     reduced = [(one.arrival, _without_judge(one.scenario, registry)) for one in kept]
     judged = [(arrival, scenario) for arrival, scenario in reduced if _has_metrics(scenario)]
-    evaluator = MetricEvaluator(
-        registry,
-        None,
-        default_threshold=defaults.THRESHOLD,
-        limits=EvaluationLimits(AT_ONCE, defaults.METRIC_TIMEOUT_S, 1),
-    )
-    runtime = ExperimentRuntime(evaluator, concurrency=AT_ONCE)
-    found = await runtime.run([scenario for _, scenario in judged])
+    asking_nobody = EvaluationSettings(), (), EvaluationDependencies({}, registry=registry)
+    async with open_evaluator(*asking_nobody) as evaluator:
+        runtime = ExperimentRuntime(evaluator, concurrency=AT_ONCE)
+        found = await runtime.run([scenario for _, scenario in judged])
     verdicts = [(arrival, _passed(scenario)) for (arrival, _), scenario in zip(judged, found, strict=True)]
     levels = levels_of(profile(context.job, draws_of(context.plan)))
     return quality(levels, verdicts)

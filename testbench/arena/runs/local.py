@@ -71,7 +71,7 @@ async def work_in_processes(run: OpenedRun, shards: int, round_: int, show_progr
     opened: AbstractContextManager[Progress] = show("arena", len(run.plan.items), 0)
     with tempfile.TemporaryDirectory(prefix="testbench-arena-") as folder, opened as progress:
         barrier = StartBarrier(Path(folder) / "start.json", shards) if run.job.spec.type == "loadtest" else None
-        workers = [_Worker(run, index, shards, round_, progress, barrier) for index in range(shards)]
+        workers = [_WorkerProcess(run, index, shards, round_, progress, barrier) for index in range(shards)]
         tasks = [asyncio.create_task(worker.work()) for worker in workers]
         try:
             faults = [fault for fault in await asyncio.gather(*tasks) if fault is not None]
@@ -85,7 +85,7 @@ async def work_in_processes(run: OpenedRun, shards: int, round_: int, show_progr
         raise worst
 
 
-class _Worker:
+class _WorkerProcess:
     """One shard's process, as often as it has to be started."""
 
     def __init__(

@@ -1,6 +1,6 @@
 """From the options of a command to a `JobContext`: the job, its plan, the store of its results, clients and traces.
 
-    manifest, source, output, credentials -> OpenedRun -> JobContext
+    manifest, source -> Inputs (job, documents, bundle) -> plan, output, credentials -> OpenedRun -> JobContext
 
 Called by `local` and by the commands of `testbench arena`.
 """
@@ -11,7 +11,7 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -21,15 +21,14 @@ from uuid import uuid4
 
 from testbench import defaults
 from testbench.arena.bundle.bundle import Bundle
+from testbench.arena.bundle.reader import load_bundle, read_config_map
 from testbench.arena.manifest.documents import Documents, load_documents
-from testbench.arena.manifest.job import ArenaJob
+from testbench.arena.manifest.job import ArenaJob, ScenarioFilter
 from testbench.arena.plan.build import prepare
 from testbench.arena.plan.model import Plan
 from testbench.arena.runs.context import CommonStart, JobContext, Outputs, RunFolder
-from testbench.arena.runs.credentials import CredentialSource
-from testbench.arena.runs.inputs import Inputs, load_inputs
 from testbench.arena.runs.records import read_plan
-from testbench.arena.runs.target_clients import TargetClients
+from testbench.arena.runs.target_clients import CredentialSource, TargetClients
 from testbench.arena.stores import ResultStore, bucket_store, folder_store, run_folder, run_id
 from testbench.arena.targets.clients import Wiring
 from testbench.errors import InputError
@@ -39,8 +38,55 @@ from testbench.schema.progress import ShowProgress
 from testbench.schema.shards import WHOLE, Shard
 from testbench.telemetry.tracing import open_tracing
 
-OUTPUT: Final = Path("data/arena")
-"""Where results are kept on this machine, where nobody says otherwise."""
+
+@dataclass(frozen=True)
+class Inputs:
+    """A job with everything that a plan is made of."""
+
+    job: ArenaJob
+    documents: Documents
+    bundle: Bundle
+
+
+def load_inputs(
+    manifest: Path, *, name: str | None = None, source: Path | None = None, only: Sequence[str] = ()
+) -> Inputs:
+    """The job `name` (or the only one) of a manifest, with the bundle at `source` or where its ArenaSource says.
+
+    `only`: patterns instead of the job's `scenarios.include`.
+
+    Raises:
+        InputError: the manifest or the bundle is not as it should be, or nothing says where the bundle is.
+    """
+    documents = load_documents(manifest)
+    job = _only(documents.job(name), only)
+    bundle = load_bundle(source) if source is not None else _bundle_of(job, documents)
+    return Inputs(job, documents, bundle)
+
+
+def _only(job: ArenaJob, patterns: Sequence[str]) -> ArenaJob:
+    if not patterns:
+        return job
+    before = job.spec.scenarios or ScenarioFilter()
+    scenarios = before.model_copy(update={"include": tuple(patterns)})
+    return job.model_copy(update={"spec": job.spec.model_copy(update={"scenarios": scenarios})})
+
+
+def _bundle_of(job: ArenaJob, documents: Documents) -> Bundle:
+    """The bundle of the job's source: a ConfigMap of the manifest, or the folder that its status names."""
+    name, namespace = job.spec.source_ref.name, job.metadata.namespace
+    source = documents.sources.named(name, namespace)
+    if source is not None and source.spec.config_map is not None:
+        config_map = documents.config_maps.named(source.spec.config_map.name, namespace)
+        if config_map is not None:
+            return read_config_map(config_map)
+    artifact = source.status.artifact if source is not None and source.status is not None else None
+    if artifact is not None and artifact.content_path and Path(artifact.content_path).is_dir():
+        return load_bundle(Path(artifact.content_path))
+    hint = "Say with --source where its scenarios are: a folder, a checkout, or an archive."
+    raise InputError(f"ArenaSource {name}: its content is not here", hint=hint)
+
+
 RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 
 
@@ -48,7 +94,7 @@ RUN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 class RunOptions:
     """The options of every command that executes.
 
-    Without `output` the manifest says where results are kept; where it names no bucket, that is `OUTPUT`.
+    Without `output` the manifest says where results are kept, and `defaults.ARENA_FOLDER` where it names no bucket.
     """
 
     manifest: Path
@@ -188,7 +234,7 @@ def store_of(options: RunOptions, job: ArenaJob, documents: Documents) -> Result
         source = CredentialSource(documents, options.credentials, options.environment)
         credentials = source.of_output(output.s3, job.metadata.namespace)
         return bucket_store(output.s3, store_settings(options.environment), credentials)
-    return folder_store(options.output or OUTPUT)
+    return folder_store(options.output or defaults.ARENA_FOLDER)
 
 
 def _folder(options: RunOptions, job: ArenaJob, documents: Documents, run: str) -> RunFolder:

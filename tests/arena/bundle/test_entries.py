@@ -12,9 +12,8 @@ import yaml
 from testbench.arena.manifest.documents import Documents, load_documents, parse_documents
 from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.plan.model import ChatDefaults
-from testbench.arena.runs.credentials import CredentialSource
 from testbench.arena.runs.records import manifest_text
-from testbench.arena.runs.target_clients import TargetClients, agent_target, chat_target
+from testbench.arena.runs.target_clients import CredentialSource, TargetClients, agent_target, chat_target
 from testbench.arena.targets.target import A2ATarget, McpHandler, Prices, WebSocketTarget
 from testbench.errors import InputError
 from testbench.schema.plain_data import PlainDocument

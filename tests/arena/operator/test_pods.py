@@ -27,7 +27,7 @@ from testbench.arena.operator.observed import Run
 from testbench.arena.operator.pods import build_result_url
 from testbench.arena.operator.references import PROVIDER_KEYS, PodSetup, Resolved, SecretCopy, resolve
 from testbench.arena.operator.settings import Settings
-from testbench.arena.runs.credentials import COMMON_KEYS
+from testbench.arena.runs.target_clients import COMMON_KEYS
 from tests.support.manifest_files import assert_restricted
 from tests.support.operator_fixture import NAMESPACE, S3, START, arena_job, manifest, objects, references
 

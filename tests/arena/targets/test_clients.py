@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 from testbench.arena.targets.clients import client_of
 from testbench.arena.targets.target import A2ATarget, ChatTarget, MockHandler, Target, Tool, WebSocketTarget
 from testbench.arena.targets.tools import ToolBox
-from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules
-from testbench.execution.trials import Trial
+from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules, Trial
 from testbench.net.clock import FakeClock
 from testbench.net.pacing import Pacer, fixed_pace
 from testbench.net.retry import RetryPolicy

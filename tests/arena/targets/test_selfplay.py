@@ -26,8 +26,7 @@ from testbench.arena.targets.selfplay import (
 from testbench.arena.targets.target import ChatTarget, MockHandler, Tool
 from testbench.arena.targets.tools import ToolBox
 from testbench.errors import AgentError
-from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules
-from testbench.execution.trials import Trial
+from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules, Trial
 from testbench.net.clock import FakeClock
 from testbench.net.pacing import Pacer, fixed_pace
 from testbench.net.retry import RetryPolicy
