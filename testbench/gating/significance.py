@@ -27,7 +27,7 @@ MOST_SIGNED = 500
 POWER = 0.8
 """Chance with which a drop of the stated size would have been seen."""
 TARGET_DROP = 0.05
-"""The drop for which the needed number of steps and repetitions is told."""
+"""The drop for which the needed number of steps and repetitions is said."""
 MOST_PAIRS = 1_000_000
 """Steps beyond which nobody would go."""
 

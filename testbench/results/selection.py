@@ -94,7 +94,7 @@ def _regrade_evaluation(evaluation: Evaluation, thresholds: Mapping[str, float])
     if metric is evaluation.metric:
         return evaluation
     if result.score is not None and metric.threshold is not None:
-        told = {"threshold": metric.threshold} if "threshold" in result.details else {}
+        threshold = {"threshold": metric.threshold} if "threshold" in result.details else {}
         word = "pass" if result.score >= metric.threshold else "fail"
-        result = result.model_copy(update={"result": word, "details": result.details | told})
+        result = result.model_copy(update={"result": word, "details": result.details | threshold})
     return evaluation.model_copy(update={"metric": metric, "result": result})

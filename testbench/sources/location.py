@@ -1,4 +1,4 @@
-"""Where a dataset lies: an address as a user writes it, told apart into three kinds of place.
+"""Where a dataset lies: an address as a user writes it, and the kind of place that it names.
 
 `parse_location` is the way in, `testbench.sources.download` goes there. `shown` is what messages and logs say: without
 user, password and query string, since any of them may be a secret.
