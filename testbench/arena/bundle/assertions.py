@@ -1,6 +1,6 @@
 """Turns promptarena's assertions into metrics, where one means the same; everything else is refused by name.
 
-An assertion that nobody judges would be a check that always passes, so there is no default: a type, a parameter or a
+An assertion that is not judged would be a check that always passes, so there is no default: a type, a parameter or a
 condition that is not in the table below is a `NotSupportedError`. Called by `testbench.arena.bundle.promptarena`.
 """
 

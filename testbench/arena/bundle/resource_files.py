@@ -1,6 +1,6 @@
 """Reads the provider and tool files of a bundle; used where a job names no providers or tool registries itself.
 
-No credentials are taken from it: whoever writes a bundle must not choose which secret of ours is sent to which address.
+No credentials are taken from it: the author of a bundle must not choose which secret is sent to which address.
 A Provider document of the same name in the manifest has them, and wins.
 """
 

@@ -2,7 +2,7 @@
 
     bundle + paths -> scenarios, each with its path; what is not supported, as warnings and as refusals
 
-Refusals are collected over all files and told together by `testbench.arena.plan.build`, so that a user sees the whole
+Refusals are collected over all files and shown together by `testbench.arena.plan.build`, so that a user sees the whole
 list at once.
 """
 
@@ -126,7 +126,7 @@ def _is_promptarena(content: Any) -> bool:
 
 
 def _is_known_to_be_other(content: Any) -> bool:
-    """Return whether a document is something else for sure: a part of the bundle, or a resource of Kubernetes."""
+    """Return whether a document is certainly something else: a part of the bundle, or a resource of Kubernetes."""
     if not isinstance(content, Mapping):
         return False
     version = content.get("apiVersion")

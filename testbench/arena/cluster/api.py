@@ -63,7 +63,7 @@ class ConflictError(ClusterError):
 
 
 class DeniedError(ClusterError):
-    """The request is refused until somebody changes something, so that person has to be told.
+    """The request is refused until a person changes something, so the status has to say why.
 
     A quota, an admission webhook, a missing right, a name that is taken. `reason` is one word for the status.
     """

@@ -218,12 +218,12 @@ class Workers(ManifestModel):
 
     @property
     def most(self) -> int:
-        """The most workers that ever run at once."""
+        """How many workers run at once at most."""
         return self.max_replicas or max(self.replicas, self.min_replicas or 1)
 
     @property
     def fewest(self) -> int:
-        """The workers to begin with."""
+        """How many workers there are at the beginning."""
         if self.max_replicas is None:
             return self.most
         return min(self.min_replicas or self.replicas, self.max_replicas)
@@ -357,7 +357,7 @@ class ArenaJobSpec(ManifestModel):
 
     @field_serializer("providers", mode="wrap")
     def _with_ids(self, groups: Mapping[str, Group] | None, dump: SerializerFunctionWrapHandler) -> Any:
-        """A group that came as a map is written as one."""
+        """Return the groups as they came: one that was a map is written as one."""
         dumped = dump(groups)
         for name, group in (groups or {}).items():
             if group and all(isinstance(entry, IdentifiedEntry) for entry in group):

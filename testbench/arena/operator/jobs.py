@@ -145,7 +145,7 @@ def build_run_config(job: ArenaJob, resolved: Resolved) -> Json:
 
 
 def read_run(content: Json, run_id: str) -> Run:
-    """What `build_run_config` kept.
+    """Return the run that `build_run_config` kept.
 
     Raises:
         ValueError: it was changed.

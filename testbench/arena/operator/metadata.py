@@ -130,7 +130,7 @@ def is_owned_by(content: Json, uid: str) -> bool:
 
 
 def parse_time(text: str | None) -> datetime:
-    """Return a time of an object; the epoch where there is none, or one that nobody can read."""
+    """Return a time of an object; the epoch where there is none, or one that cannot be read."""
     try:
         found = datetime.fromisoformat((text or "").replace("Z", "+00:00"))
     except ValueError:

@@ -78,7 +78,7 @@ class ScheduledRun:
 
     @property
     def live(self) -> bool:
-        """Whether it still does, or will do, something, and was not told to stop."""
+        """Whether it is at work, or will be, and was not told to stop."""
         return not (self.cancelled or self.deleting or self.status.phase in ENDED)
 
 

@@ -249,13 +249,13 @@ class _Resolver:
         name = source.metadata.name
         if artifact is None or not artifact.url:
             kind = source.spec.type or "unknown"
-            message = f"ArenaSource {name} ({kind}) has no status.artifact.url: nobody has delivered its bundle yet."
+            message = f"ArenaSource {name} ({kind}) has no status.artifact.url: its bundle has not been delivered yet."
             raise _Unresolved(Waiting(SOURCE_NOT_READY, message))
         if not _is_http_address(artifact.url):
             message = f"ArenaSource {name}: {redact_url(artifact.url)} is not an http(s) address."
             raise _Unresolved(Refused(SOURCE_NOT_SUPPORTED, printable(message, MESSAGE_LENGTH)))
         if not artifact.checksum:
-            message = f"ArenaSource {name}: its artifact has no checksum, so nobody can tell whether it is whole."
+            message = f"ArenaSource {name}: its artifact has no checksum, so it cannot be checked whether it is whole."
             raise _Unresolved(Refused(SOURCE_NOT_SUPPORTED, message))
         return BundleSource(url=artifact.url, checksum=artifact.checksum)
 
