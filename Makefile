@@ -52,7 +52,7 @@ build: ## Build the container image
 # Only the names go on the command line: docker takes the values from its environment, and no key is seen in `ps`.
 PASSED_ON = $(sort $(filter OPENAI_% OTEL_% TESTBENCH_% AWS_% MINIO_%,$(.VARIABLES)))
 
-run: ## Run a phase in the image on ./data, e.g. make run PHASE="run.py http://host.docker.internal:11010"
+run: ## Run a phase in the image on ./data, e.g. make run PHASE="run http://host.docker.internal:11010"
 	@mkdir -p data
 	$(DOCKER) run --rm --read-only --tmpfs /tmp --user "$$(id -u):$$(id -g)" \
 	  --add-host host.docker.internal:host-gateway --volume "$(CURDIR)/data:/app/data" \

@@ -12,6 +12,7 @@ import errno
 import io
 import json
 import os
+import re
 import signal
 import sys
 import traceback
@@ -203,6 +204,8 @@ def _as_reported(error: BaseException, command: click.Command, arguments: Sequen
             return error
         case TestbenchError():
             return error
+        case ModuleNotFoundError(name=str(module)) if not module.startswith(PROGRAM):
+            return _missing_package(module.partition(".")[0])
         case SystemExit():  # how click ends where nobody reads what it prints
             return _unprinted(errno.EPIPE)
         case OSError(filename=None, errno=number) if number in STDOUT_FAULTS:
@@ -210,6 +213,21 @@ def _as_reported(error: BaseException, command: click.Command, arguments: Sequen
         case _:
             hint = "This is a fault in Testbench: please report it with the output of --debug."
             return TestbenchError(f"{type(error).__name__}: {error}", hint=hint)
+
+
+def _missing_package(module: str) -> InputError:
+    """Return the error of a package that is not installed, with the extra that brings it."""
+    from importlib.metadata import requires
+
+    package = re.escape(module.replace("_", "-"))
+    extras = (
+        re.search(rf"^{package}\b(?!-).*extra == ['\"](\w+)", line, re.IGNORECASE) for line in requires(PROGRAM) or ()
+    )
+    extra = next((found[1] for found in extras if found), None)
+    hint = "Install Testbench anew."
+    if extra is not None:
+        hint = f"Install the extra {extra}: uv sync --extra {extra} in a checkout, else {PROGRAM}[{extra}]."
+    return InputError(f"the package {module} is not installed", hint=hint)
 
 
 def _unprinted(fault: int) -> WorkError:

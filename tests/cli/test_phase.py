@@ -138,6 +138,24 @@ def test_a_fault_of_our_own_is_no_traceback_unless_asked(capsys: pytest.CaptureF
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("module", "hint"),
+    [
+        ("cronsim", "Install the extra arena: uv sync --extra arena in a checkout, else testbench[arena]."),
+        ("mcp_types.errors", "Install the extra arena: uv sync --extra arena in a checkout, else testbench[arena]."),
+        ("deepeval", "Install the extra deepeval: uv sync --extra deepeval in a checkout, else testbench[deepeval]."),
+        ("pyarrow", "Install Testbench anew."),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(
+    module: str, hint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command_raising(ModuleNotFoundError(f"No module named {module!r}", name=module)), []) == 2
+    name = module.partition(".")[0]
+    error = f"error: the package {name} is not installed\n"
+    assert capsys.readouterr().err == f"{error}hint: {hint}\nrun: bad input (exit 2)\n"
+
+
 @pytest.mark.parametrize("arguments", [["--size", "many"], ["--unknown"], ["a", "b"]])
 def test_wrong_arguments_are_bad_input(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command_that(Outcome("done")), arguments) == 2

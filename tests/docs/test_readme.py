@@ -17,7 +17,7 @@ PHASES = ("setup", "run", "merge", "evaluate", "publish", "visualize", "gate", "
 
 @pytest.mark.parametrize("name", PHASES)
 def test_every_flag_of_the_phase_table_exists(name: str) -> None:
-    (row,) = (line for line in README.splitlines() if line.startswith("| ") and f"`testbench/{name}.py" in line)
+    (row,) = (line for line in README.splitlines() if line.startswith("| ") and f"`testbench {name}" in line)
     command = import_module(f"testbench.{name}").command
     assert isinstance(command, click.Command)
     known = {flag for parameter in command.params for flag in (*parameter.opts, *parameter.secondary_opts)}
