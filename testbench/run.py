@@ -16,6 +16,7 @@ from testbench.errors import ExitCode, InputError
 from testbench.safe_text import printable
 
 if TYPE_CHECKING:
+    from testbench.a2a_protocol.reply_transport import Streaming
     from testbench.execution.run import RunResult, RunSettings
     from testbench.schema.models import ExecutedExperiment, Experiment
 
@@ -56,6 +57,12 @@ if TYPE_CHECKING:
     type=Header(),
     metavar="'NAME: VALUE'",
     help="Sent with every request; shown and written nowhere. Repeatable; in the variable one a line.",
+)
+@option(
+    "--streaming",
+    type=click.Choice(["auto", "on", "off"]),
+    default="auto",
+    help="Have answers streamed; auto: where the agent's card offers it. The answer is the same.",
 )
 @option("--on-step-error", type=click.Choice(["skip", "continue"]), default="skip", help="What the later steps do.")
 @option(
@@ -98,11 +105,15 @@ def command(**options: Any) -> Outcome:
         retry_errors=options["retry_errors"],
     )
     experiment = read_phase_file(options["input"], Experiment, made_by="setup")
-    result = run_async(_execute(experiment, settings, options["timeout"], silent=options["as_json"]))
+    result = run_async(
+        _execute(experiment, settings, options["timeout"], options["streaming"], silent=options["as_json"])
+    )
     return _conclude(result, settings, budget, as_json=options["as_json"])
 
 
-async def _execute(experiment: Experiment, settings: RunSettings, timeout_s: float, *, silent: bool) -> RunResult:
+async def _execute(
+    experiment: Experiment, settings: RunSettings, timeout_s: float, streaming: Streaming, *, silent: bool
+) -> RunResult:
     from testbench.cli.progress import open_progress
     from testbench.execution.executor import RunDependencies
     from testbench.execution.run import execute
@@ -112,7 +123,7 @@ async def _execute(experiment: Experiment, settings: RunSettings, timeout_s: flo
     gc.freeze()  # what was imported is no garbage: looking through it over and over took a fifth of the CPU
     gc.set_threshold(50_000, 20, 100)
     with open_tracing(workflow_name=settings.workflow_name, agent_url=settings.agent_url) as tracing:
-        target = ClientSettings(settings.agent_url, settings.headers, timeout_s, settings.concurrency)
+        target = ClientSettings(settings.agent_url, settings.headers, timeout_s, settings.concurrency, streaming)
         agent = A2AStepClient(target, instrument=tracing.instrument)
         try:
             return await execute(
@@ -163,6 +174,8 @@ def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | No
         "errors": statistics.errors,
         "latency_p50_ms": statistics.latency_p50_ms,
         "latency_p95_ms": statistics.latency_p95_ms,
+        "time_to_first_token_p50_ms": statistics.first_token_p50_ms,
+        "time_to_first_token_p95_ms": statistics.first_token_p95_ms,
         "retries": statistics.sending.retries,
         "seconds": statistics.sending.seconds,
         "scenarios_kept": statistics.sending.scenarios_taken_over,

@@ -17,10 +17,10 @@ from testbench.net.retry import RetryPolicy
 from testbench.schema.ids import assign_ids
 from testbench.schema.models import Experiment
 from tests.support.run_phase import OUTPUT, Desk
+from tests.support.servers.scripted_agent import ScriptedAgent
 
 if TYPE_CHECKING:
     from tests.support.servers.otlp_receiver import OtlpReceiver
-    from tests.support.servers.scripted_agent import ScriptedAgent
 
 RUN = Path(__file__).parents[1] / "testbench" / "run.py"
 
@@ -203,6 +203,21 @@ def test_the_summary_counts(desk: Desk, agent: ScriptedAgent, capsys: pytest.Cap
     assert lines[2].startswith("latency   p50 ")
     assert lines[3].startswith("time      ")
     assert lines[4] == f"run: done (exit 0): 2 of 5 steps answered -> {OUTPUT}"
+
+
+@pytest.mark.parametrize(("arguments", "streamed"), [((), True), (("--streaming", "off"), False)])
+def test_where_the_card_offers_streams_the_time_to_the_first_token_is_told(
+    desk: Desk, arguments: tuple[str, ...], streamed: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ScriptedAgent(streaming=True) as agent:
+        desk.ask("a", "b")
+        assert desk.run(agent.url, *arguments, "--json") == 0
+        document = json.loads(capsys.readouterr().out)
+        assert [step.answer for step in desk.steps()] == ["answer to: a", "answer to: b"]
+        assert [step.time_to_first_token_ms is not None for step in desk.steps()] == [streamed, streamed]
+        assert (document["time_to_first_token_p50_ms"] is not None) == streamed
+        assert desk.run(agent.url, *arguments, "--fresh") == 0
+        assert ("streamed  first token after p50" in capsys.readouterr().out) == streamed
 
 
 def test_json_is_one_object(desk: Desk, agent: ScriptedAgent, capsys: pytest.CaptureFixture[str]) -> None:

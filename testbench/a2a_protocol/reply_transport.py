@@ -218,11 +218,12 @@ def _take(event: ServerEvent, assembly: ReplyAssembly, notes: StreamNotes, now: 
         found: Json = value["error"]
         return found
     result = value.get("result", value)
-    text, said = text_of(result)
-    if text and said:
-        notes.first_text = notes.first_text or (text, now)
-    elif text:
-        notes.first_status = notes.first_status or (text, now)
+    if notes.first_text is None:
+        text, said = text_of(result)
+        if text and said:
+            notes.first_text = text, now
+        elif text:
+            notes.first_status = notes.first_status or (text, now)
     assembly.add(result)
     notes.task_id = assembly.task_id or notes.task_id
     return None

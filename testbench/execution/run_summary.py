@@ -38,6 +38,9 @@ class RunStatistics:
     skipped: int
     latency_p50_ms: float | None
     latency_p95_ms: float | None
+    first_token_p50_ms: float | None
+    """Of the answers that were streamed."""
+    first_token_p95_ms: float | None
     sending: Sending
 
     @property
@@ -54,6 +57,7 @@ def run_statistics(executed: ExecutedExperiment, sending: Sending) -> RunStatist
     steps = [step for scenario in executed.scenarios for step in scenario.steps]
     errors = Counter(step.error.kind for step in steps if step.error is not None)
     latencies = sorted(step.latency_ms for step in steps if step.status == "ok" and step.latency_ms is not None)
+    first_tokens = sorted(step.time_to_first_token_ms for step in steps if step.time_to_first_token_ms is not None)
     return RunStatistics(
         scenarios=len({scenario.id for scenario in executed.scenarios}),
         conversations=len(executed.scenarios),
@@ -63,6 +67,8 @@ def run_statistics(executed: ExecutedExperiment, sending: Sending) -> RunStatist
         skipped=sum(step.status == "skipped" for step in steps),
         latency_p50_ms=percentile(latencies, 50),
         latency_p95_ms=percentile(latencies, 95),
+        first_token_p50_ms=percentile(first_tokens, 50),
+        first_token_p95_ms=percentile(first_tokens, 95),
         sending=sending,
     )
 
@@ -81,6 +87,9 @@ def summary_lines(statistics: RunStatistics) -> list[str]:
         lines.append("errors    " + ", ".join(f"{kind} {count}" for kind, count in statistics.errors.items()))
     if statistics.latency_p50_ms is not None and statistics.latency_p95_ms is not None:
         lines.append(f"latency   p50 {statistics.latency_p50_ms:.0f} ms, p95 {statistics.latency_p95_ms:.0f} ms")
+    if statistics.first_token_p50_ms is not None and statistics.first_token_p95_ms is not None:
+        first = f"p50 {statistics.first_token_p50_ms:.0f} ms, p95 {statistics.first_token_p95_ms:.0f} ms"
+        lines.append(f"streamed  first token after {first}")
     if sending.steps:
         rate = f", {sending.steps / sending.seconds:.1f} steps/s" if sending.seconds else ""
         lines.append(f"time      {sending.seconds:.1f} s{rate}, {sending.retries} retries")

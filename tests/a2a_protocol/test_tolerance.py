@@ -281,13 +281,15 @@ def well_formed(generation: Generation) -> st.SearchStrategy[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("generation", ["1.0", "0.3"])
-def test_a_well_formed_reply_is_left_as_it_is(generation: Generation) -> None:
+def test_a_well_formed_reply_is_left_as_it_is_but_for_its_time_stamps(generation: Generation) -> None:
     @settings(deadline=None)
     @given(well_formed(generation))
     def left(reply: dict[str, Any]) -> None:
         before = copy.deepcopy(reply)
-        assert ReplyMender(generation).reply(reply) == before
+        mended = ReplyMender(generation).reply(reply)
         assert reply == before
+        before.get("task", before).get("status", {}).pop("timestamp", None)
+        assert mended == before
         read(reply, generation)
 
     left()
