@@ -23,6 +23,8 @@ from testbench.schema.files import describe
 if TYPE_CHECKING:
     from testbench.metrics.judge.judge import Judge
 
+__all__ = ["FrameworkAdapter", "check_parameter_names", "parameters_of", "parse_parameters"]
+
 ParametersT = TypeVar("ParametersT", bound=BaseModel)
 
 

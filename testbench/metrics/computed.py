@@ -30,6 +30,8 @@ from testbench.metrics.judge.judge import Judge
 from testbench.metrics.protocol import MetricCallable, MetricResult, MetricSpec, Sample, SampleField
 from testbench.schema.models import Failure
 
+__all__ = ["ComputedMetric", "ComputedMetricsAdapter", "pass_or_fail", "quote"]
+
 QUOTE_LENGTH: Final = 120
 """Characters of a text that a reason quotes."""
 

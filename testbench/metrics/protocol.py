@@ -14,6 +14,18 @@ from typing import Any, Final, Literal, Protocol
 
 from testbench.schema.models import ExecutedScenario, ExecutedStep, Failure, Reference, Turn
 
+__all__ = [
+    "Combine",
+    "MetricCallable",
+    "MetricResult",
+    "MetricSpec",
+    "Parameter",
+    "Sample",
+    "SampleField",
+    "field_value",
+    "missing_fields",
+]
+
 SampleField = Literal[
     "user_input",
     "response",

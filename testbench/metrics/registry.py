@@ -32,6 +32,17 @@ if TYPE_CHECKING:
     from testbench.metrics.judge.judge import Judge
     from testbench.schema.models import Experiment, Metric
 
+__all__ = [
+    "ENTRY_POINTS",
+    "FRAMEWORKS",
+    "Framework",
+    "GenericMetricsRegistry",
+    "PlacedMetric",
+    "ReadyMetric",
+    "missing_extras",
+    "place_metrics",
+]
+
 ENTRY_POINTS: Final = "testbench.metrics"
 
 AdapterLoader: TypeAlias = "Callable[[], FrameworkAdapter]"

@@ -21,6 +21,8 @@ from testbench.metrics.judge.cost import PriceList, record_paid
 from testbench.schema.files import describe
 from testbench.schema.models import Usage
 
+__all__ = ["BASE_URLS", "AnswerT", "FakeJudge", "Judge", "JudgeSettings", "Question", "read_gateway"]
+
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
 BASE_URLS: Final = ("OPENAI_BASE_URL", "OPENAI_API_BASE")
