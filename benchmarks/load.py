@@ -157,14 +157,14 @@ async def ours(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Tim
     from testbench.arena.load.generator import LoadGenerator, LoadShare
     from testbench.arena.load.measures import Sample
     from testbench.arena.load.traffic import Draw
-    from testbench.arena.targets.clients import client_of
+    from testbench.arena.runs.target_clients import open_client
     from testbench.arena.targets.target import A2ATarget, ChatTarget
     from testbench.gc_policy import rare_cycle_collection
     from testbench.net.clock import SystemClock
 
     target = A2ATarget(url) if kind == "a2a" else ChatTarget("stub", f"{url}/v1", stream=kind == "streamed")
     clock, samples = SystemClock(), list[Sample]()
-    client = client_of(target)
+    client = open_client(target)
     await client.connect()
     with rare_cycle_collection():
         cpu, start = time.process_time(), clock.monotonic()

@@ -31,6 +31,28 @@ class SystemClock:
         await asyncio.sleep(seconds)
 
 
+class AnswerTimer:
+    """What the user of a step waits for: the first character of the answer, and the last.
+
+    Begins when it is made, at the first request of a step; a step that is tried again gets another.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._begun = clock.monotonic()
+        self.first_text_ms: float | None = None
+
+    def mark_text(self) -> None:
+        """Take note of a piece of the answer; the first one counts."""
+        if self.first_text_ms is None:
+            self.first_text_ms = round(self.seconds * 1000, 3)
+
+    @property
+    def seconds(self) -> float:
+        """Until now."""
+        return self._clock.monotonic() - self._begun
+
+
 class FakeClock:
     """A clock that moves only when somebody sleeps; it remembers every sleep in seconds."""
 

@@ -9,7 +9,8 @@ Gateways differ in what they add and leave out, so only what is needed is read; 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Final
 
@@ -265,6 +266,21 @@ def add_stated_cost(usage: Usage | None, header: str | None) -> Usage | None:
     if cost is None or (usage is not None and usage.cost_usd is not None):
         return usage
     return (usage or Usage()).model_copy(update={"cost_usd": cost})
+
+
+def total_usage(usages: Sequence[Usage | None]) -> Usage | None:
+    """Return the sum over several requests, None where one states nothing; a number that one lacks is not in it."""
+    known = [usage for usage in usages if usage is not None]
+    if not known or len(known) < len(usages):
+        return None
+    tokens_in = [usage.input_tokens for usage in known if usage.input_tokens is not None]
+    tokens_out = [usage.output_tokens for usage in known if usage.output_tokens is not None]
+    costs = [usage.cost_usd for usage in known if usage.cost_usd is not None]
+    return Usage(
+        input_tokens=sum(tokens_in) if len(tokens_in) == len(known) else None,
+        output_tokens=sum(tokens_out) if len(tokens_out) == len(known) else None,
+        cost_usd=math.fsum(costs) if len(costs) == len(known) else None,
+    )
 
 
 class EventStream:

@@ -95,7 +95,7 @@ class Gateway:
         self._clock = clock or SystemClock()
         self._refused: frozenset[Option] = frozenset()
         headers = settings.headers
-        if settings.api_key is not None:
+        if settings.api_key is not None and not any(name.lower() == "authorization" for name, _ in headers):
             headers = (("authorization", f"Bearer {settings.api_key}"), *headers)
         self._endpoint = HttpEndpoint(settings.base_url, headers, instrument, compressed=settings.compressed)
         self._secrets = find_secrets(settings.base_url, settings.headers, settings.api_key)

@@ -10,19 +10,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
-
-import httpx
 
 from testbench import defaults
 from testbench.arena.datagen.items import SYSTEM, Batch
 from testbench.arena.plan.model import SystemUnderTest
 from testbench.arena.runs.context import Clients, JobContext
 from testbench.arena.runs.target_clients import list_prices
-from testbench.arena.targets.target import ChatTarget, Headers, hide
+from testbench.arena.targets.target import ChatTarget
 from testbench.errors import InputError, JudgeError
 from testbench.metrics.judge.judge import Judge, JudgeSettings, Question
-from testbench.safe_text import printable
+from testbench.safe_text import redact_line
 
 MESSAGE_LENGTH: Final = 500
 
@@ -47,7 +44,7 @@ class Writer:
         try:
             return await self._judge.ask(Question(prompt, Batch, system=SYSTEM))
         except JudgeError as error:
-            error.message = printable(hide(self._target.secrets, error.message), MESSAGE_LENGTH)
+            error.message = redact_line(error.message, self._target.secrets, MESSAGE_LENGTH)
             error.raw = None  # the model's own words are of no use without the question
             raise
 
@@ -85,11 +82,11 @@ async def opened_writers(context: JobContext, targets: Mapping[str, ChatTarget])
 def _judge(target: ChatTarget, context: JobContext) -> Judge:
     from testbench.metrics.judge.client import OpenAIJudge
 
-    parts = urlsplit(target.base_url)
     settings = JudgeSettings(
-        base_url=urlunsplit(parts._replace(query="", fragment="")),
-        api_key=target.api_key or "unused",
+        base_url=target.base_url,
+        api_key=target.api_key,
         model=target.model,
+        headers=target.headers,
         concurrency=context.concurrency,
         timeout_s=max(target.timeout_s, defaults.WRITER_TIMEOUT_S),
         max_tokens=target.max_tokens or defaults.JUDGE_MAX_TOKENS,
@@ -98,28 +95,4 @@ def _judge(target: ChatTarget, context: JobContext) -> Judge:
         prices=list_prices(target),
         role="model",
     )
-
-    def instrument(transport: httpx.AsyncBaseTransport) -> httpx.AsyncBaseTransport:
-        traced: httpx.AsyncBaseTransport = context.tracing.instrument(transport)
-        return _Addressed(traced, target.headers, parts.query)
-
-    return OpenAIJudge(settings, context.clock, instrument)
-
-
-class _Addressed(httpx.AsyncBaseTransport):
-    """Puts a provider's own headers and the query of its address on every request."""
-
-    def __init__(self, inner: httpx.AsyncBaseTransport, headers: Headers, query: str) -> None:
-        self._inner = inner
-        self._headers = headers
-        self._query = query
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        for name, value in self._headers:
-            request.headers[name] = value
-        if self._query:
-            request.url = request.url.copy_merge_params(httpx.QueryParams(self._query))
-        return await self._inner.handle_async_request(request)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
+    return OpenAIJudge(settings, context.clock, context.tracing.instrument)

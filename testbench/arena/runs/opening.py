@@ -28,9 +28,8 @@ from testbench.arena.plan.build import prepare
 from testbench.arena.plan.model import Plan
 from testbench.arena.runs.context import CommonStart, JobContext, Outputs, RunFolder
 from testbench.arena.runs.records import read_plan
-from testbench.arena.runs.target_clients import CredentialSource, TargetClients
+from testbench.arena.runs.target_clients import ClientDependencies, CredentialSource, TargetClients
 from testbench.arena.stores import ResultStore, bucket_store, folder_store, run_folder, run_id
-from testbench.arena.targets.clients import Wiring
 from testbench.errors import InputError
 from testbench.net.clock import Clock, SystemClock
 from testbench.net.object_store import store_settings
@@ -206,7 +205,9 @@ def opened_context(
             plan=run.plan,
             store=run.store,
             run_id=run.run_id,
-            clients=replace(run.clients, wiring=Wiring(clock=options.clock, instrument=tracing.instrument)),
+            clients=replace(
+                run.clients, dependencies=ClientDependencies(clock=options.clock, instrument=tracing.instrument)
+            ),
             source=run.bundle,
             shard=shard,
             worker=worker_name(),

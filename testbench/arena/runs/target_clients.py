@@ -29,7 +29,6 @@ from testbench.arena.manifest.resources import (
 )
 from testbench.arena.plan.model import ChatDefaults, MockTool, Plan, SystemUnderTest
 from testbench.arena.runs.context import OnSpent, kind_of
-from testbench.arena.targets.clients import Wiring, client_of
 from testbench.arena.targets.target import (
     A2ATarget,
     ChatTarget,
@@ -45,6 +44,8 @@ from testbench.arena.targets.target import (
 from testbench.arena.targets.tools import ToolBox
 from testbench.errors import InputError
 from testbench.metrics.judge.cost import Price, PriceList
+from testbench.net.clock import Clock, SystemClock
+from testbench.net.endpoint import Instrument, no_instrument
 from testbench.net.object_store import Credentials
 from testbench.schema.agent import AgentClient
 
@@ -155,6 +156,16 @@ SETTINGS_OF: Final[Mapping[str, str]] = {"http": "httpConfig", "mcp": "mcpConfig
 
 
 @dataclass(frozen=True)
+class ClientDependencies:
+    """What all clients of a process share: time, tracing, and who counts what is spent."""
+
+    clock: Clock = field(default_factory=SystemClock)
+    instrument: Instrument = no_instrument
+    on_spent: OnSpent | None = None
+    """Receives the usage of every completion of a model, those of failed steps included."""
+
+
+@dataclass(frozen=True)
 class TargetClients:
     """Opens clients for the entries of one job."""
 
@@ -164,7 +175,7 @@ class TargetClients:
     chat: ChatDefaults = field(default_factory=ChatDefaults)
     mock_tools: tuple[MockTool, ...] = ()
     concurrency: int = defaults.AGENT_CONCURRENCY
-    wiring: Wiring = field(default_factory=Wiring)
+    dependencies: ClientDependencies = field(default_factory=ClientDependencies)
 
     def target(self, kind: str, name: str) -> Target:
         namespace = self.job.metadata.namespace
@@ -176,7 +187,7 @@ class TargetClients:
 
     def system(self, system: SystemUnderTest, *, on_spent: OnSpent | None = None) -> AgentClient:
         tools = self.tools()
-        box = ToolBox(tools, self.wiring.instrument) if tools else None
+        box = ToolBox(tools, self.dependencies.instrument) if tools else None
         return self._open(self.target(system.kind, system.name), box, on_spent)
 
     def entry(self, kind: str, name: str, *, on_spent: OnSpent | None = None) -> AgentClient:
@@ -210,8 +221,9 @@ class TargetClients:
             ToolBox(self.tools())
 
     def _open(self, target: Target, tools: ToolBox | None, on_spent: OnSpent | None) -> AgentClient:
-        wiring = self.wiring if on_spent is None else replace(self.wiring, on_spent=on_spent)
-        return client_of(target, tools, concurrency=self.concurrency, wiring=wiring)
+        shared = self.dependencies
+        dependencies = shared if on_spent is None else replace(shared, on_spent=on_spent)
+        return open_client(target, tools, concurrency=self.concurrency, dependencies=dependencies)
 
 
 def chat_target(provider: Provider, api_key: str | None, chat: ChatDefaults) -> ChatTarget:
@@ -336,3 +348,41 @@ def _found(resource: ResourceT | None, kind: str, name: str) -> ResourceT:
     if resource is None:
         raise InputError(f"no {kind} {name!r} among the documents", hint="Put its document into the manifest.")
     return resource
+
+
+def open_client(
+    target: Target,
+    tools: ToolBox | None = None,
+    *,
+    concurrency: int = defaults.AGENT_CONCURRENCY,
+    dependencies: ClientDependencies | None = None,
+) -> AgentClient:
+    """Return a client for a system under test, or for a simulated user; to be made inside the event loop.
+
+    `tools` are offered to a model, answer the calls of an agent behind a WebSocket, and are nothing to an agent behind
+    A2A, which has its own. The client closes them, so each client gets a box of its own.
+
+    Raises:
+        InputError: the address is not one.
+    """
+    dependencies = dependencies or ClientDependencies()
+    match target:
+        case ChatTarget():
+            from testbench.arena.targets.chat import ChatClient
+
+            return ChatClient(
+                target,
+                tools,
+                clock=dependencies.clock,
+                instrument=dependencies.instrument,
+                on_spent=dependencies.on_spent,
+            )
+        case WebSocketTarget():
+            from testbench.arena.targets.websocket import WebSocketClient
+
+            return WebSocketClient(target, tools, clock=dependencies.clock)
+        case A2ATarget():
+            from testbench.schema.a2a_client import A2AStepClient, ClientSettings
+
+            settings = ClientSettings(target.url, target.headers, target.timeout_s, concurrency)
+            return A2AStepClient(settings, clock=dependencies.clock, instrument=dependencies.instrument)

@@ -4,5 +4,5 @@
     A2ATarget        -> schema.a2a_client             an agent over A2A
     WebSocketTarget  -> websocket.WebSocketClient     an agent over the reference system's WebSocket
 
-`clients.client_of` opens any of them; `selfplay` plays the user against one.
+`runs.target_clients.open_client` opens any of them; `selfplay` plays the user against one.
 """

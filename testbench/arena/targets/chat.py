@@ -2,66 +2,45 @@
 
     message -> request -> completion -> tool calls, answered -> request -> … -> answer
 
-Opened by `clients.client_of`. The history belongs to the `Conversation` and ends with it; a step that failed for good
+Opened by `runs.target_clients`. The history belongs to the `Conversation` and ends with it; a step that failed for good
 is left out of it, as if it had not been said. A step that is tried again goes on where it failed: what a tool has
 answered before is not asked of it again.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 from uuid import uuid4
 
-import httpx
-
-from testbench.arena.targets.completion import (
-    Completion,
-    EventError,
-    EventStream,
-    Json,
-    Reading,
-    RequestedCall,
-    UnreadableError,
-    whole,
-)
-from testbench.arena.targets.faults import (
-    CREDENTIAL_HINT,
-    GATEWAY_HINT,
-    check_finished,
-    of_status,
-    of_transport,
-    of_unreadable,
-    understood,
-)
-from testbench.arena.targets.gateway import (
-    CONNECT_TIMEOUT_S,
-    Endpoint,
-    HttpFaultError,
-    Instrument,
-    TooLongError,
-    as_it_is,
-    read,
-)
-from testbench.arena.targets.spending import cost_of_header, priced, total
-from testbench.arena.targets.target import ChatTarget, place
+from testbench.arena.targets.target import ChatTarget
 from testbench.arena.targets.tool_calls import ArgumentFault, read_arguments, recorded
 from testbench.arena.targets.tools import ToolBox
-from testbench.arena.targets.watch import Watch
 from testbench.errors import AgentError
-from testbench.net.clock import Clock, SystemClock
+from testbench.net.clock import AnswerTimer, Clock, SystemClock
+from testbench.net.endpoint import Instrument, no_instrument
+from testbench.openai_api.completion import Completion, RequestedCall, total_usage
+from testbench.openai_api.faults import SAID_LENGTH, GatewayError
+from testbench.openai_api.gateway import Gateway, GatewaySettings
+from testbench.openai_api.options import Json
+from testbench.safe_text import printable, redact_url
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
 from testbench.schema.models import Turn, Usage
 
-COST_HEADER: Final = "x-litellm-response-cost"
-MAX_REPLY_BYTES: Final = 4 * 1024 * 1024
-MAX_ERROR_BYTES: Final = 64 * 1024
+BROKEN_OFF: Final = frozenset({"error", "abort", "aborted", "cancelled", "canceled"})
+"""Reasons to end that are the gateway's or the server's, and not the model's."""
+NOT_READY: Final = (502, 503, 504)
+
+GATEWAY_HINT: Final = "Check the base URL, the model's name and the gateway's own log."
+CREDENTIAL_HINT: Final = "Check the credential of the Provider, and what it may use."
+LOAD_HINT: Final = "The gateway asks for fewer requests: lower the concurrency or the rate."
+LENGTH_HINT: Final = "Raise the Provider's max_tokens: a cut answer says nothing about the model."
+FILTER_HINT: Final = "The gateway's own policy refused the conversation, or withheld the answer."
 
 OnSpent = Callable[[Usage], None]
-"""Receives the usage of every completion, those of failed steps included: an answer that was cut costs as much."""
+"""Told of every completion, those of failed steps included: an answer that was cut costs as much."""
 
 
 @dataclass
@@ -92,13 +71,13 @@ class ChatClient:
         tools: ToolBox | None = None,
         *,
         clock: Clock | None = None,
-        instrument: Instrument = as_it_is,
+        instrument: Instrument = no_instrument,
         on_spent: OnSpent | None = None,
     ) -> None:
         """The client closes `tools` with itself.
 
         Raises:
-            InputError: the base URL is none.
+            InputError: the base URL is not the address of a web server.
         """
         self._target = target
         self._tools = tools
@@ -106,22 +85,20 @@ class ChatClient:
         self._on_spent = on_spent
         self._options = _options(target, tools)
         self._system = _system(target.system_prompt)
-        headers = target.headers
-        if target.api_key is not None:
-            headers = (("authorization", f"Bearer {target.api_key}"), *headers)
-        self._endpoint = Endpoint(target.base_url, headers, instrument, below="/chat/completions")
+        settings = GatewaySettings(target.base_url, target.api_key, target.headers, target.timeout_s)
+        self._gateway = Gateway(settings, self._clock, instrument)
 
     async def connect(self) -> AgentDescription:
         """See that the gateway answers and takes the credential; no completion is asked for."""
         try:
-            status = await self._endpoint.status_of("../models", min(CONNECT_TIMEOUT_S, self._target.timeout_s))
-        except HttpFaultError as fault:
-            raise of_transport(fault, self._target) from fault
-        where = place(self._target.base_url)
+            status = await self._gateway.models_status()
+        except GatewayError as fault:
+            raise model_error(fault, self._target) from fault
+        where = redact_url(self._target.base_url)
         if status == 401:
             message = f"{where} does not take the credential (HTTP 401)"
             raise AgentError(message, kind="auth_required", delivered=False, hint=CREDENTIAL_HINT)
-        if status in (502, 503, 504):
+        if status in NOT_READY:
             message = f"{where} is not ready (HTTP {status})"
             raise AgentError(message, kind="unreachable", retryable=True, delivered=False, hint=GATEWAY_HINT)
         return AgentDescription(name=self._target.model)
@@ -132,9 +109,9 @@ class ChatClient:
         if conversation.outstanding is None or exchange is None:
             conversation.outstanding = Outstanding(uuid4().hex)
             exchange = memory.exchange = Exchange([{"role": "user", "content": text}])
-        watch = Watch(self._clock)
+        timer = AnswerTimer(self._clock)
         try:
-            answer = await self._answer(memory.said, exchange, watch)
+            answer = await self._answer(memory.said, exchange, timer)
         except AgentError as error:
             conversation.outstanding.delivered |= error.delivered
             raise
@@ -143,9 +120,9 @@ class ChatClient:
         return AgentReply(
             turns=(*exchange.turns, Turn(type="agent", content=answer)),
             context_id=conversation.context_id,
-            usage=total(exchange.usages),
-            seconds=watch.seconds,
-            time_to_first_token_ms=watch.first_text_ms,
+            usage=total_usage(exchange.usages),
+            seconds=timer.seconds,
+            time_to_first_token_ms=timer.first_text_ms,
         )
 
     def prompted(self, system_prompt: str) -> ChatClient:
@@ -155,15 +132,15 @@ class ChatClient:
         return other
 
     async def close(self) -> None:
-        await self._endpoint.close()
+        await self._gateway.close()
         if self._tools is not None:
             await self._tools.close()
 
-    async def _answer(self, said: list[Json], exchange: Exchange, watch: Watch) -> str:
+    async def _answer(self, said: list[Json], exchange: Exchange, timer: AnswerTimer) -> str:
         """What the model says in the end, its tool calls answered."""
         while True:
             await self._answer_calls(exchange)
-            completion = await self._complete([*self._system, *said, *exchange.messages], watch)
+            completion = await self._complete([*self._system, *said, *exchange.messages], timer)
             exchange.usages.append(completion.usage)
             check_finished(completion)
             exchange.messages.append(_as_message(completion))
@@ -188,50 +165,54 @@ class ChatClient:
             exchange.turns.append(Turn(type="tool", content=result))
             del exchange.unanswered[0]
 
-    async def _complete(self, messages: list[Json], watch: Watch) -> Completion:
-        """One request; what the gateway calls by another name is called so from then on."""
-        options = dict(self._options)
-        content = json.dumps({**options, "messages": messages}).encode()
+    async def _complete(self, messages: list[Json], timer: AnswerTimer) -> Completion:
+        """Return what the model says, with its cost: as the gateway says, else by the Provider's prices."""
         try:
-            async with self._endpoint.post(content, self._target.timeout_s) as response:
-                if response.is_success:
-                    return await self._read(response, watch)
-                body = await read(response, MAX_ERROR_BYTES)
-        except HttpFaultError as fault:
-            raise of_transport(fault, self._target) from fault
-        except EventError as error:
-            raise of_status(error.status, error.body, {}, self._target, self._clock.now()) from error
-        except (UnreadableError, TooLongError) as error:
-            raise of_unreadable(error, self._target) from error
-        simpler = understood(options, response.status_code, body)
-        if simpler is None:
-            raise of_status(response.status_code, body, response.headers, self._target, self._clock.now())
-        self._options.clear()  # shared by all prompts: what one has learnt is known to all
-        self._options.update(simpler)
-        return await self._complete(messages, watch)
-
-    async def _read(self, response: httpx.Response, watch: Watch) -> Completion:
-        if not response.headers.get("content-type", "").startswith("text/event-stream"):
-            completion = whole(await read(response, MAX_REPLY_BYTES))
-            return self._paid(completion, cost_of_header(response.headers.get(COST_HEADER)))
-        reading, events, size = Reading(), EventStream(), 0
-        async for chunk in response.aiter_bytes():
-            size += len(chunk)
-            if size > MAX_REPLY_BYTES:
-                raise TooLongError(f"more than {MAX_REPLY_BYTES} bytes")
-            for payload in events.feed(chunk):
-                reading.add(payload)
-            watch.see(reading.text_begun)
-        for payload in events.end():
-            reading.add(payload)
-        return self._paid(reading.completion(), None)
-
-    def _paid(self, completion: Completion, cost: float | None) -> Completion:
-        """The completion with its cost: as the gateway says, else by the Provider's prices, else unknown."""
-        usage = priced(completion.usage, cost, self._target.prices)
+            completion = await self._gateway.complete({**self._options, "messages": messages}, timer.mark_text)
+        except GatewayError as fault:
+            raise model_error(fault, self._target) from fault
+        usage = completion.usage if self._target.prices is None else self._target.prices.add_cost(completion.usage)
         if usage is not None and self._on_spent is not None:
             self._on_spent(usage)
-        return Completion(completion.text, completion.calls, completion.finish_reason, usage)
+        return replace(completion, usage=usage)
+
+
+def model_error(fault: GatewayError, target: ChatTarget) -> AgentError:
+    """Return what the fault of a gateway means to a model under test."""
+    match fault.kind:
+        case "unreachable" | "timeout":
+            message = f"{redact_url(target.base_url)}: {fault.said}"
+        case "unreadable":
+            message = f"the reply is not a chat completion: {fault.said}"
+        case _:
+            stated = f"HTTP {fault.status}" if fault.status else "the reply says"
+            message = f"{stated}: {fault.said}" if fault.said else stated
+    hints = {"auth": CREDENTIAL_HINT, "content_filter": FILTER_HINT}
+    error = AgentError(
+        printable(message, SAID_LENGTH),
+        kind={"auth": "auth_required", "unreadable": "protocol"}.get(fault.kind, fault.kind),
+        retryable=fault.retryable,
+        retry_after=fault.retry_after,
+        delivered=fault.delivered,
+        hint=hints.get(fault.kind, LOAD_HINT if fault.overloaded else GATEWAY_HINT),
+    )
+    error.overloaded = fault.overloaded
+    return error
+
+
+def check_finished(completion: Completion) -> None:
+    """Check that the model itself came to an end.
+
+    Raises:
+        AgentError: `truncated`, `content_filter` or `failed`: what there is of an answer is not one.
+    """
+    if completion.finish_reason in BROKEN_OFF:
+        message = f"the gateway ended the answer: {completion.finish_reason}"
+        raise AgentError(message, kind="failed", retryable=True, hint=GATEWAY_HINT)
+    if completion.finish_reason == "length":
+        raise AgentError("the answer was cut at the limit of tokens", kind="truncated", hint=LENGTH_HINT)
+    if completion.finish_reason == "content_filter":
+        raise AgentError("the answer was filtered", kind="content_filter", hint=FILTER_HINT)
 
 
 def _memory(conversation: Conversation) -> Memory:

@@ -19,10 +19,11 @@ from mcp_types import CallToolResult, TextContent
 from mcp_types import Tool as McpTool
 from pydantic import ValidationError
 
-from testbench.arena.targets.gateway import CONNECT_TIMEOUT_S
-from testbench.arena.targets.target import McpHandler, Tool, hide, place
+from testbench.arena.targets.target import McpHandler, Tool
 from testbench.arena.targets.tool_calls import HINT, Json, error_result, unavailable
 from testbench.errors import WorkError
+from testbench.net.endpoint import CONNECT_TIMEOUT_S
+from testbench.safe_text import hide_secrets, redact_url
 
 MAX_PAGES: Final = 100
 FAULTS: Final = (MCPError, httpx2.HTTPError, ValidationError, RuntimeError, TimeoutError, OSError)
@@ -45,11 +46,11 @@ async def call_mcp(name: str, handler: McpHandler, arguments: Json) -> str:
     except _FaultError as fault:
         raise unavailable(name, str(fault), retryable=not reached) from fault
     if result.is_error and (handler.tool or name) not in known:
-        raise unavailable(name, f"{place(handler.url)} has no such tool")
+        raise unavailable(name, f"{redact_url(handler.url)} has no such tool")
     text = _text(result)
     if len(text.encode(errors="replace")) > handler.max_result_bytes:
         raise unavailable(name, f"its result has more than {handler.max_result_bytes} bytes")
-    return error_result(hide(handler.secrets, text)) if result.is_error else text
+    return error_result(hide_secrets(text, handler.secrets)) if result.is_error else text
 
 
 async def discover(handler: McpHandler) -> tuple[Tool, ...]:
@@ -115,8 +116,8 @@ def _why(error: BaseException, handler: McpHandler) -> str:
     if isinstance(error, TimeoutError | httpx2.TimeoutException):
         said = f"no answer within {handler.timeout_s:g} s"
     else:
-        said = hide(handler.secrets, str(error)) or type(error).__name__
-    return f"{place(handler.url)}: {said}"
+        said = hide_secrets(str(error), handler.secrets) or type(error).__name__
+    return f"{redact_url(handler.url)}: {said}"
 
 
 def _text(result: CallToolResult) -> str:

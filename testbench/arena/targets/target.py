@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
 
 from testbench import defaults
-from testbench.safe_text import NOT_SHOWN, redact_url
+from testbench.safe_text import find_secrets
 from testbench.schema.models import Usage
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -21,8 +20,6 @@ MAX_TOOL_ROUNDS: Final = 8
 TOOL_TIMEOUT_S: Final = 30.0
 MAX_RESULT_BYTES: Final = 64 * 1024
 MAX_FRAME_BYTES: Final = 1024 * 1024
-SHORTEST_SECRET: Final = 6
-"""Characters from which on a header's value is taken for a secret wherever it appears."""
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,16 @@ class Prices:
     output_per_1k: float
 
     def of(self, usage: Usage) -> float | None:
-        """The cost of these tokens; None where either number is unknown."""
+        """Return the cost of these tokens; None where either number is unknown."""
         if usage.input_tokens is None or usage.output_tokens is None:
             return None
         return (usage.input_tokens * self.input_per_1k + usage.output_tokens * self.output_per_1k) / 1000
+
+    def add_cost(self, usage: Usage | None) -> Usage | None:
+        """Return the usage with its cost: as the gateway says, else by these prices, else unknown (and never 0)."""
+        if usage is None or usage.cost_usd is not None:
+            return usage
+        return usage.model_copy(update={"cost_usd": self.of(usage)})
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ class ChatTarget:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What no error may repeat, whoever says it."""
-        return secrets_of(self.base_url, self.headers, self.api_key)
+        return find_secrets(self.base_url, self.headers, self.api_key)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class WebSocketTarget:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What no error may repeat, whoever says it."""
-        return secrets_of(self.url, self.headers)
+        return find_secrets(self.url, self.headers)
 
 
 Target: TypeAlias = ChatTarget | A2ATarget | WebSocketTarget
@@ -107,7 +110,7 @@ class _RemoteHandler:
     @property
     def secrets(self) -> tuple[str, ...]:
         """What no error may repeat, whoever says it."""
-        return secrets_of(self.url, self.headers)
+        return find_secrets(self.url, self.headers)
 
 
 @dataclass(frozen=True)
@@ -144,24 +147,3 @@ class Tool:
     description: str = ""
     input_schema: Mapping[str, Any] = field(default_factory=lambda: ANY_OBJECT)
     """JSON Schema of the arguments."""
-
-
-def secrets_of(url: str, headers: Headers, api_key: str | None = None) -> tuple[str, ...]:
-    """What to hide, longest first: the key, every header's value, and password and query of the address."""
-    parts = urlsplit(url)
-    values = {part for _, value in headers for part in (value, *value.split())}
-    values |= {api_key or "", parts.netloc.rpartition("@")[0].partition(":")[2], parts.query}
-    values |= {value for _, value in parse_qsl(parts.query)}
-    return tuple(sorted((value for value in values if len(value) >= SHORTEST_SECRET), key=len, reverse=True))
-
-
-def hide(secrets: tuple[str, ...], text: str) -> str:
-    """`text` without the secrets: gateways like to repeat the key that they refuse."""
-    for secret in secrets:
-        text = text.replace(secret, NOT_SHOWN)
-    return text
-
-
-def place(url: str) -> str:
-    """The address as it may be shown."""
-    return redact_url(url)

@@ -11,8 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from testbench.arena.targets.gateway import Endpoint, HttpFaultError, Instrument, TooLongError, as_it_is, read
-from testbench.arena.targets.target import HttpHandler, MockHandler, Tool, hide, place
+from testbench.arena.targets.target import HttpHandler, MockHandler, Tool
 from testbench.arena.targets.tool_calls import (
     ERROR_CHARS,
     ArgumentFault,
@@ -23,7 +22,15 @@ from testbench.arena.targets.tool_calls import (
     unavailable,
 )
 from testbench.errors import InputError
-from testbench.safe_text import printable
+from testbench.net.endpoint import (
+    HttpEndpoint,
+    HttpFaultError,
+    Instrument,
+    ReplyTooLongError,
+    no_instrument,
+    read_reply,
+)
+from testbench.safe_text import hide_secrets, redact_line, redact_url
 
 OWN_ERRORS: Final = frozenset({400, 409, 422})
 """Statuses with which a tool says that it does not like the arguments. A 404 also comes from a wrong address, and
@@ -33,7 +40,7 @@ so is no answer: a tool that found nothing says so with 200."""
 class ToolBox:
     """The tools of a target; calls of all its conversations go through it."""
 
-    def __init__(self, tools: Sequence[Tool], instrument: Instrument = as_it_is) -> None:
+    def __init__(self, tools: Sequence[Tool], instrument: Instrument = no_instrument) -> None:
         """
         Raises:
             InputError: two tools have one name, or a schema of arguments is none.
@@ -46,7 +53,7 @@ class ToolBox:
             raise InputError(message, hint="Leave one of the ToolRegistries out, or rename the tool in it.")
         self._checks = {tool.name: _argument_check(tool) for tool in tools}
         self._instrument = instrument
-        self._endpoints: dict[str, Endpoint] = {}
+        self._endpoints: dict[str, HttpEndpoint] = {}
 
     @property
     def offered(self) -> list[Json]:
@@ -97,21 +104,21 @@ class ToolBox:
 
     async def _post(self, name: str, handler: HttpHandler, arguments: Json) -> str:
         if name not in self._endpoints:
-            self._endpoints[name] = Endpoint(handler.url, handler.headers, self._instrument)
+            self._endpoints[name] = HttpEndpoint(handler.url, handler.headers, self._instrument)
         try:
             content = json.dumps(arguments, ensure_ascii=False).encode(errors="replace")
             async with self._endpoints[name].post(content, handler.timeout_s) as response:
-                body = await read(response, handler.max_result_bytes)
+                body = await read_reply(response, handler.max_result_bytes)
         except HttpFaultError as fault:
-            raise unavailable(name, f"{place(handler.url)}: {fault}", retryable=not fault.sent) from fault
-        except TooLongError as error:
+            raise unavailable(name, f"{redact_url(handler.url)}: {fault}", retryable=not fault.sent) from fault
+        except ReplyTooLongError as error:
             raise unavailable(name, f"its result has {error}") from error
         text = body.decode(errors="replace")
         if response.is_success:
             return text
         if response.status_code in OWN_ERRORS:
-            return error_result(hide(handler.secrets, text) or f"HTTP {response.status_code}")
-        said = printable(hide(handler.secrets, text), ERROR_CHARS)
+            return error_result(hide_secrets(text, handler.secrets) or f"HTTP {response.status_code}")
+        said = redact_line(text, handler.secrets, ERROR_CHARS)
         refused = response.status_code in (429, 503)
         raise unavailable(name, f"HTTP {response.status_code}: {said}", retryable=refused)
 

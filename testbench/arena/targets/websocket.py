@@ -24,16 +24,13 @@ from websockets.asyncio.client import connect as open_websocket
 from websockets.protocol import State
 
 from testbench import __version__
-from testbench.a2a_protocol.errors import MESSAGE_LENGTH
-from testbench.arena.targets.gateway import CONNECT_TIMEOUT_S
-from testbench.arena.targets.target import WebSocketTarget, hide, place
-from testbench.arena.targets.tool_calls import recorded
+from testbench.arena.targets.target import WebSocketTarget
+from testbench.arena.targets.tool_calls import ERROR_CHARS, recorded
 from testbench.arena.targets.tools import ToolBox
-from testbench.arena.targets.watch import Watch
 from testbench.errors import AgentError, InputError
-from testbench.net.clock import Clock, SystemClock
-from testbench.net.endpoint import NO_ACCESS, NOT_TAKEN
-from testbench.safe_text import printable
+from testbench.net.clock import AnswerTimer, Clock, SystemClock
+from testbench.net.endpoint import CONNECT_TIMEOUT_S, NO_ACCESS, NOT_TAKEN
+from testbench.safe_text import redact_line, redact_url
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
 from testbench.schema.models import Turn
 
@@ -183,13 +180,13 @@ class WebSocketClient:
             self._drop(line)
             socket = await self._open(line)
             conversation.context_id = line.session_id
-        watch, heard = Watch(self._clock), Heard(socket, line.session_id)
+        timer, heard = AnswerTimer(self._clock), Heard(socket, line.session_id)
         whole = False
         try:
             outstanding.delivered = True
             await self._send(socket, {"type": "message", "session_id": line.session_id, "content": text})
             while not whole:
-                whole = await self._take(await self._frame(socket), heard, watch)
+                whole = await self._take(await self._frame(socket), heard, timer)
         except AgentError as error:
             outstanding.delivered = error.delivered
             raise
@@ -202,8 +199,8 @@ class WebSocketClient:
         return AgentReply(
             turns=(*heard.turns, Turn(type="agent", content=heard.text)),
             context_id=conversation.context_id,
-            seconds=watch.seconds,
-            time_to_first_token_ms=watch.first_text_ms,
+            seconds=timer.seconds,
+            time_to_first_token_ms=timer.first_text_ms,
         )
 
     async def close(self) -> None:
@@ -213,18 +210,20 @@ class WebSocketClient:
         if self._tools is not None:
             await self._tools.close()
 
-    async def _take(self, frame: Frame, heard: Heard, watch: Watch) -> bool:
+    async def _take(self, frame: Frame, heard: Heard, timer: AnswerTimer) -> bool:
         """Take in a frame; whether it was the last one of the answer."""
         match frame.type:
             case "chunk" if frame.role != "user":
                 heard.text += frame.text
-                watch.see(frame.text)
+                if frame.text:
+                    timer.mark_text()
                 if len(heard.text) > MAX_ANSWER_CHARS:
                     raise self._error(f"the answer has more than {MAX_ANSWER_CHARS} characters", "protocol")
             case "done":
                 # some send the whole answer once more, some only here
                 heard.text = frame.text if frame.text.startswith(heard.text) else heard.text
-                watch.see(frame.text)
+                if frame.text:
+                    timer.mark_text()
                 return True
             case "tool_call":
                 await self._answer_call(frame, heard)
@@ -359,7 +358,7 @@ class WebSocketClient:
     def _error(
         self, what: str, kind: str, *, retryable: bool = False, delivered: bool = True, hint: str = HINT
     ) -> AgentError:
-        message = printable(hide(self._target.secrets, f"{place(self._url)}: {what}"), MESSAGE_LENGTH)
+        message = redact_line(f"{redact_url(self._url)}: {what}", self._target.secrets, ERROR_CHARS)
         return AgentError(message, kind=kind, retryable=retryable, delivered=delivered, hint=hint)
 
 
@@ -371,4 +370,4 @@ def _websocket_url(url: str) -> str:
             return urlunsplit((scheme, parts.netloc, parts.path or "/", parts.query, ""))
     except ValueError:
         pass
-    raise InputError(f"{place(url)!r} is no address of a WebSocket", hint="Write it as ws(s)://host[:port]/…")
+    raise InputError(f"{redact_url(url)!r} is no address of a WebSocket", hint="Write it as ws(s)://host[:port]/…")

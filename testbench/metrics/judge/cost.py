@@ -10,7 +10,6 @@ so that nothing has to be passed through a framework and concurrent evaluations 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
@@ -21,6 +20,7 @@ from typing import Final
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from testbench.errors import InputError, JudgeError
+from testbench.openai_api.completion import total_usage
 from testbench.schema.files import describe, load_document, read_bytes
 from testbench.schema.models import Usage
 
@@ -44,17 +44,7 @@ class JudgeUsage:
     @property
     def total(self) -> Usage | None:
         """The sum, or None where nothing was paid for. A number that one of the replies lacks is absent from it."""
-        if not self.paid:
-            return None
-        tokens_in = [usage.input_tokens for usage in self.paid if usage.input_tokens is not None]
-        tokens_out = [usage.output_tokens for usage in self.paid if usage.output_tokens is not None]
-        costs = [usage.cost_usd for usage in self.paid if usage.cost_usd is not None]
-        calls = len(self.paid)
-        return Usage(
-            input_tokens=sum(tokens_in) if len(tokens_in) == calls else None,
-            output_tokens=sum(tokens_out) if len(tokens_out) == calls else None,
-            cost_usd=math.fsum(costs) if len(costs) == calls else None,
-        )
+        return total_usage(self.paid)
 
     @property
     def all_cached(self) -> bool:

@@ -68,7 +68,7 @@ class JudgeSettings:
     """
 
     base_url: str
-    api_key: str = field(repr=False)
+    api_key: str | None = field(repr=False)
     model: str | None
     headers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     embedding_model: str = defaults.EMBEDDING_MODEL

@@ -9,9 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.arena.targets.completion import EventError, EventStream, Reading, RequestedCall, UnreadableError, whole
-from testbench.arena.targets.spending import priced, total
 from testbench.arena.targets.target import Prices
+from testbench.openai_api.completion import (
+    ErrorReplyError,
+    EventStream,
+    MalformedReplyError,
+    PartialCompletion,
+    RequestedCall,
+    add_stated_cost,
+    read_completion,
+    total_usage,
+)
 from testbench.schema.models import Usage
 
 
@@ -23,8 +31,8 @@ def call(index: int | None, call_id: str | None, name: str | None, arguments: st
     return {"index": index, "id": call_id, "function": {"name": name, "arguments": arguments}}
 
 
-def read(*payloads: bytes) -> Reading:
-    reading = Reading()
+def read(*payloads: bytes) -> PartialCompletion:
+    reading = PartialCompletion()
     for payload in payloads:
         reading.add(payload)
     return reading
@@ -38,7 +46,7 @@ def test_only_the_first_choice_is_the_answer() -> None:
 def test_an_answer_in_parts_is_their_text() -> None:
     parts = [{"type": "thinking", "thinking": []}, {"type": "text", "text": "yes"}]
     body = json.dumps({"choices": [{"message": {"content": parts}}]}).encode()
-    assert whole(body).text == "yes"
+    assert read_completion(body).text == "yes"
 
 
 def test_calls_are_put_together_from_their_pieces() -> None:
@@ -64,20 +72,20 @@ def test_whole_calls_of_a_gateway_that_does_not_count_are_told_apart(index: int 
 def test_calls_without_ids_get_some() -> None:
     calls = [{"function": {"name": "time", "arguments": {"x": 1}}}] * 2
     body = json.dumps({"choices": [{"message": {"tool_calls": calls}}]}).encode()
-    assert whole(body).calls == (
+    assert read_completion(body).calls == (
         RequestedCall("call_0", "time", '{"x": 1}'),
         RequestedCall("call_1", "time", '{"x": 1}'),
     )
 
 
 def test_calls_have_a_bound() -> None:
-    with pytest.raises(UnreadableError, match="more than 64"):
+    with pytest.raises(MalformedReplyError, match="more than 64"):
         read(delta(tool_calls=[call(number, f"c{number}", "time", "") for number in range(65)]))
 
 
 def test_an_error_in_a_good_reply_is_an_error() -> None:
-    with pytest.raises(EventError) as caught:
-        whole(b'{"error": {"message": "no", "code": 429}}')
+    with pytest.raises(ErrorReplyError) as caught:
+        read_completion(b'{"error": {"message": "no", "code": 429}}')
     assert caught.value.status == 429
 
 
@@ -96,18 +104,23 @@ def test_a_stream_means_the_same_wherever_it_is_cut(payloads: list[str], data: s
 PRICES = Prices(1.0, 2.0)
 
 
+def priced(usage: Usage | None, header: str | None) -> Usage | None:
+    return PRICES.add_cost(add_stated_cost(usage, header))
+
+
 def test_a_cost_that_the_reply_states_comes_before_any_other() -> None:
     usage = Usage(input_tokens=1000, output_tokens=1000, cost_usd=0.5)
-    assert priced(usage, 0.7, PRICES) == usage
+    assert priced(usage, "0.7") == usage
     bare = usage.model_copy(update={"cost_usd": None})
-    assert [priced(bare, cost, PRICES).cost_usd for cost in (0.7, None)] == [0.7, 3.0]  # type: ignore[union-attr]
-    assert priced(Usage(input_tokens=1000), None, PRICES) == Usage(input_tokens=1000)
-    assert priced(None, None, PRICES) is None
+    assert [priced(bare, cost).cost_usd for cost in ("0.7", None, "much", "-1", "nan")] == [0.7, 3.0, 3.0, 3.0, 3.0]  # type: ignore[union-attr]
+    assert priced(Usage(input_tokens=1000), None) == Usage(input_tokens=1000)
+    assert priced(None, None) is None
+    assert priced(None, "0.7") == Usage(cost_usd=0.7)
 
 
 def test_a_sum_with_an_unknown_part_is_unknown() -> None:
     known = Usage(input_tokens=1, output_tokens=2, cost_usd=0.25)
-    assert total([known, known]) == Usage(input_tokens=2, output_tokens=4, cost_usd=0.5)
-    assert total([known, Usage(input_tokens=1)]) == Usage(input_tokens=2)
-    assert total([known, None]) is None
-    assert total([]) is None
+    assert total_usage([known, known]) == Usage(input_tokens=2, output_tokens=4, cost_usd=0.5)
+    assert total_usage([known, Usage(input_tokens=1)]) == Usage(input_tokens=2)
+    assert total_usage([known, None]) is None
+    assert total_usage([]) is None

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING
 
-from testbench.arena.targets.clients import client_of
+from testbench.arena.runs.target_clients import open_client
 from testbench.arena.targets.target import A2ATarget, ChatTarget, MockHandler, Target, Tool, WebSocketTarget
 from testbench.arena.targets.tools import ToolBox
 from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules, Trial
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 async def run(target: Target, *scenarios: Scenario, tools: ToolBox | None = None) -> tuple[ExecutedScenario, ...]:
     dependencies = RunDependencies(clock=FakeClock(), chance=lambda: 0.0)
-    client = client_of(target, tools)
+    client = open_client(target, tools)
     try:
         await client.connect()
         executor = A2AExecutor(client, StepRules(RetryPolicy()), dependencies, Pacer(fixed_pace(2)), lambda *_: None)
@@ -81,6 +81,6 @@ async def test_a_model_behind_two_prompts_is_one_gateway(chat: ScriptedChat) -> 
 
 def test_no_sdk_is_loaded_before_it_is_needed() -> None:
     heavy = {"a2a", "mcp", "websockets", "openai", "jsonschema"}
-    code = f"import testbench.arena.targets.clients, sys; print({heavy!r} & sys.modules.keys())"
+    code = f"import testbench.arena.runs.target_clients, sys; print({heavy!r} & sys.modules.keys())"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown == "set()\n"
