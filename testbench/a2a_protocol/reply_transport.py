@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 import httpx
+from google.protobuf.json_format import MessageToDict
 
 from testbench.a2a_protocol.errors import UnreadableReplyError, told_data
 from testbench.a2a_protocol.streams import EventParser, ReplyAssembly, ServerEvent, text_of
@@ -33,6 +34,8 @@ STREAMING_METHODS: Final = {"message/send": "message/stream", "SendMessage": "Se
 TASK_METHODS: Final = frozenset({"tasks/get", "GetTask"})
 RESUBSCRIBE: Final[dict[Generation, str]] = {"0.3": "tasks/resubscribe", "1.0": "SubscribeToTask"}
 NO_STREAM_CODES: Final = frozenset({-32004, -32600, -32601, -32602})
+NO_STREAM_WORDS: Final = "streaming is not supported"
+"""In an error without such a code, as the servers of SDK 0.3 send it."""
 NO_STREAM_STATUSES: Final = frozenset({400, 404, 405, 406, 415, 422, 501})
 """What an agent says that does not stream after all; the message was not taken."""
 BIG_INTEGER: Final = re.compile(rb"\d{16}")
@@ -142,7 +145,9 @@ class ReplyTransport(httpx.AsyncBaseTransport):
             raise UnreadableReplyError("the stream ended without a task or a message")
         if question.about == "task":
             reply = reply if question.generation == "0.3" else next(iter(reply.values()))
-        return reply if question.call is None else {"jsonrpc": "2.0", "id": question.call.get("id"), "result": reply}
+        if question.call is None:
+            return _rest_form(reply, question)
+        return {"jsonrpc": "2.0", "id": question.call.get("id"), "result": reply}
 
     async def _listen_again(
         self, request: httpx.Request, question: _Question, assembly: ReplyAssembly, notes: StreamNotes
@@ -273,10 +278,11 @@ async def _refuses_to_stream(response: httpx.Response) -> bool:
     body = await response.aread()
     try:
         error = json.loads(body).get("error")
-        code = error.get("code") if isinstance(error, dict) else None
+        code, words = (error.get("code"), str(error.get("message"))) if isinstance(error, dict) else (None, "")
     except (ValueError, AttributeError, RecursionError):
-        code = None
-    return response.status_code in NO_STREAM_STATUSES or code in NO_STREAM_CODES
+        code, words = None, ""
+    refused = response.status_code in NO_STREAM_STATUSES or code in NO_STREAM_CODES
+    return refused or words.lower().startswith(NO_STREAM_WORDS)
 
 
 def _media_type(response: httpx.Response) -> str:
@@ -312,13 +318,27 @@ def _mended(value: Any, question: _Question, big_integers: bool) -> Any:
     mender = ReplyMender(question.generation, big_integers)
     mend = mender.reply if question.about == "message" else mender.task
     if question.call is None:
-        return mend(value)
+        return _rest_form(mend(value), question)
     if not isinstance(value, dict):
         raise UnreadableReplyError(f"the reply is a JSON {type(value).__name__} in place of an object")
     if isinstance(value.get("error"), dict):
         return _with_data(value)
     reply = {name: item for name, item in value.items() if name != "error" or item is not None}
     return reply | {"result": mend(reply["result"])} if "result" in reply else reply
+
+
+def _rest_form(reply: Any, question: _Question) -> Any:
+    """A reply as REST has it: in 0.3 that is another form than that of JSON-RPC."""
+    if question.generation == "1.0" or not isinstance(reply, dict) or "kind" not in reply:
+        return reply
+    from a2a.compat.v0_3 import types
+    from a2a.compat.v0_3.proto_utils import ToProto
+
+    if reply["kind"] == "message":
+        message = ToProto.message(types.Message.model_validate(reply))
+        return {} if message is None else {"message": MessageToDict(message)}
+    task = MessageToDict(ToProto.task(types.Task.model_validate(reply)))
+    return {"task": task} if question.about == "message" else task
 
 
 def _with_data(reply: Json) -> Json:

@@ -157,7 +157,8 @@ def text_of(event: Any) -> tuple[str, bool]:
     if kind in ("task", "status"):
         holders = [*(value.get("artifacts") or ()), (value.get("status") or {}).get("message")]
     for place, holder in enumerate(holders):
-        for part in (holder.get("parts") if isinstance(holder, dict) else None) or ():
+        parts = (holder.get("parts") or holder.get("content")) if isinstance(holder, dict) else ()
+        for part in parts or ():
             if isinstance(part, dict) and isinstance(part.get("text"), str) and part["text"].strip():
                 said = kind in ("artifact", "message") or place < len(holders) - 1
                 return part["text"], said

@@ -12,6 +12,7 @@ would round (`exact_integer` reads them back), and a task's state that is not kn
 from __future__ import annotations
 
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -153,6 +154,8 @@ class ReplyMender:
             holder["metadata"] = holder.get("metadata", {}) | {STATE_AS_SENT: "" if sent is None else str(sent)}
         if state is None or self.generation == "0.3" or not isinstance(sent, int):
             status["state"] = self._enum("TASK_STATE_", state or UNKNOWN)
+        if "update" in status:
+            status.setdefault("message", status.pop("update"))
         if "message" in status:
             if isinstance(status["message"], dict):
                 status["message"] = self._message(status["message"])
@@ -229,6 +232,8 @@ class ReplyMender:
             return self._named("text", {"text": text}, part)
         if "data" in part and not (kind == "file" and isinstance(part["data"], str)):
             data = self._exact(part["data"])
+            if self.generation == "0.3" and not kind and isinstance(data, dict) and data.keys() == {"data"}:
+                data = data["data"]  # as REST has it
             if self.generation == "0.3" and not isinstance(data, dict):
                 return {"kind": "data", "data": {"value": data}, "metadata": {"data_part_compat": True}}
             return self._named("data", {"data": data}, part)
@@ -245,7 +250,7 @@ class ReplyMender:
 
     def _file(self, part: Json) -> Json | None:
         file = _fields(part["file"]) if isinstance(part.get("file"), dict) else part
-        raw = _first_text(file, "bytes", "raw", "fileWithBytes", "data")
+        raw = _first_text(file, "bytes", "raw", "data") or _undoubled(_first_text(file, "fileWithBytes"))
         url = _first_text(file, "uri", "url", "fileWithUri")
         name, media_type = _first_text(file, "name", "filename"), _first_text(file, "mimeType", "mediaType")
         if raw is not None:
@@ -381,6 +386,16 @@ def _padded(base64: str) -> str | None:
         return base64
     bare = "".join(base64.split()).rstrip("=").translate(str.maketrans("-_", "+/"))
     return bare + "=" * (-len(bare) % 4) if len(bare) % 4 != 1 and bare.isascii() else None
+
+
+def _undoubled(base64: str | None) -> str | None:
+    """Bytes as REST has them in 0.3, where the SDK's servers encode them twice."""
+    try:
+        once = b64decode(base64 or "", validate=True).decode("ascii")
+        b64decode(once, validate=True)
+    except ValueError:
+        return base64
+    return once if base64 else None
 
 
 def _marked(value: Any) -> Any:

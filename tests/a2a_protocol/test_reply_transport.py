@@ -366,9 +366,20 @@ async def test_streamed_or_not_the_turns_are_the_same(text: str) -> None:
         assert whole.time_to_first_token_ms is None
 
 
+@pytest.mark.parametrize("protocol", ["1.0", "0.3-compat"])
+@pytest.mark.parametrize("text", ["hello", "!adk sunny", "!message hi", "!data", "!file x"])
+async def test_over_rest_in_both_generations(protocol: Any, text: str) -> None:
+    with ScriptedAgent(streaming=True, protocol=protocol) as agent:
+        expected = await ask(agent.url, text, streaming="off")
+    for mode in ("on", "off"):
+        with ScriptedAgent(streaming=True, protocol=protocol, binding="HTTP+JSON") as agent:
+            assert (await ask(agent.url, text, streaming=mode)).turns == expected.turns
+
+
+@pytest.mark.parametrize("protocol", ["1.0", "0.3-compat"])
 @pytest.mark.parametrize("binding", ["JSONRPC", "HTTP+JSON"])
-async def test_a_task_that_asks_is_continued_in_a_stream(binding: Any) -> None:
-    with ScriptedAgent(streaming=True, binding=binding) as agent:
+async def test_a_task_that_asks_is_continued_in_a_stream(binding: Any, protocol: Any) -> None:
+    with ScriptedAgent(streaming=True, binding=binding, protocol=protocol) as agent:
         async with connected(agent.url) as client:
             conversation = Conversation()
             asked = await client.send_step("!ask which city?", conversation)
@@ -388,7 +399,14 @@ async def test_only_where_the_card_offers_it() -> None:
 
 
 @pytest.mark.parametrize(
-    "refusal", [RpcError(-32601, "Method not found"), RpcError(-32004, "not supported"), Reply(405, b"no")], ids=str
+    "refusal",
+    [
+        RpcError(-32601, "Method not found"),
+        RpcError(-32004, "not supported"),
+        RpcError(-32603, "Streaming is not supported by the agent"),
+        Reply(405, b"no"),
+    ],
+    ids=str,
 )
 async def test_a_card_that_promises_streams_in_vain(streamer: RawAgent, refusal: Any) -> None:
     streamer.answers("message/stream", refusal)
@@ -396,7 +414,7 @@ async def test_a_card_that_promises_streams_in_vain(streamer: RawAgent, refusal:
         for _ in range(2):
             assert answer(await client.send_step("hi", Conversation())) == "answer to: hi"
     assert methods(streamer) == ["message/stream", "message/send", "message/send"]
-    assert (await fault(streamer.url, streaming="on")).kind in ("protocol", "http_error")
+    assert (await fault(streamer.url, streaming="on")).kind in ("protocol", "http_error", "failed")
 
 
 async def test_a_stream_in_reply_to_a_plain_message_is_read() -> None:

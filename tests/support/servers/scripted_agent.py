@@ -106,7 +106,7 @@ class ScriptedAgent(ScriptedServer):
         if card:
             routes += create_agent_card_routes(offered, card_url=f"{path}/.well-known/agent-card.json")
         if binding == "HTTP+JSON":
-            routes += create_rest_routes(handler, path_prefix=path)
+            routes += create_rest_routes(handler, path_prefix=path, enable_v0_3_compat=protocol == "0.3-compat")
         self._server = _Uvicorn(_Edge(self, Starlette(routes=routes)), handler)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
         self._thread.start()
