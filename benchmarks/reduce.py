@@ -100,30 +100,30 @@ def make(folder: Path, items: int, shards: int) -> None:
 
 def reduce_parts(folder: Path, items: int, shards: int) -> None:
     """Parts to results by item."""
-    from testbench.arena.evaluation.results import reduce
+    from testbench.arena.evaluation.results import reduce_parts
     from testbench.arena.plan.model import Plan
 
     plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
-    found = reduce(plan, _parts(folder, shards))
+    found = reduce_parts(plan, _parts(folder, shards))
     if not found.complete:
         sys.exit(f"incomplete: {found.faults}")
 
 
 def reduce_whole(folder: Path, items: int, shards: int) -> None:
     """Parts to results, experiment, verdict, rows, JSON and conclusion."""
-    from testbench.arena.conclusion import termination_message
-    from testbench.arena.evaluation.results import experiment_of, reduce
-    from testbench.arena.evaluation.rows import conclude_evaluation, rows
+    from testbench.arena.conclusion import build_termination_message
+    from testbench.arena.evaluation.results import build_experiment, reduce_parts
+    from testbench.arena.evaluation.rows import build_rows, conclude_evaluation
     from testbench.arena.plan.model import Plan
     from testbench.gating.decision import reach_verdict
     from testbench.results.verdict import Policy
     from testbench.schema.models import EvaluationRecord
 
     plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
-    found = reduce(plan, _parts(folder, shards))
-    experiment = experiment_of(plan, found, EvaluationRecord(testbench_version="0", started_at=NOW, wall_seconds=1))
+    found = reduce_parts(plan, _parts(folder, shards))
+    experiment = build_experiment(plan, found, EvaluationRecord(testbench_version="0", started_at=NOW, wall_seconds=1))
     verdict = reach_verdict(experiment, Policy())
-    said = termination_message(conclude_evaluation(verdict, found, [], list(rows(plan, experiment))))
+    said = build_termination_message(conclude_evaluation(verdict, found, [], list(build_rows(plan, experiment))))
     content = experiment.model_dump_json()
     print(f"  results.json {len(content) / 2**20:.0f} MiB, termination message {len(said)} bytes")
 

@@ -139,11 +139,11 @@ async def _execute(
 
 def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | None, *, as_json: bool) -> Outcome:
     """Few failed steps are handed on as errors; more than the budget, or nothing but failures, is work not done."""
-    from testbench.execution.run_summary import summary_lines
+    from testbench.execution.run_summary import format_summary
 
     statistics = result.statistics
     if not as_json:
-        click.echo("\n".join(summary_lines(statistics)))
+        click.echo("\n".join(format_summary(statistics)))
     sentence = f"{statistics.answered} of {statistics.steps} steps answered -> {settings.output}"
     if not statistics.steps:
         sentence = f"shard {settings.shard} has no step to send -> {settings.output}"

@@ -65,7 +65,7 @@ def plan_job(*, as_json: bool, **options: Any) -> Outcome:
 
     MANIFEST is a file with an ArenaJob and the resources that it refers to, or a folder of such files.
     """
-    from testbench.arena.plan.text import calls_of, plan_text
+    from testbench.arena.plan.text import count_calls, format_plan
 
     inputs = _inputs(options)
     plan = _checked_plan(inputs)
@@ -73,8 +73,8 @@ def plan_job(*, as_json: bool, **options: Any) -> Outcome:
         return _planned_generation(inputs.job, inputs.bundle, plan, as_json=as_json)
     judged = _judged_evaluations(plan)
     if not as_json:
-        click.echo(plan_text(plan))
-    calls = calls_of(plan)
+        click.echo(format_plan(plan))
+    calls = count_calls(plan)
     data = plan.model_dump(mode="json", exclude_none=True) | {"calls": vars(calls) | {"judged_evaluations": judged}}
     sentence = f"{len(plan.items):,} items, {calls.messages:,} messages, {judged:,} evaluations by a judge"
     return Outcome(sentence, data)
@@ -98,17 +98,17 @@ def run_job(
     Stopped or killed, `--resume RUN` goes on where it was. After an outage, `--retry-errors RUN` makes a new run that
     keeps what was answered and judged, and does the rest again. Nothing of an earlier run is ever written over.
     """
-    from testbench.arena.runs.local import begin, execute
-    from testbench.arena.runs.opening import planned_run
+    from testbench.arena.runs.local import begin_run, execute_run
+    from testbench.arena.runs.opening import prepare_run
 
-    run = planned_run(run_options(options), resume)
+    run = prepare_run(run_options(options), resume)
     judged = _judged_evaluations(run.plan)
     if dry_run:
         return _dry_run(run, judged, as_json=as_json)
-    begin(run, resume=resume is not None, earlier=earlier)
+    begin_run(run, resume=resume is not None, earlier=earlier)
     click.echo(f"run {run.run_id} -> {run.store.url()}", err=True)
     try:
-        conclusion = execute(run, workers or _workers(run), progress(silent=as_json), earlier=earlier)
+        conclusion = execute_run(run, workers or _workers(run), progress(silent=as_json), earlier=earlier)
     except Interrupted as error:
         again = f"Take it up again with the same command and --resume {run.run_id}"
         error.hint = "A load test begins again from the start." if run.job.spec.type == "loadtest" else again
@@ -120,9 +120,9 @@ def _workers(run: OpenedRun) -> int:
     """One process; a load test gets as many as its rate needs, within what the manifest allows."""
     if run.job.spec.type != "loadtest":
         return 1
-    from testbench.arena.load.traffic import workers_of
+    from testbench.arena.load.traffic import count_workers
 
-    return workers_of(run.job)
+    return count_workers(run.job)
 
 
 @command.phase("demo")
@@ -144,11 +144,11 @@ def run_demo(*, as_json: bool, **options: Any) -> Outcome:
 @executing
 def render(*, as_json: bool, **options: Any) -> Outcome:
     """Show the Kubernetes objects that the operator would make of MANIFEST; to be read, not applied."""
-    from testbench.arena.runs.opening import planned_run
-    from testbench.arena.runs.rendering import rendered
+    from testbench.arena.runs.opening import prepare_run
+    from testbench.arena.runs.rendering import render_objects
 
-    run = planned_run(run_options(options))
-    text = rendered(run)
+    run = prepare_run(run_options(options))
+    text = render_objects(run)
     if not as_json:
         click.echo(text)
     amount = text.count("\napiVersion: ") + 1
@@ -157,12 +157,12 @@ def render(*, as_json: bool, **options: Any) -> Outcome:
 
 def _begun(run_id: str, options: dict[str, Any]) -> OpenedRun:
     """A run with every metric of it checked, and its plan in the output."""
-    from testbench.arena.runs.local import begin
-    from testbench.arena.runs.opening import planned_run
+    from testbench.arena.runs.local import begin_run
+    from testbench.arena.runs.opening import prepare_run
 
-    run = planned_run(run_options(options), run_id)
+    run = prepare_run(run_options(options), run_id)
     _judged_evaluations(run.plan)
-    begin(run)
+    begin_run(run)
     return run
 
 
@@ -171,9 +171,9 @@ def _begun(run_id: str, options: dict[str, Any]) -> OpenedRun:
 @in_pod
 def plan_run(*, run_id: str, termination_message: Path | None, **options: Any) -> Outcome:
     """Begin a run: check everything, and write its plan into the output. For a cluster's pods."""
-    from testbench.arena.runs.pod import in_a_pod
+    from testbench.arena.runs.pod import report_to_cluster
 
-    with in_a_pod(termination_message) as say:
+    with report_to_cluster(termination_message) as say:
         run = _begun(run_id, options)
         plan = run.plan
         counts = {"items": len(plan.items), "scenarios": len(plan.scenarios), "systems": len(plan.systems)}
@@ -192,20 +192,20 @@ def work(
     *, index: int, count: int, round_number: int, start_file: Path | None, tell_items: bool, **options: Any
 ) -> Outcome:
     """Work on one shard of a run. For a cluster's pods, and for the processes of `run`."""
-    from testbench.arena.runs.job_types import functions_of
-    from testbench.arena.runs.opening import begun_run, opened_context
-    from testbench.arena.runs.pod import in_a_pod
+    from testbench.arena.runs.job_types import load_functions
+    from testbench.arena.runs.opening import open_context, open_run
+    from testbench.arena.runs.pod import report_to_cluster
     from testbench.schema.shards import Shard
 
-    with in_a_pod(options["termination_message"]):
+    with report_to_cluster(options["termination_message"]):
         shard = Shard(index, count)
-        run = begun_run(run_options(options), options["run_id"])
+        run = open_run(run_options(options), options["run_id"])
         common_start = None if start_file is None else gathered(start_file, run.options.clock, tell=tell_items)
         show = telling if tell_items else progress(silent=options["as_json"])
-        with opened_context(
+        with open_context(
             run, shard=shard, round_=round_number, common_start=common_start, show_progress=show
         ) as context:
-            run_async(awaited(functions_of(run.job.spec.type).work(context)))
+            run_async(awaited(load_functions(run.job.spec.type).work(context)))
     return Outcome(f"shard {index} of {count} of run {run.run_id} is done", {"run_id": run.run_id, "index": index})
 
 
@@ -218,15 +218,15 @@ def reduce_run(
     *, count: int, round_number: int, run_id: str, termination_message: Path | None, **options: Any
 ) -> Outcome:
     """Make the results of a run from what its workers left, and end with its verdict. For a cluster's pods."""
-    from testbench.arena.runs.job_types import functions_of
-    from testbench.arena.runs.opening import begun_run, opened_context
-    from testbench.arena.runs.pod import in_a_pod
+    from testbench.arena.runs.job_types import load_functions
+    from testbench.arena.runs.opening import open_context, open_run
+    from testbench.arena.runs.pod import report_to_cluster
     from testbench.schema.shards import Shard
 
-    with in_a_pod(termination_message) as say:
-        run = begun_run(run_options(options), run_id)
-        with opened_context(run, shard=Shard(0, count), round_=round_number) as context:
-            conclusion = run_async(awaited(functions_of(run.job.spec.type).reduce(context)))
+    with report_to_cluster(termination_message) as say:
+        run = open_run(run_options(options), run_id)
+        with open_context(run, shard=Shard(0, count), round_=round_number) as context:
+            conclusion = run_async(awaited(load_functions(run.job.spec.type).reduce(context)))
         if conclusion is None:
             message = f"round {round_number} was not enough"
             say({"next": "again", "message": message})
@@ -241,48 +241,48 @@ def reduce_run(
 @in_pod
 def run_all(*, run_id: str, termination_message: Path | None, **options: Any) -> Outcome:
     """Plan, work and reduce in one process, or go on with that. For a cluster's pods."""
-    from testbench.arena.runs.local import execute
-    from testbench.arena.runs.pod import in_a_pod
+    from testbench.arena.runs.local import execute_run
+    from testbench.arena.runs.pod import report_to_cluster
 
-    with in_a_pod(termination_message) as say:
+    with report_to_cluster(termination_message) as say:
         run = _begun(run_id, options)
-        conclusion = execute(run, 1, progress(silent=options["as_json"]))
+        conclusion = execute_run(run, 1, progress(silent=options["as_json"]))
         say(conclusion)
     return _concluded(conclusion)
 
 
 def _dry_run(run: OpenedRun, judged: int, *, as_json: bool) -> Outcome:
     """The plan, once it is known that everybody in it can be talked to."""
-    from testbench.arena.plan.text import calls_of, plan_text
-    from testbench.arena.runs.local import check
+    from testbench.arena.plan.text import count_calls, format_plan
+    from testbench.arena.runs.local import check_systems
 
-    check(run)
+    check_systems(run)
     if run.plan.type == "datagen" and run.bundle is not None:
         return _planned_generation(run.job, run.bundle, run.plan, as_json=as_json)
     if not as_json:
-        click.echo(plan_text(run.plan))
-    calls = calls_of(run.plan)
+        click.echo(format_plan(run.plan))
+    calls = count_calls(run.plan)
     sentence = f"dry run: {calls.messages:,} messages and {judged:,} evaluations by a judge, none was sent"
     return Outcome(sentence, {"digest": run.plan.digest, "calls": vars(calls) | {"judged_evaluations": judged}})
 
 
 def _planned_generation(job: ArenaJob, bundle: Bundle, plan: Plan, *, as_json: bool) -> Outcome:
-    from testbench.arena.datagen.rounds import estimate_of, estimate_text
-    from testbench.arena.plan.text import plan_text
+    from testbench.arena.datagen.rounds import estimate_generation, format_estimate
+    from testbench.arena.plan.text import format_plan
 
-    estimate = estimate_of(job, bundle, plan)
+    estimate = estimate_generation(job, bundle, plan)
     if not as_json:
-        click.echo(plan_text(plan, estimate_text(estimate)))
+        click.echo(format_plan(plan, format_estimate(estimate)))
     sentence = f"{estimate.items:,} items in {estimate.requests:,} requests, none was sent"
     return Outcome(sentence, plan.model_dump(mode="json", exclude_none=True) | {"generation": vars(estimate)})
 
 
 def _concluded(conclusion: Conclusion) -> Outcome:
-    from testbench.arena.runs.job_types import exit_code_of
+    from testbench.arena.runs.job_types import get_exit_code
 
     place = f" -> {conclusion.url}" if conclusion.url else ""
     sentence = f"{conclusion.reason}: {conclusion.message}{place}"
-    return Outcome(sentence, conclusion.model_dump(mode="json", exclude_none=True), exit_code_of(conclusion))
+    return Outcome(sentence, conclusion.model_dump(mode="json", exclude_none=True), get_exit_code(conclusion))
 
 
 # --- inputs ---------------------------------------------------------------------------------------------------------
@@ -309,10 +309,10 @@ def _judged_evaluations(plan: Plan) -> int:
     Raises:
         InputError: a metric does not exist, or cannot be used like this.
     """
-    from testbench.arena.plan.text import metrics_of
+    from testbench.arena.plan.text import list_metrics
     from testbench.metrics.registry import GenericMetricsRegistry
 
-    placed = [(planned, metric) for planned in plan.scenarios for metric in metrics_of(planned)]
+    placed = [(planned, metric) for planned in plan.scenarios for metric in list_metrics(planned)]
     specs = GenericMetricsRegistry().check_all((planned.path, metric) for planned, metric in placed)
     of_scenario = Counter(planned.id for (planned, _), spec in zip(placed, specs, strict=True) if spec.needs_judge)
     return sum(of_scenario[item.scenario_id] for item in plan.items)

@@ -56,7 +56,7 @@ class Conclusion(PlanModel):
     url: str | None = None
 
 
-def failed(conclusion: Conclusion, reason: str, message: str) -> Conclusion:
+def to_failure(conclusion: Conclusion, reason: str, message: str) -> Conclusion:
     """The same run with a failure that came after its verdict, such as an output that was not written."""
     told = printable(f"{message} {conclusion.message}", MESSAGE_LENGTH)
     summary = withdraw_pass(conclusion.summary)
@@ -69,12 +69,12 @@ def withdraw_pass(summary: Mapping[str, str]) -> dict[str, str]:
     return {**summary, **({SUMMARY_VERDICT: "error"} if passed else {})}
 
 
-def summary_bytes(conclusion: Conclusion) -> bytes:
+def encode_summary(conclusion: Conclusion) -> bytes:
     """The content of `summary.json`."""
     return conclusion.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"
 
 
-def termination_message(conclusion: Conclusion) -> str:
+def build_termination_message(conclusion: Conclusion) -> str:
     """The conclusion in so few bytes that Kubernetes keeps all of them; the message is what is cut."""
     text = conclusion.model_dump_json(exclude_none=True)
     over = len(text.encode()) - TERMINATION_BYTES
@@ -84,10 +84,10 @@ def termination_message(conclusion: Conclusion) -> str:
     short = conclusion.message.encode()[:room].decode(errors="ignore") + "…"
     slim = conclusion.model_copy(update={"message": short})
     text = slim.model_dump_json(exclude_none=True)
-    return text if len(text.encode()) <= TERMINATION_BYTES else _bare(slim)
+    return text if len(text.encode()) <= TERMINATION_BYTES else _strip(slim)
 
 
-def _bare(conclusion: Conclusion) -> str:
+def _strip(conclusion: Conclusion) -> str:
     return conclusion.model_copy(update={"message": "", "summary": {}, "url": None}).model_dump_json(exclude_none=True)
 
 

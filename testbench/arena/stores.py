@@ -65,18 +65,18 @@ class ResultStore(Protocol):
         """Where a person finds the file or folder; carries no credentials."""
 
 
-def run_id(started_at: datetime, uid: str) -> str:
+def make_run_id(started_at: datetime, uid: str) -> str:
     """The name of a run's folder: sorts by time, and differs for two jobs that start in the same second."""
     mark = hashlib.sha256(uid.encode()).hexdigest()[:8]
     return f"{started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{mark}"
 
 
-def run_folder(namespace: str, job: str, run: str) -> str:
+def name_run_folder(namespace: str, job: str, run: str) -> str:
     """The folder of one run, below the output's own prefix."""
     return f"{namespace}/{job}/{run}"
 
 
-def checked_name(name: str) -> str:
+def check_name(name: str) -> str:
     """The name, if it stays in its place.
 
     Raises:
@@ -84,7 +84,7 @@ def checked_name(name: str) -> str:
     """
     parts = name.split("/")
     if not name or "\\" in name or not name.isprintable() or any(part in ("", ".", "..") for part in parts):
-        raise InputError(f"{name!r} is no name for a result", hint="Use a relative path without `..`.")
+        raise InputError(f"{name!r} is not a name for a result", hint="Use a relative path without `..`.")
     return name
 
 
@@ -95,7 +95,7 @@ class FolderStore:
     root: Path
 
     def create(self, name: str, content: bytes) -> bool:
-        path = self.root / checked_name(name)
+        path = self.root / check_name(name)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
@@ -109,24 +109,24 @@ class FolderStore:
             finally:
                 Path(temporary).unlink(missing_ok=True)
         except OSError as error:
-            raise _folder_failure(path, "written", error) from error
+            raise _make_folder_error(path, "written", error) from error
 
     def read(self, name: str) -> bytes | None:
-        path = self.root / checked_name(name)
+        path = self.root / check_name(name)
         try:
             return path.read_bytes()
         except FileNotFoundError:
             return None
         except OSError as error:
-            raise _folder_failure(path, "read", error) from error
+            raise _make_folder_error(path, "read", error) from error
 
     def names(self, folder: str) -> tuple[str, ...]:
-        below = self.root / checked_name(folder)
+        below = self.root / check_name(folder)
         found = (path for path in below.rglob("*") if path.is_file() and not path.name.endswith(".tmp"))
         try:
             return tuple(sorted(path.relative_to(self.root).as_posix() for path in found))
         except OSError as error:
-            raise _folder_failure(below, "listed", error) from error
+            raise _make_folder_error(below, "listed", error) from error
 
     def url(self, name: str) -> str:
         return (self.root / name).absolute().as_uri()
@@ -145,7 +145,7 @@ def _take_name(temporary: Path, path: Path) -> bool:
     return True
 
 
-def _folder_failure(path: Path, what: str, error: OSError) -> StoreError:
+def _make_folder_error(path: Path, what: str, error: OSError) -> StoreError:
     return StoreError(
         f"{path}: cannot be {what}: {error.strerror or error}", hint="Check free space and permissions of the volume."
     )
@@ -164,7 +164,7 @@ class BucketStore:
     def create(self, name: str, content: bytes) -> bool:
         from obstore.exceptions import AlreadyExistsError, NotSupportedError
 
-        key = self.prefix + checked_name(name)
+        key = self.prefix + check_name(name)
         try:
             self._ask("written", name, lambda client: client.put(key, content, mode="create"))
         except AlreadyExistsError as error:
@@ -178,7 +178,7 @@ class BucketStore:
         return True
 
     def read(self, name: str) -> bytes | None:
-        key = self.prefix + checked_name(name)
+        key = self.prefix + check_name(name)
 
         def content(client: S3Store) -> bytes | None:
             try:
@@ -189,7 +189,7 @@ class BucketStore:
         return self._ask("read", name, content)
 
     def names(self, folder: str) -> tuple[str, ...]:
-        below = self.prefix + checked_name(folder)
+        below = self.prefix + check_name(folder)
 
         def found(client: S3Store) -> list[str]:
             return [entry["path"] for batch in client.list(below) for entry in batch]
@@ -227,7 +227,9 @@ class BucketStore:
         )
 
 
-def bucket_store(output: S3Output, surrounding: StoreSettings, credentials: Credentials | None = None) -> BucketStore:
+def open_bucket_store(
+    output: S3Output, surrounding: StoreSettings, credentials: Credentials | None = None
+) -> BucketStore:
     """The store of a manifest's output. What it leaves open comes from the surroundings of the process.
 
     `credentials` are those of `secretRef`; the surrounding ones are used only where the manifest names none, and never
@@ -240,13 +242,13 @@ def bucket_store(output: S3Output, surrounding: StoreSettings, credentials: Cred
         credentials=credentials or (None if own else surrounding.credentials),
     )
     prefix = "/".join(part for part in output.prefix.split("/") if part)
-    return BucketStore(output.bucket, settings, f"{checked_name(prefix)}/" if prefix else "")
+    return BucketStore(output.bucket, settings, f"{check_name(prefix)}/" if prefix else "")
 
 
-def folder_store(root: Path, sub_path: str = "") -> FolderStore:
+def open_folder_store(root: Path, sub_path: str = "") -> FolderStore:
     """The store in a mounted volume, or in a folder of this machine."""
     below = "/".join(part for part in sub_path.split("/") if part)
-    return FolderStore(root / checked_name(below) if below else root)
+    return FolderStore(root / check_name(below) if below else root)
 
 
 @dataclass(frozen=True)
@@ -259,20 +261,20 @@ class MemoryStore:
     def create(self, name: str, content: bytes) -> bool:
         if name in self.fail:
             raise StoreError(f"{name}: cannot be written", hint="It is one of the names that fail.")
-        return self.files.setdefault(checked_name(name), content) is content
+        return self.files.setdefault(check_name(name), content) is content
 
     def read(self, name: str) -> bytes | None:
-        return self.files.get(checked_name(name))
+        return self.files.get(check_name(name))
 
     def names(self, folder: str) -> tuple[str, ...]:
-        below = f"{checked_name(folder)}/"
+        below = f"{check_name(folder)}/"
         return tuple(sorted(name for name in self.files if name.startswith(below)))
 
     def url(self, name: str) -> str:
         return f"memory:{name}"
 
 
-def writer_of(store: ResultStore, folder: str) -> Callable[[str, bytes], object]:
+def make_writer(store: ResultStore, folder: str) -> Callable[[str, bytes], object]:
     """How a reducer writes its files: those of a complete run are the same whoever writes them (see `write_once`).
 
     Those of an incomplete one have a `folder`, where what an earlier reducer has written stays.

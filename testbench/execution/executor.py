@@ -40,13 +40,13 @@ class Trial:
         return self.scenario.steps
 
 
-def trials(scenarios: Sequence[PlannedScenario], repeats: int, shard: Shard | None = None) -> Sequence[Trial]:
+def list_trials(scenarios: Sequence[PlannedScenario], repeats: int, shard: Shard | None = None) -> Sequence[Trial]:
     """What is to be sent, in the order of sending."""
     dealt = [Trial(scenario, number, repeats) for number in range(1, repeats + 1) for scenario in scenarios]
     return dealt if shard is None else shard.of(dealt)
 
 
-def in_file_order(found: Sequence[Trial], scenarios: Sequence[PlannedScenario]) -> list[Trial]:
+def sort_for_file(found: Sequence[Trial], scenarios: Sequence[PlannedScenario]) -> list[Trial]:
     """The repetitions of a scenario side by side, as they are read and compared."""
     place = {scenario.id: number for number, scenario in enumerate(scenarios)}
     return sorted(found, key=lambda trial: (place[trial.scenario.id], trial.repetition))
@@ -110,7 +110,7 @@ class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, Executed
 
     async def on_step(self, step: PlannedStep, state: ScenarioInFlight) -> ExecutedStep:
         if state.failure is not None and self._rules.on_step_error == "skip":
-            executed, attempts = _executed(step, status="skipped"), 0
+            executed, attempts = _make_executed_step(step, status="skipped"), 0
         else:
             executed, attempts = await self._send(step, state)
         state.position += 1
@@ -134,7 +134,7 @@ class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, Executed
     async def _send(self, step: PlannedStep, state: ScenarioInFlight) -> tuple[ExecutedStep, int]:
         """The step as it went, and the number of tries."""
         started_at = self._clock.now()
-        with self._tracer.step(state.span, state.position, _span_attributes(step, state)) as span:
+        with self._tracer.step(state.span, state.position, _make_span_attributes(step, state)) as span:
             sent = await call_with_retries(
                 lambda: self._agent.send_step(step.input, state.conversation),
                 self._rules.retry,
@@ -146,18 +146,18 @@ class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, Executed
             human = Turn(type="human", content=step.input, timestamp=started_at)
             common = {"context_id": state.conversation.context_id, "span_id": span.span_id, "started_at": started_at}
             if isinstance(sent, GaveUp):
-                failure = _failure(sent)
+                failure = _make_failure(sent)
                 span.fail(failure.kind, failure.message)
                 failed = common | {"status": "error", "error": failure, "turns": (human,)}
-                return _executed(step, **failed), sent.attempts
-            executed = _executed(step, **common, **_answered(human, sent))
+                return _make_executed_step(step, **failed), sent.attempts
+            executed = _make_executed_step(step, **common, **_describe_answer(human, sent))
             span.set({names.MESSAGE_COUNT: len(executed.turns), names.CONTEXT_ID: executed.context_id or ""})
             if executed.task_id:
                 span.set({names.TASK_ID: executed.task_id})
             return executed, sent.attempts
 
 
-def _span_attributes(step: PlannedStep, state: ScenarioInFlight) -> dict[str, str | int]:
+def _make_span_attributes(step: PlannedStep, state: ScenarioInFlight) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {names.STEP_ID: step.id, names.USER_INPUT: step.input}
     if step.reference is not None:
         response = step.reference.response
@@ -169,12 +169,12 @@ def _span_attributes(step: PlannedStep, state: ScenarioInFlight) -> dict[str, st
     return attributes
 
 
-def _executed(step: PlannedStep, **outcome: object) -> ExecutedStep:
+def _make_executed_step(step: PlannedStep, **outcome: object) -> ExecutedStep:
     known = {name: value for name, value in outcome.items() if value is not None}
     return ExecutedStep.model_validate(fields_given(step) | known)
 
 
-def _answered(human: Turn, sent: Succeeded[AgentReply]) -> dict[str, object]:
+def _describe_answer(human: Turn, sent: Succeeded[AgentReply]) -> dict[str, object]:
     reply = sent.value
     return {
         "status": "ok",
@@ -186,7 +186,7 @@ def _answered(human: Turn, sent: Succeeded[AgentReply]) -> dict[str, object]:
     }
 
 
-def _failure(gave_up: GaveUp) -> Failure:
+def _make_failure(gave_up: GaveUp) -> Failure:
     error = gave_up.error
     return Failure(
         kind=error.kind,

@@ -65,23 +65,23 @@ def merge(files: Sequence[ShardFile]) -> ExecutedExperiment:
         InputError: a shard is missing, there twice or of another run, or something is not as run deals it.
         NothingToDo: no shard has a scenario.
     """
-    parts = _complete([_part(file) for file in files])
-    _of_one_run(parts)
-    dealt = _dealt(parts)
+    parts = _order_parts([_read_part(file) for file in files])
+    _check_one_run(parts)
+    dealt = _restore_order(parts)
     if not dealt:
         raise NothingToDo("no shard has a scenario", hint="Check the dataset, or the --limit of setup.")
-    _repeated_alike(dealt, parts[0].run.repeats)
+    _check_repetitions(dealt, parts[0].run.repeats)
     once = len(dealt) // parts[0].run.repeats
     scenarios = tuple(chain.from_iterable(dealt[place::once] for place in range(once)))
     first = next(part.experiment for part in parts if part.experiment.scenarios)
-    whole = first.model_copy(update={"run": _record([part.run for part in parts]), "scenarios": scenarios})
+    whole = first.model_copy(update={"run": _merge_records([part.run for part in parts]), "scenarios": scenarios})
     if isinstance(whole, EvaluatedExperiment):
-        return whole.model_copy(update={"evaluation": _evaluation(parts)})
-    _as_asked(whole, dealt[:once], parts[0])
+        return whole.model_copy(update={"evaluation": _merge_evaluations(parts)})
+    _check_asked(whole, dealt[:once], parts[0])
     return whole
 
 
-def _part(file: ShardFile) -> _Part:
+def _read_part(file: ShardFile) -> _Part:
     run = file.experiment.run
     if run is None or run.shard is None or run.identity is None:
         raise InputError(f"{file.path}: is not a shard of a run", hint=HINT)
@@ -91,7 +91,7 @@ def _part(file: ShardFile) -> _Part:
         raise InputError(f"{file.path}: {error.message}", hint=HINT) from error
 
 
-def _complete(parts: Sequence[_Part]) -> list[_Part]:
+def _order_parts(parts: Sequence[_Part]) -> list[_Part]:
     """The parts from the first to the last, each once."""
     found: dict[int, _Part] = {}
     for part in parts:
@@ -110,7 +110,7 @@ def _complete(parts: Sequence[_Part]) -> list[_Part]:
     return [found[index] for index in sorted(found)]
 
 
-def _of_one_run(parts: Sequence[_Part]) -> None:
+def _check_one_run(parts: Sequence[_Part]) -> None:
     """The same in all files; of what an empty shard cannot know, in all that know it."""
     agent = [part for part in parts if part.run.agent_version is not None]
     judged = [part for part in parts if part.experiment.scenarios]
@@ -120,12 +120,12 @@ def _of_one_run(parts: Sequence[_Part]) -> None:
         ("number of repeats", parts, lambda part: part.run.repeats),
         ("version of the agent", agent, lambda part: part.run.agent_version),
         ("phase", judged, lambda part: "evaluate" if isinstance(part.experiment, EvaluatedExperiment) else "run"),
-        ("judge", judged, _judge),
+        ("judge", judged, _get_judge),
     ):
-        _agree(what, among, value)
+        _check_agreement(what, among, value)
 
 
-def _agree(what: str, parts: Sequence[_Part], value: Callable[[_Part], object]) -> None:
+def _check_agreement(what: str, parts: Sequence[_Part], value: Callable[[_Part], object]) -> None:
     for part in parts:
         if value(part) != value(parts[0]):
             raise InputError(
@@ -134,7 +134,7 @@ def _agree(what: str, parts: Sequence[_Part], value: Callable[[_Part], object]) 
             )
 
 
-def _dealt(parts: Sequence[_Part]) -> list[ExecutedScenario]:
+def _restore_order(parts: Sequence[_Part]) -> list[ExecutedScenario]:
     """Everything in the order in which run deals it: the first to the first shard, the second to the second..."""
     hands = [sorted(part.experiment.scenarios, key=lambda scenario: scenario.repetition) for part in parts]
     total = sum(map(len, hands))
@@ -146,7 +146,7 @@ def _dealt(parts: Sequence[_Part]) -> list[ExecutedScenario]:
     return [hands[place % len(hands)][place // len(hands)] for place in range(total)]
 
 
-def _repeated_alike(dealt: Sequence[ExecutedScenario], repeats: int) -> None:
+def _check_repetitions(dealt: Sequence[ExecutedScenario], repeats: int) -> None:
     """The same scenarios in the same order in each repetition, and none twice."""
     once = len(dealt) // repeats
     names = [scenario.id for scenario in dealt[:once]]
@@ -158,33 +158,33 @@ def _repeated_alike(dealt: Sequence[ExecutedScenario], repeats: int) -> None:
         raise InputError(f"the shards do not hold {repeats} repetitions of the same scenarios", hint=HINT)
 
 
-def _as_asked(whole: ExecutedExperiment, scenarios: Sequence[ExecutedScenario], part: _Part) -> None:
+def _check_asked(whole: ExecutedExperiment, scenarios: Sequence[ExecutedScenario], part: _Part) -> None:
     """What was asked is the experiment with that id. After evaluate, which completes the metrics, nobody can tell."""
     if part.run.testbench_version == __version__:  # another version may have had other fields to make the id of
-        steps = [[_only(Step, step) for step in scenario.steps] for scenario in scenarios]
-        asked = [_only(Scenario, scenario, steps=own) for scenario, own in zip(scenarios, steps, strict=True)]
-        if experiment_id(_only(Experiment, whole, scenarios=asked)) != whole.id:
+        steps = [[_reduce_to(Step, step) for step in scenario.steps] for scenario in scenarios]
+        asked = [_reduce_to(Scenario, scenario, steps=own) for scenario, own in zip(scenarios, steps, strict=True)]
+        if experiment_id(_reduce_to(Experiment, whole, scenarios=asked)) != whole.id:
             raise InputError(f"the shards are not the whole of experiment {whole.id}", hint=HINT)
 
 
-def _only(model: type[ModelT], source: Model, **other: object) -> ModelT:
+def _reduce_to(model: type[ModelT], source: Model, **other: object) -> ModelT:
     """What `model` knows of a richer one, with the keys that are the user's own."""
     fields = {name: getattr(source, name) for name in model.model_fields}
     return model.model_validate(fields | dict(source.model_extra or {}) | other)
 
 
-def _record(runs: Sequence[RunRecord]) -> RunRecord:
+def _merge_records(runs: Sequence[RunRecord]) -> RunRecord:
     seen = next((run for run in runs if run.agent_name or run.protocol_version), runs[0])
-    started_at, seconds = _at_work((run.started_at, run.wall_seconds) for run in runs)
+    started_at, seconds = _measure_work((run.started_at, run.wall_seconds) for run in runs)
     return seen.model_copy(update={"shard": None, "started_at": started_at, "wall_seconds": seconds})
 
 
-def _evaluation(parts: Sequence[_Part]) -> EvaluationRecord | None:
+def _merge_evaluations(parts: Sequence[_Part]) -> EvaluationRecord | None:
     """What the shards' records have in common; that they were evaluated one by one stays out of it."""
-    records = [record for part in parts if (record := _evaluated(part)) is not None]
+    records = [record for part in parts if (record := _get_evaluation(part)) is not None]
     if not records:
         return None
-    started_at, seconds = _at_work((record.started_at, record.wall_seconds) for record in records)
+    started_at, seconds = _measure_work((record.started_at, record.wall_seconds) for record in records)
     return EvaluationRecord(
         judge_model=records[0].judge_model,
         testbench_version=records[0].testbench_version,
@@ -194,16 +194,16 @@ def _evaluation(parts: Sequence[_Part]) -> EvaluationRecord | None:
     )
 
 
-def _evaluated(part: _Part) -> EvaluationRecord | None:
+def _get_evaluation(part: _Part) -> EvaluationRecord | None:
     return part.experiment.evaluation if isinstance(part.experiment, EvaluatedExperiment) else None
 
 
-def _judge(part: _Part) -> str | None:
-    record = _evaluated(part)
+def _get_judge(part: _Part) -> str | None:
+    record = _get_evaluation(part)
     return record.judge_model if record is not None else None
 
 
-def _at_work(spans: Iterable[tuple[datetime, float]]) -> tuple[datetime, float]:
+def _measure_work(spans: Iterable[tuple[datetime, float]]) -> tuple[datetime, float]:
     """When the first began, and for how many seconds at least one of them was under way."""
     ordered = sorted(spans)
     began = until = ordered[0][0]

@@ -51,7 +51,7 @@ class Earlier:
     def kept(self, wanted: Iterable[ScenarioKey], *, retry_errors: bool) -> dict[ScenarioKey, ExecutedScenario]:
         """What is wanted and need not be sent again."""
         found = {key: self.known[key] for key in wanted if key in self.known}
-        return {key: scenario for key, scenario in found.items() if not (retry_errors and _failed(scenario))}
+        return {key: scenario for key, scenario in found.items() if not (retry_errors and _has_failed(scenario))}
 
 
 def find_earlier(output: Path, identity: str, shard: str | None) -> Earlier:
@@ -62,7 +62,7 @@ def find_earlier(output: Path, identity: str, shard: str | None) -> Earlier:
     """
     journal = journal_path(output)
     finished = read_output(output, ExecutedExperiment, lambda found: _is_of(found, identity, shard))
-    found = read_journal(journal, journal_identity(identity, shard), ExecutedScenario)
+    found = read_journal(journal, make_journal_identity(identity, shard), ExecutedScenario)
     known = {key_of(scenario): scenario for scenario in finished.scenarios} if finished is not None else {}
     if (
         found is not None
@@ -78,7 +78,7 @@ def find_earlier(output: Path, identity: str, shard: str | None) -> Earlier:
     return Earlier(finished, found, {**known, **found.scenarios} if found is not None else known)
 
 
-def journal_identity(identity: str, shard: str | None) -> str:
+def make_journal_identity(identity: str, shard: str | None) -> str:
     """A shard's journal is nobody else's; which run it is part of stays the same."""
     return identity if shard is None else f"{identity} {shard}"
 
@@ -87,5 +87,5 @@ def _is_of(executed: ExecutedExperiment, identity: str, shard: str | None) -> bo
     return executed.run is not None and (executed.run.identity, executed.run.shard) == (identity, shard)
 
 
-def _failed(scenario: ExecutedScenario) -> bool:
+def _has_failed(scenario: ExecutedScenario) -> bool:
     return any(step.status != "ok" for step in scenario.steps)

@@ -25,11 +25,11 @@ from testbench.execution.executor import (
     RunDependencies,
     StepRules,
     Trial,
-    in_file_order,
-    trials,
+    list_trials,
+    sort_for_file,
 )
-from testbench.execution.resume import Earlier, find_earlier, journal_identity
-from testbench.execution.run_summary import RunStatistics, Sending, run_statistics
+from testbench.execution.resume import Earlier, find_earlier, make_journal_identity
+from testbench.execution.run_summary import RunStatistics, Sending, count_run
 from testbench.net.pacing import Pacer, automatic_pace, fixed_pace
 from testbench.net.retry import GaveUp, RetryPolicy, call_with_retries
 from testbench.safe_text import redact_url
@@ -104,7 +104,7 @@ async def execute(
     scenarios = assign_ids(experiment.scenarios)
     if not any(scenario.steps for scenario in scenarios):
         raise NothingToDo("the experiment has no step", hint="Check the dataset, or the --limit of setup.")
-    identity = run_identity(experiment, settings)
+    identity = make_run_identity(experiment, settings)
     shard = str(settings.shard) if settings.shard else None
     with hold_lock(settings.output):
         if settings.fresh:
@@ -112,15 +112,15 @@ async def execute(
             set_aside(journal_path(settings.output), "is of an earlier run")
         earlier = find_earlier(settings.output, identity, shard)
         repeats = max(settings.repeats, earlier.repeats)
-        wanted = trials(scenarios, repeats, settings.shard)
+        wanted = list_trials(scenarios, repeats, settings.shard)
         kept = earlier.kept([trial.key for trial in wanted], retry_errors=settings.retry_errors)
         if earlier.output is not None and earlier.journal is None and len(kept) == len(wanted):
-            return RunResult(earlier.output, run_statistics(earlier.output, Sending()), already_complete=True)
+            return RunResult(earlier.output, count_run(earlier.output, Sending()), already_complete=True)
         run = _Run(experiment, replace(settings, repeats=repeats), identity, agent, dependencies)
-        return await run.execute(in_file_order(wanted, scenarios), kept, earlier, show_progress)
+        return await run.execute(sort_for_file(wanted, scenarios), kept, earlier, show_progress)
 
 
-def run_identity(experiment: Experiment, settings: RunSettings) -> str:
+def make_run_identity(experiment: Experiment, settings: RunSettings) -> str:
     """The digest of all that decides an answer: input, target, and the settings that change what is sent.
 
     How often a scenario is run, and by which shard, is no part of it: a run with more repeats keeps what is there, and
@@ -161,7 +161,7 @@ class _Run:
         session = await self._connect(earlier) if left else None
         done = dict(kept)
         path = journal_path(self.settings.output)
-        with Journal(path, journal_identity(self.identity, self._shard), earlier.journal, clock) as journal:
+        with Journal(path, make_journal_identity(self.identity, self._shard), earlier.journal, clock) as journal:
             if session is not None:
                 journal.begin(session)
             steps_kept = sum(len(scenario.steps) for scenario in kept.values())
@@ -170,13 +170,13 @@ class _Run:
             sending.seconds = clock.monotonic() - started
             now = [session.model_copy(update={"seconds": sending.seconds})] if session is not None else []
             record = self._record([*earlier.sessions, *now])
-            executed = _executed(self.experiment, [done[trial.key] for trial in wanted], record)
+            executed = _make_executed_experiment(self.experiment, [done[trial.key] for trial in wanted], record)
             write_model(self.settings.output, executed)
             if earlier.known.keys() <= done.keys():
                 journal.discard()
             else:
                 set_aside(path, "holds repetitions that were not asked for")
-        return RunResult(executed, run_statistics(executed, sending))
+        return RunResult(executed, count_run(executed, sending))
 
     @property
     def _shard(self) -> str | None:
@@ -244,7 +244,9 @@ class _Run:
         return await runtime.run(left)
 
 
-def _executed(experiment: Experiment, scenarios: Sequence[ExecutedScenario], run: RunRecord) -> ExecutedExperiment:
+def _make_executed_experiment(
+    experiment: Experiment, scenarios: Sequence[ExecutedScenario], run: RunRecord
+) -> ExecutedExperiment:
     return ExecutedExperiment.model_validate(
         dict(experiment) | {"id": experiment_id(experiment), "run": run, "scenarios": tuple(scenarios)}
     )

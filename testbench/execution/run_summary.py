@@ -52,7 +52,7 @@ class RunStatistics:
         return sum(self.errors.values())
 
 
-def run_statistics(executed: ExecutedExperiment, sending: Sending) -> RunStatistics:
+def count_run(executed: ExecutedExperiment, sending: Sending) -> RunStatistics:
     """Count an executed experiment."""
     steps = [step for scenario in executed.scenarios for step in scenario.steps]
     errors = Counter(step.error.kind for step in steps if step.error is not None)
@@ -73,7 +73,7 @@ def run_statistics(executed: ExecutedExperiment, sending: Sending) -> RunStatist
     )
 
 
-def summary_lines(statistics: RunStatistics) -> list[str]:
+def format_summary(statistics: RunStatistics) -> list[str]:
     """The summary for people."""
     sending = statistics.sending
     where = f"{statistics.scenarios} scenarios"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from testbench.cli.phase import main
 from testbench.errors import AgentError, InputError
 from testbench.evaluate import command as evaluate
-from testbench.execution.executor import RunDependencies, trials
+from testbench.execution.executor import RunDependencies, list_trials
 from testbench.execution.merging import ShardFile, merge
 from testbench.execution.run import RunSettings, execute
 from testbench.gate import command as gate
@@ -103,9 +103,9 @@ def test_every_trial_belongs_to_one_shard_and_no_shard_has_two_more_than_another
     number: int, repeats: int, count: int
 ) -> None:
     planned = assign_ids(Scenario(name=str(name), steps=(Step(input="a"),)) for name in range(number))
-    parts = [trials(planned, repeats, shard) for shard in all_shards(count)]
+    parts = [list_trials(planned, repeats, shard) for shard in all_shards(count)]
     dealt = Counter(trial.key for part in parts for trial in part)
-    assert dealt == Counter(trial.key for trial in trials(planned, repeats))
+    assert dealt == Counter(trial.key for trial in list_trials(planned, repeats))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 
@@ -113,8 +113,8 @@ def test_every_trial_belongs_to_one_shard_and_no_shard_has_two_more_than_another
 def test_a_shard_keeps_its_trials_when_repeats_grow(number: int, repeats: int, more: int, count: int) -> None:
     planned = assign_ids(Scenario(name=str(name), steps=(Step(input="a"),)) for name in range(number))
     for shard in all_shards(count):
-        before = {trial.key for trial in trials(planned, repeats, shard)}
-        assert before <= {trial.key for trial in trials(planned, repeats + more, shard)}
+        before = {trial.key for trial in list_trials(planned, repeats, shard)}
+        assert before <= {trial.key for trial in list_trials(planned, repeats + more, shard)}
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from testbench.arena.bundle.bundle import Bundle, BundleFiles
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.manifest.documents import Documents, load_documents
 from testbench.arena.manifest.fields import API_VERSION
-from testbench.arena.plan.build import prepare
+from testbench.arena.plan.build import prepare_plan
 from testbench.arena.runs.context import JobContext, RunFolder
 from testbench.arena.runs.job_types import run_in_this_process
 from testbench.arena.runs.target_clients import CredentialSource, TargetClients
@@ -87,7 +87,7 @@ def documents_of(folder: Path, data_gen: Mapping[str, Any], *resources: Mapping[
 def context_of(documents: Documents, store: ResultStore | None = None, files: Mapping[str, str] = FILES) -> JobContext:
     bundle = bundle_of(files)
     job = documents.job()
-    plan, known = prepare(job, documents, bundle)
+    plan, known = prepare_plan(job, documents, bundle)
     return JobContext(
         job=job,
         documents=known,

@@ -14,7 +14,7 @@ import yaml
 from testbench.arena.bundle.bundle import BundleFiles
 from testbench.arena.manifest.documents import load_documents
 from testbench.arena.manifest.fields import API_VERSION
-from testbench.arena.plan.build import prepare
+from testbench.arena.plan.build import prepare_plan
 from testbench.arena.runs.context import JobContext, RunFolder
 from testbench.arena.runs.target_clients import CredentialSource, TargetClients
 from testbench.arena.stores import MemoryStore, ResultStore
@@ -87,7 +87,7 @@ def load_job(
     for name, text in (scenarios or {"scenarios/greeting.yaml": GREETING}).items():
         files.add(name, text.encode())
     bundle, job = files.bundle(), documents.job()
-    plan, known = prepare(job, documents, bundle)
+    plan, known = prepare_plan(job, documents, bundle)
     return JobContext(
         job=job,
         documents=known,

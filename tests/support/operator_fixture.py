@@ -14,7 +14,7 @@ from typing import Any
 
 from testbench.arena.cluster import api
 from testbench.arena.cluster.api import Json, Kind, MemoryCluster
-from testbench.arena.conclusion import Conclusion, Counts, termination_message
+from testbench.arena.conclusion import Conclusion, Counts, build_termination_message
 from testbench.arena.manifest.documents import validate_manifest
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.job_status import JobStatus
@@ -54,7 +54,7 @@ def conclusion(items: int = 10, passed: int | None = None) -> str:
     good = items if passed is None else passed
     phase, reason = ("Succeeded", "Succeeded") if good == items else ("Failed", "BelowThreshold")
     counts = Counts(total=items, passed=good, failed=items - good)
-    return termination_message(
+    return build_termination_message(
         Conclusion(phase=phase, reason=reason, message="", counts=counts, summary={"score": "1.000"}, url="s3://r/x")
     )
 

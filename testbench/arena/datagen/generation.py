@@ -27,10 +27,10 @@ from testbench.arena.datagen.items import (
 )
 from testbench.arena.datagen.rounds import (
     MOST_ITEMS,
-    first_round,
-    writers_of,
+    list_writers,
+    plan_first_round,
 )
-from testbench.arena.datagen.seeds import seeds_of
+from testbench.arena.datagen.seeds import make_seeds
 from testbench.arena.manifest.job import DataGenSettings
 from testbench.arena.plan.model import PlanModel
 from testbench.arena.runs.context import JobContext
@@ -65,7 +65,7 @@ class Generation:
             StoreError: nobody decided it, or it cannot be read.
         """
         if number == 1:
-            return first_round(self.digest, self.settings.count, self.seeds, self.providers)
+            return plan_first_round(self.digest, self.settings.count, self.seeds, self.providers)
         found = read_round(self.context.store, number, self.digest)
         if found is None:
             hint = f"Reduce round {number - 1} first."
@@ -73,7 +73,7 @@ class Generation:
         return found
 
 
-def generation_of(context: JobContext) -> Generation:
+def make_generation(context: JobContext) -> Generation:
     """Everything that is decided before anybody is asked.
 
     Raises:
@@ -88,8 +88,8 @@ def generation_of(context: JobContext) -> Generation:
     if bundle.revision != context.plan.source_revision:
         hint = "Give the source that the plan was made with, or plan again."
         raise InputError(f"{bundle.origin}: is not the source of this plan", hint=hint)
-    seeds = seeds_of(bundle, load_arena_file(context.job, bundle))
-    return Generation(context, settings, seeds, writers_of(context.plan))
+    seeds = make_seeds(bundle, load_arena_file(context.job, bundle))
+    return Generation(context, settings, seeds, list_writers(context.plan))
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -101,7 +101,7 @@ def write_round(store: ResultStore, planned: RoundPlan) -> None:
     Raises:
         StoreError: it was not written, or another plan of this round is there.
     """
-    write_once(store, _round_name(planned.number), _content(planned))
+    write_once(store, _name_round(planned.number), _encode(planned))
 
 
 def read_round(store: ResultStore, number: int, plan_digest: str) -> RoundPlan | None:
@@ -110,16 +110,16 @@ def read_round(store: ResultStore, number: int, plan_digest: str) -> RoundPlan |
     Raises:
         StoreError: it cannot be read.
     """
-    planned = _read(store, _round_name(number), RoundPlan)
+    planned = _read(store, _name_round(number), RoundPlan)
     if planned is not None and (planned.number, planned.plan_digest) != (number, plan_digest):
-        raise _foreign(store, _round_name(number))
+        raise _make_foreign_error(store, _name_round(number))
     return planned
 
 
 def write_answer(store: ResultStore, index: int, answered: AnsweredRequest) -> None:
     """Keep an answer; of two that somebody got, the first one stays."""
     request = answered.request
-    store.create(f"{_folder(index, request.round)}/{request.key}.json", _content(answered))
+    store.create(f"{_name_folder(index, request.round)}/{request.key}.json", _encode(answered))
 
 
 def read_answers(
@@ -140,7 +140,7 @@ def read_answers(
     def read(key: str) -> AnsweredRequest:
         answered = _read(store, found[key], AnsweredRequest)
         if answered is None or (answered.request, answered.plan_digest) != (asked[key], plan_digest):
-            raise _foreign(store, found[key])
+            raise _make_foreign_error(store, found[key])
         return answered
 
     with ThreadPoolExecutor(READERS) as readers:
@@ -149,7 +149,7 @@ def read_answers(
 
 def write_done(store: ResultStore, shard: Shard, done: RoundDone) -> None:
     """Say that a shard's part of a round is done; of two workers that say so the first one stays."""
-    store.create(_done_name(done.round, shard), _content(done))
+    store.create(_name_done(done.round, shard), _encode(done))
 
 
 def read_done(store: ResultStore, number: int, shard: Shard, plan_digest: str) -> RoundDone | None:
@@ -158,31 +158,33 @@ def read_done(store: ResultStore, number: int, shard: Shard, plan_digest: str) -
     Raises:
         StoreError: it cannot be read.
     """
-    done = _read(store, _done_name(number, shard), RoundDone)
+    done = _read(store, _name_done(number, shard), RoundDone)
     if done is not None and (done.round, done.plan_digest) != (number, plan_digest):
-        raise _foreign(store, _done_name(number, shard))
+        raise _make_foreign_error(store, _name_done(number, shard))
     return done
 
 
-def unaccounted(done: RoundDone, requests: Sequence[BatchRequest], answered: Mapping[str, AnsweredRequest]) -> set[str]:
+def find_unaccounted(
+    done: RoundDone, requests: Sequence[BatchRequest], answered: Mapping[str, AnsweredRequest]
+) -> set[str]:
     """Keys of a shard's requests of which nobody knows what became of them."""
     known = {key for key in done.answered if key in answered} | {one.key for one in done.failed}
     return {request.key for request in requests} - known
 
 
-def _round_name(number: int) -> str:
+def _name_round(number: int) -> str:
     return f"rounds/{number}.json"
 
 
-def _folder(index: int, number: int) -> str:
+def _name_folder(index: int, number: int) -> str:
     return f"{SHARDS}/{index}/round-{number}"
 
 
-def _done_name(number: int, shard: Shard) -> str:
-    return f"{_folder(shard.index, number)}/done-{shard.count}.json"
+def _name_done(number: int, shard: Shard) -> str:
+    return f"{_name_folder(shard.index, number)}/done-{shard.count}.json"
 
 
-def _content(record: PlanModel) -> bytes:
+def _encode(record: PlanModel) -> bytes:
     return record.model_dump_json(exclude_none=True).encode() + b"\n"
 
 
@@ -197,5 +199,5 @@ def _read(store: ResultStore, name: str, model: type[RecordT]) -> RecordT | None
         raise StoreError(f"{store.url(name)}: is not what it should be", hint=hint) from error
 
 
-def _foreign(store: ResultStore, name: str) -> StoreError:
+def _make_foreign_error(store: ResultStore, name: str) -> StoreError:
     return StoreError(f"{store.url(name)}: belongs to another plan", hint="Each run needs a folder of its own.")

@@ -38,7 +38,7 @@ class BatchRequest(PlanModel):
     provider: str
 
 
-def _plain(value: object) -> object:
+def _to_plain_text(value: object) -> object:
     """Text that every file format can hold: no control characters but line breaks and tabs, no half characters."""
     if not isinstance(value, str):
         return value
@@ -46,7 +46,7 @@ def _plain(value: object) -> object:
     return "".join(character for character in whole if character >= " " or character in "\n\t").strip()
 
 
-PlainText: TypeAlias = Annotated[str, BeforeValidator(_plain), Field(min_length=1)]
+PlainText: TypeAlias = Annotated[str, BeforeValidator(_to_plain_text), Field(min_length=1)]
 
 
 class Written(BaseModel):
@@ -128,20 +128,20 @@ class RoundDone(PlanModel):
 COLUMNS: Final = ("user_input", "reference", "retrieved_contexts", "provenance")
 
 
-def dataset_bytes(items: Sequence[GeneratedItem], format_: DataFormat) -> bytes:
+def encode_dataset(items: Sequence[GeneratedItem], format_: DataFormat) -> bytes:
     """All items as one file in UTF-8. A list or an object in a CSV cell is JSON."""
     return _WRITERS[format_]([item.model_dump(mode="json") for item in items])
 
 
-def _json(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def _encode_json(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return json.dumps(rows, ensure_ascii=False, indent=2).encode() + b"\n"
 
 
-def _jsonl(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def _encode_jsonl(rows: Sequence[Mapping[str, Any]]) -> bytes:
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+def _encode_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -153,9 +153,9 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
 
 
 _WRITERS: Final[Mapping[DataFormat, Callable[[Sequence[Mapping[str, Any]]], bytes]]] = {
-    "json": _json,
-    "jsonl": _jsonl,
-    "csv": _csv,
+    "json": _encode_json,
+    "jsonl": _encode_jsonl,
+    "csv": _encode_csv,
 }
 
 
@@ -168,7 +168,7 @@ SYSTEM: Final = (
 )
 
 
-def prompt_of(request: BatchRequest, seed: Seed, avoided: Sequence[str] = (), mark: str | None = None) -> str:
+def write_prompt(request: BatchRequest, seed: Seed, avoided: Sequence[str] = (), mark: str | None = None) -> str:
     """The prompt of a request; `avoided` are questions that exist already."""
     mark = mark or secrets.token_hex(8)
     parts = [seed.prompt.strip()]
@@ -187,7 +187,7 @@ def prompt_of(request: BatchRequest, seed: Seed, avoided: Sequence[str] = (), ma
     return "\n\n".join(parts)
 
 
-def items_of(request: BatchRequest, seed: Seed, batch: Batch, model: str | None) -> tuple[GeneratedItem, ...]:
+def take_items(request: BatchRequest, seed: Seed, batch: Batch, model: str | None) -> tuple[GeneratedItem, ...]:
     """The items of an answer, no more than were asked for, each with where it comes from."""
     provenance = Provenance(
         provider=request.provider,

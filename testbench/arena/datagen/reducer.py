@@ -21,25 +21,25 @@ from testbench.arena.conclusion import (
 )
 from testbench.arena.datagen.generation import (
     Generation,
-    generation_of,
+    find_unaccounted,
+    make_generation,
     read_answers,
     read_done,
-    unaccounted,
     write_round,
 )
 from testbench.arena.datagen.items import (
     FailedRequest,
     RoundPlan,
-    dataset_bytes,
+    encode_dataset,
 )
 from testbench.arena.datagen.rounds import (
     INSUFFICIENT_UNIQUE,
     Generated,
     RoundResult,
-    counted,
-    next_round,
+    decide_next,
+    format_count,
+    plan_next_round,
     reduce_rounds,
-    what_next,
 )
 from testbench.arena.manifest.job_status import SUMMARY_ERRORS, SUMMARY_SCORE, SUMMARY_VERDICT
 from testbench.arena.plan.model import PlanModel
@@ -87,19 +87,21 @@ async def reduce_datagen(context: JobContext) -> Conclusion | None:
         InputError: the source or the material cannot be used.
         StoreError: what the shards wrote cannot be read.
     """
-    generation = generation_of(context)
+    generation = make_generation(context)
     count = generation.settings.count
     found = await asyncio.to_thread(_read, generation)
     generated = found.generated
     if found.missing or found.lost:
-        return _incomplete(count, generated, found.missing, found.lost)
-    if what_next(count, generated.result) == "again":
-        write_round(context.store, next_round(found.rounds, count, generated, generation.seeds, generation.providers))
-        wanted = counted(count - generated.result.distinct, "item")
+        return _conclude_incomplete(count, generated, found.missing, found.lost)
+    if decide_next(count, generated.result) == "again":
+        write_round(
+            context.store, plan_next_round(found.rounds, count, generated, generation.seeds, generation.providers)
+        )
+        wanted = format_count(count - generated.result.distinct, "item")
         logger.info("%s of %s missing after round %s: asking for more", wanted, f"{count:,}", context.round)
         return None
     conclusion = conclude_generation(count, generated.result, generated.usage)
-    return await write_outputs(context.store, conclusion, _files(generation, found, conclusion))
+    return await write_outputs(context.store, conclusion, _make_files(generation, found, conclusion))
 
 
 def _read(generation: Generation) -> _Found:
@@ -116,17 +118,17 @@ def _read(generation: Generation) -> _Found:
             if done is None:
                 missing.add(shard.index)
             else:
-                lost |= unaccounted(done, shard.of(planned.requests), answered)
+                lost |= find_unaccounted(done, shard.of(planned.requests), answered)
                 failures.extend(done.failed)
     return _Found(rounds, failures, missing, lost, reduce_rounds(rounds, answered, failures))
 
 
-def _incomplete(count: int, generated: Generated, missing: set[int], lost: set[str]) -> Conclusion:
+def _conclude_incomplete(count: int, generated: Generated, missing: set[int], lost: set[str]) -> Conclusion:
     """Not all that was planned was done: the run can be taken up again, so nothing is written that would end it."""
     if missing:
-        reason, told = MISSING_SHARDS, f"{counted(len(missing), 'shard')} did not finish."
+        reason, told = MISSING_SHARDS, f"{format_count(len(missing), 'shard')} did not finish."
     else:
-        reason, told = MISSING_ITEMS, f"{counted(len(lost), 'request')} without an answer and without a failure."
+        reason, told = MISSING_ITEMS, f"{format_count(len(lost), 'request')} without an answer and without a failure."
     made = min(generated.result.distinct, count)
     return Conclusion(
         phase="Failed",
@@ -136,7 +138,7 @@ def _incomplete(count: int, generated: Generated, missing: set[int], lost: set[s
     )
 
 
-def _files(generation: Generation, found: _Found, conclusion: Conclusion) -> Iterator[tuple[str, bytes]]:
+def _make_files(generation: Generation, found: _Found, conclusion: Conclusion) -> Iterator[tuple[str, bytes]]:
     """Yield the dataset, called partial where it is too small, and how it came about."""
     settings, generated, result = generation.settings, found.generated, found.generated.result
     requests = [request for planned in found.rounds for request in planned.requests]
@@ -153,7 +155,7 @@ def _files(generation: Generation, found: _Found, conclusion: Conclusion) -> Ite
         usage=generated.usage,
     )
     if generated.items:
-        yield name, dataset_bytes(generated.items[: settings.count], settings.format)
+        yield name, encode_dataset(generated.items[: settings.count], settings.format)
     yield REPORT_FILE, report.model_dump_json(exclude_none=True, indent=2).encode() + b"\n"
 
 
@@ -167,8 +169,8 @@ def conclude_generation(count: int, result: RoundResult, usage: Usage | None = N
     silent = made == 0 or (result.asked > 0 and result.answered == 0)
     reason = SUCCEEDED if enough else GENERATION_FAILED if silent else INSUFFICIENT_UNIQUE
     message = (
-        f"{made:,} of {count:,} items in {counted(result.rounds, 'round')}; {result.exact:,} exact and"
-        f" {result.near:,} near duplicates removed, {_failed(result.failures)}."
+        f"{made:,} of {count:,} items in {format_count(result.rounds, 'round')}; {result.exact:,} exact and"
+        f" {result.near:,} near duplicates removed, {_format_failures(result.failures)}."
     )
     return Conclusion(
         phase="Succeeded" if enough else "Failed",
@@ -187,8 +189,8 @@ def conclude_generation(count: int, result: RoundResult, usage: Usage | None = N
     )
 
 
-def _failed(failures: Mapping[str, int]) -> str:
-    told = counted(sum(failures.values()), "request") + " failed"
+def _format_failures(failures: Mapping[str, int]) -> str:
+    told = format_count(sum(failures.values()), "request") + " failed"
     kinds = ", ".join(
         f"{times:,} {kind}" for kind, times in sorted(failures.items(), key=lambda kind: (-kind[1], kind))
     )

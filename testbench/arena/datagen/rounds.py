@@ -29,9 +29,9 @@ from testbench.arena.datagen.items import (
     GeneratedItem,
     RoundPlan,
     Seed,
-    prompt_of,
+    write_prompt,
 )
-from testbench.arena.datagen.seeds import seeds_of
+from testbench.arena.datagen.seeds import make_seeds
 from testbench.arena.manifest.job import ArenaJob, DataGenSettings
 from testbench.arena.plan.model import Plan
 from testbench.results.summary import sum_usage
@@ -98,7 +98,7 @@ class RoundResult:
         return sum(self.failures.values())
 
 
-def requests_of_round(
+def make_requests(
     number: int,
     missing: int,
     expected_yield: float,
@@ -124,12 +124,12 @@ def requests_of_round(
     return tuple(requests)
 
 
-def writers_of(plan: Plan) -> tuple[str, ...]:
+def list_writers(plan: Plan) -> tuple[str, ...]:
     """Who takes turns at writing: everybody who would be under test."""
     return tuple(dict.fromkeys(system.name for system in plan.systems))
 
 
-def what_next(count: int, result: RoundResult) -> Next:
+def decide_next(count: int, result: RoundResult) -> Next:
     """Whether there is enough, another round makes sense, or the model has nothing new to say, or says nothing."""
     if result.distinct >= count:
         return "done"
@@ -139,7 +139,7 @@ def what_next(count: int, result: RoundResult) -> Next:
     return "again" if can_be_shorter or result.fresh >= LEAST_YIELD else "exhausted"
 
 
-def counted(number: int, thing: str) -> str:
+def format_count(number: int, thing: str) -> str:
     """`1 round`, `2 rounds`."""
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
@@ -160,7 +160,7 @@ class Distinct:
     near: int
 
 
-def distinct(items: Iterable[GeneratedItem]) -> Distinct:
+def drop_duplicates(items: Iterable[GeneratedItem]) -> Distinct:
     """Keep the first of every group of items that ask the same."""
     from datasketch import MinHash, MinHashLSH
 
@@ -170,15 +170,18 @@ def distinct(items: Iterable[GeneratedItem]) -> Distinct:
     seen: set[str] = set()
     exact = near = 0
     for item in items:
-        text = normalised(item.user_input)
+        text = normalize(item.user_input)
         if text in seen:
             exact += 1
             continue
         seen.add(text)
-        shingles = shingles_of(text)
+        shingles = make_shingles(text)
         sketch = MinHash(num_perm=PERMUTATIONS)
         sketch.update_batch([shingle.encode() for shingle in shingles])
-        if any(similarity(shingles, shingles_of(kept_texts[position])) >= ALIKE for position in index.query(sketch)):
+        if any(
+            compute_similarity(shingles, make_shingles(kept_texts[position])) >= ALIKE
+            for position in index.query(sketch)
+        ):
             near += 1
             continue
         index.insert(len(kept), sketch, check_duplication=False)
@@ -187,7 +190,7 @@ def distinct(items: Iterable[GeneratedItem]) -> Distinct:
     return Distinct(tuple(kept), exact, near)
 
 
-def normalised(text: str) -> str:
+def normalize(text: str) -> str:
     """Letters and digits of any script in lower case, single spaces between: `What's  UP?` and `whats up` are equal."""
     folded = unicodedata.normalize("NFKC", text).casefold()
     kept = (character if character.isalnum() else " " if character.isspace() else "" for character in folded)
@@ -195,12 +198,12 @@ def normalised(text: str) -> str:
     return " ".join(words) if words else folded.strip()
 
 
-def shingles_of(text: str) -> frozenset[str]:
+def make_shingles(text: str) -> frozenset[str]:
     """Every run of five characters; a shorter text is its own only shingle."""
     return frozenset(text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1)))
 
 
-def similarity(one: frozenset[str], other: frozenset[str]) -> float:
+def compute_similarity(one: frozenset[str], other: frozenset[str]) -> float:
     """The Jaccard index: shared shingles of all shingles."""
     return len(one & other) / len(one | other)
 
@@ -220,19 +223,19 @@ class Generated:
     """Providers that were asked in the last round and answered nothing."""
 
 
-def first_round(plan_digest: str, count: int, seeds: Sequence[Seed], providers: Sequence[str]) -> RoundPlan:
+def plan_first_round(plan_digest: str, count: int, seeds: Sequence[Seed], providers: Sequence[str]) -> RoundPlan:
     """What is asked before anything is known."""
-    requests = requests_of_round(1, count, FIRST_YIELD, seeds, providers)
+    requests = make_requests(1, count, FIRST_YIELD, seeds, providers)
     return RoundPlan(number=1, plan_digest=plan_digest, requests=requests, batch=BATCH_SIZE)
 
 
-def next_round(
+def plan_next_round(
     rounds: Sequence[RoundPlan], count: int, generated: Generated, seeds: Sequence[Seed], providers: Sequence[str]
 ) -> RoundPlan:
     """What is asked after `rounds`: for what is missing, of nobody who is silent, and for questions unlike these."""
     last, result = rounds[-1], generated.result
     batch = max(1, last.batch // 2) if result.cut_off else last.batch
-    requests = requests_of_round(
+    requests = make_requests(
         last.number + 1,
         count - result.distinct,
         result.fresh if result.answered else FIRST_YIELD,
@@ -255,7 +258,7 @@ def reduce_rounds(
 ) -> Generated:
     """All items without duplicates; of two that are alike, the one that was asked for first is kept."""
     in_order = [answered[one.key] for planned in rounds for one in planned.requests if one.key in answered]
-    found = distinct(item for one in in_order for item in one.items)
+    found = drop_duplicates(item for one in in_order for item in one.items)
     last = rounds[-1]
     of_last = [one for one in last.requests if one.key in answered]
     unanswered = {one.key for one in last.requests} - answered.keys()
@@ -301,19 +304,19 @@ class GenerationEstimate:
     input_tokens: int
 
 
-def estimate_of(job: ArenaJob, bundle: Bundle, plan: Plan) -> GenerationEstimate:
+def estimate_generation(job: ArenaJob, bundle: Bundle, plan: Plan) -> GenerationEstimate:
     """How much a job asks for, if nothing has to be asked again.
 
     Raises:
         InputError: there is nothing to generate from.
     """
     settings = job.spec.data_gen or DataGenSettings()
-    seeds, writers = seeds_of(bundle, load_arena_file(job, bundle)), writers_of(plan)
-    requests = first_round(plan.digest, settings.count, seeds, writers).requests
+    seeds, writers = make_seeds(bundle, load_arena_file(job, bundle)), list_writers(plan)
+    requests = plan_first_round(plan.digest, settings.count, seeds, writers).requests
     characters = len(requests) * (len(SYSTEM) + len(json.dumps(Batch.model_json_schema())))
     known: Counter[int] = Counter()
     for request in requests:
-        characters += len(prompt_of(request, seeds[request.seed], [A_QUESTION] * min(AVOIDED, known[request.seed])))
+        characters += len(write_prompt(request, seeds[request.seed], [A_QUESTION] * min(AVOIDED, known[request.seed])))
         known[request.seed] += request.size
     return GenerationEstimate(
         items=settings.count,
@@ -326,16 +329,16 @@ def estimate_of(job: ArenaJob, bundle: Bundle, plan: Plan) -> GenerationEstimate
     )
 
 
-def estimate_text(estimate: GenerationEstimate) -> str:
+def format_estimate(estimate: GenerationEstimate) -> str:
     """The estimate as lines of text."""
-    material = counted(estimate.prompts, "prompt")
+    material = format_count(estimate.prompts, "prompt")
     if estimate.passages:
-        material += f" with {counted(estimate.passages, 'passage')} of documents"
+        material += f" with {format_count(estimate.passages, 'passage')} of documents"
     return "\n".join(
         [
-            f"{counted(estimate.items, 'item')} as {estimate.format}, from {material}",
+            f"{format_count(estimate.items, 'item')} as {estimate.format}, from {material}",
             f"written by {join_names(estimate.writers)}",
-            f"first round: {counted(estimate.requests, 'request')}, about {estimate.input_tokens:,} tokens to read;"
-            " duplicates are made up for in further rounds",
+            f"first round: {format_count(estimate.requests, 'request')}, about {estimate.input_tokens:,} tokens"
+            " to read; duplicates are made up for in further rounds",
         ]
     )

@@ -42,14 +42,16 @@ class Passage(NamedTuple):
     text: str
 
 
-def seeds_of(bundle: Bundle, arena: ArenaFile) -> tuple[Seed, ...]:
+def make_seeds(bundle: Bundle, arena: ArenaFile) -> tuple[Seed, ...]:
     """Every passage with one instruction before any passage has its second; without documents, every instruction.
 
     Raises:
         InputError: there is nothing to generate from, or a file of it is no text.
     """
-    passages = _in_turn([list(_passages(path, _text(bundle, path))) for path in _documents(bundle, arena)])
-    instructions = tuple(_instructions(bundle, arena))
+    passages = _take_turns(
+        [list(_make_passages(path, _read_text(bundle, path))) for path in _list_documents(bundle, arena)]
+    )
+    instructions = tuple(_list_instructions(bundle, arena))
     if not instructions and not passages:
         hint = "Put prompts into prompts/*.md, texts into documents/, or name both as data_gen in the arena file."
         raise InputError(f"{bundle.origin}: nothing to generate data from", hint=hint)
@@ -57,13 +59,13 @@ def seeds_of(bundle: Bundle, arena: ArenaFile) -> tuple[Seed, ...]:
     if not passages:
         return tuple(Seed(prompt_path=one.path, prompt=one.text) for one in instructions)
     return tuple(
-        _seed(instructions[(position + turn) % len(instructions)], passage)
+        _make_seed(instructions[(position + turn) % len(instructions)], passage)
         for turn in range(len(instructions))
         for position, passage in enumerate(passages)
     )
 
 
-def split(text: str, most: int = PASSAGE_LENGTH) -> Iterator[str]:
+def split_text(text: str, most: int = PASSAGE_LENGTH) -> Iterator[str]:
     """A text in pieces of at most so many characters, cut where a paragraph ends, else a line, a sentence or a word."""
     rest = text.strip()
     while len(rest) > most:
@@ -75,54 +77,54 @@ def split(text: str, most: int = PASSAGE_LENGTH) -> Iterator[str]:
         yield rest
 
 
-def _seed(instruction: Instruction, passage: Passage) -> Seed:
+def _make_seed(instruction: Instruction, passage: Passage) -> Seed:
     return Seed(
         prompt_path=instruction.path, prompt=instruction.text, document_path=passage.path, document=passage.text
     )
 
 
-def _documents(bundle: Bundle, arena: ArenaFile) -> list[str]:
+def _list_documents(bundle: Bundle, arena: ArenaFile) -> list[str]:
     """Scattered, and the same on every machine: where there are more than requests, neighbours are rarely chosen."""
     named = arena.material.documents
-    paths = named if named is not None else _usual(bundle, DOCUMENT_FILES)
+    paths = named if named is not None else _find_usual(bundle, DOCUMENT_FILES)
     return sorted(paths, key=lambda path: hashlib.sha256(path.encode()).digest())
 
 
-def _passages(path: str, text: str) -> Iterator[Passage]:
-    pieces = list(split(text))
+def _make_passages(path: str, text: str) -> Iterator[Passage]:
+    pieces = list(split_text(text))
     for number, piece in enumerate(pieces, start=1):
         yield Passage(path if len(pieces) == 1 else f"{path}#{number}", piece)
 
 
-def _in_turn(documents: list[list[Passage]]) -> list[Passage]:
+def _take_turns(documents: list[list[Passage]]) -> list[Passage]:
     """The first passage of every document, then the second of those that have one, and so on."""
     return [passage for row in zip_longest(*documents) for passage in row if passage is not None]
 
 
-def _instructions(bundle: Bundle, arena: ArenaFile) -> Iterator[Instruction]:
+def _list_instructions(bundle: Bundle, arena: ArenaFile) -> Iterator[Instruction]:
     if arena.material.prompts is None and arena.prompts:
-        yield from map(_of_task, arena.prompts)
+        yield from map(_make_instruction, arena.prompts)
         return
     named = arena.material.prompts
-    for path in named if named is not None else _usual(bundle, PROMPT_FILES):
-        text = _text(bundle, path)
+    for path in named if named is not None else _find_usual(bundle, PROMPT_FILES):
+        text = _read_text(bundle, path)
         if not text:
             raise InputError(f"{path}: an empty prompt", hint="Write what questions are wanted.")
         yield Instruction(path, text)
 
 
-def _of_task(prompt: Prompt) -> Instruction:
+def _make_instruction(prompt: Prompt) -> Instruction:
     """The system prompt of an assistant is told as what it is: it must not be followed here, but asked about."""
     task = substitute(prompt.template, prompt.variables)
     text = f"Write questions that users would ask an assistant which has been given this task:\n\n{task}"
     return Instruction(f"prompt_configs/{prompt.task_type}", text)
 
 
-def _usual(bundle: Bundle, patterns: Iterable[str]) -> tuple[str, ...]:
+def _find_usual(bundle: Bundle, patterns: Iterable[str]) -> tuple[str, ...]:
     return tuple(path for path in bundle.files if any(matches(path, pattern) for pattern in patterns))
 
 
-def _text(bundle: Bundle, path: str) -> str:
+def _read_text(bundle: Bundle, path: str) -> str:
     try:
         return bundle.files[path].decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:

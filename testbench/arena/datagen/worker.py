@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from testbench.arena.datagen.generation import (
     Generation,
-    generation_of,
+    make_generation,
     read_answers,
     read_done,
     write_answer,
@@ -27,10 +27,10 @@ from testbench.arena.datagen.items import (
     FailedRequest,
     RoundDone,
     RoundPlan,
-    items_of,
-    prompt_of,
+    take_items,
+    write_prompt,
 )
-from testbench.arena.datagen.writers import Writer, opened_writers, targets_of
+from testbench.arena.datagen.writers import Writer, find_targets, open_writers
 from testbench.arena.runs.context import JobContext
 from testbench.errors import JudgeError
 from testbench.metrics.judge.cost import track_usage
@@ -46,8 +46,8 @@ async def work_datagen(context: JobContext) -> None:
         InputError: the source, the material or a provider cannot be used; nothing was sent.
         StoreError: answers could not be read or written.
     """
-    generation = generation_of(context)
-    targets = targets_of(context.clients, context.plan.systems)
+    generation = make_generation(context)
+    targets = find_targets(context.clients, context.plan.systems)
     planned = generation.round(context.round)
     before = read_done(context.store, context.round, context.shard, generation.digest)
     own = context.shard.of(planned.requests)
@@ -56,7 +56,7 @@ async def work_datagen(context: JobContext) -> None:
     left = [request for request in own if request.key not in settled]
     if before is not None and not left:
         return
-    async with opened_writers(context, targets) as writers:
+    async with open_writers(context, targets) as writers:
         with context.show_progress(f"round {context.round}", len(own), len(answered)) as progress:
             worker = _RequestWorker(generation, writers, progress)
             worker.learn(planned, answered)
@@ -117,7 +117,7 @@ class _RequestWorker:
 
     async def _ask(self, request: BatchRequest) -> AnsweredRequest | FailedRequest:
         writer, seed = self._writers[request.provider], self._generation.seeds[request.seed]
-        prompt = prompt_of(request, seed, self._known[request.seed][-AVOIDED:])
+        prompt = write_prompt(request, seed, self._known[request.seed][-AVOIDED:])
         with track_usage() as used:
             try:
                 batch = await writer.write(prompt)
@@ -132,7 +132,7 @@ class _RequestWorker:
         return AnsweredRequest(
             plan_digest=self._generation.digest,
             request=request,
-            items=items_of(request, seed, batch, writer.model),
+            items=take_items(request, seed, batch, writer.model),
             usage=used.total,
         )
 

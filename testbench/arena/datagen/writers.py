@@ -52,7 +52,7 @@ class Writer:
         await self._judge.close()
 
 
-def targets_of(clients: Clients, systems: Iterable[SystemUnderTest]) -> Mapping[str, ChatTarget]:
+def find_targets(clients: Clients, systems: Iterable[SystemUnderTest]) -> Mapping[str, ChatTarget]:
     """Whom to ask, by name.
 
     Raises:
@@ -69,17 +69,17 @@ def targets_of(clients: Clients, systems: Iterable[SystemUnderTest]) -> Mapping[
 
 
 @asynccontextmanager
-async def opened_writers(context: JobContext, targets: Mapping[str, ChatTarget]) -> AsyncIterator[Mapping[str, Writer]]:
+async def open_writers(context: JobContext, targets: Mapping[str, ChatTarget]) -> AsyncIterator[Mapping[str, Writer]]:
     """A writer for each of them, closed at the end."""
     async with AsyncExitStack() as stack:
         writers = {}
         for name, target in targets.items():
-            writers[name] = Writer(target, _judge(target, context))
+            writers[name] = Writer(target, _make_judge(target, context))
             stack.push_async_callback(writers[name].close)
         yield writers
 
 
-def _judge(target: ChatTarget, context: JobContext) -> Judge:
+def _make_judge(target: ChatTarget, context: JobContext) -> Judge:
     from testbench.metrics.judge.client import OpenAIJudge
 
     settings = JudgeSettings(

@@ -19,11 +19,18 @@ from typing import Final
 
 from testbench import __version__
 from testbench.arena.conclusion import Conclusion
-from testbench.arena.evaluation.results import ItemResult, Reduction, experiment_of, reduce
-from testbench.arena.evaluation.rows import ItemRow, conclude_evaluation, csv_bytes, junit_bytes, row_of, rows
+from testbench.arena.evaluation.results import ItemResult, Reduction, build_experiment, reduce_parts
+from testbench.arena.evaluation.rows import (
+    ItemRow,
+    build_row,
+    build_rows,
+    conclude_evaluation,
+    encode_csv,
+    encode_junit,
+)
 from testbench.arena.plan.model import Plan
-from testbench.arena.runs.context import JobContext, RunFolder, part_name
-from testbench.arena.runs.parts import checksum, counted_parts, done_markers, is_done
+from testbench.arena.runs.context import JobContext, RunFolder, name_part
+from testbench.arena.runs.parts import compute_checksum, is_done, read_counted_parts, read_done_markers
 from testbench.arena.runs.records import write_outputs
 from testbench.arena.stores import write_once
 from testbench.errors import NothingToDo
@@ -47,31 +54,31 @@ async def reduce_evaluation(context: JobContext) -> Conclusion:
         StoreError: the parts cannot be read.
     """
     plan, checksums = context.plan, dict[str, str]()
-    reduction = reduce(plan, _read(context, checksums))
+    reduction = reduce_parts(plan, _read_parts(context, checksums))
     shards = all_shards(context.shard.count)
     missing = [shard.index for shard in shards if not is_done(context.store, plan, shard, checksums)]
-    experiment = _experiment(context, reduction)
+    experiment = _build_experiment(context, reduction)
     verdict = reach_verdict(experiment, context.outputs.policy)
-    found = list(rows(plan, experiment))
+    found = list(build_rows(plan, experiment))
     conclusion = conclude_evaluation(verdict, reduction, missing, found)
     complete = reduction.complete and not missing
     folder = "" if complete else f"incomplete-{len(reduction.results)}-of-{len(plan.items)}"
-    files = _files(context, experiment, verdict, found)
+    files = _make_files(context, experiment, verdict, found)
     publish = partial(_publish, context, experiment) if context.outputs.publish else None
     return await write_outputs(context.store, conclusion, files, folder=folder, publish=publish)
 
 
-def _read(context: JobContext, checksums: dict[str, str]) -> Iterator[bytes]:
+def _read_parts(context: JobContext, checksums: dict[str, str]) -> Iterator[bytes]:
     """Every part that counts, its checksum noted."""
-    for name, content in counted_parts(context.store, done_markers(context.store, context.plan)):
-        checksums[name] = checksum(content)
+    for name, content in read_counted_parts(context.store, read_done_markers(context.store, context.plan)):
+        checksums[name] = compute_checksum(content)
         yield content
 
 
 # --- the experiment -------------------------------------------------------------------------------------------------
 
 
-def _experiment(context: JobContext, reduction: Reduction) -> EvaluatedExperiment:
+def _build_experiment(context: JobContext, reduction: Reduction) -> EvaluatedExperiment:
     """All items as one experiment, with the records of who was asked, by whom it was judged, and when."""
     plan, found = context.plan, list(reduction.results.values())
     starts = [step.started_at for one in found for step in one.scenario.steps if step.started_at is not None]
@@ -79,14 +86,14 @@ def _experiment(context: JobContext, reduction: Reduction) -> EvaluatedExperimen
     started = min(starts or ends, default=context.clock.now())
     seconds = (max(ends, default=started) - started).total_seconds()
     record = EvaluationRecord(
-        judge_model=_judge_model(plan, reduction),
+        judge_model=_find_judge_model(plan, reduction),
         testbench_version=__version__,
         started_at=started,
         wall_seconds=max(0.0, seconds),
         identity=plan.digest,
     )
     run = RunRecord(
-        agent_url=_address(context),
+        agent_url=_find_address(context),
         agent_name=", ".join(system.label for system in plan.systems) or None,
         workflow_name=plan.job,
         testbench_version=__version__,
@@ -95,26 +102,26 @@ def _experiment(context: JobContext, reduction: Reduction) -> EvaluatedExperimen
         identity=plan.digest,
         repeats=max((item.repetition for item in plan.items), default=1),
     )
-    return experiment_of(plan, reduction, record).model_copy(update={"run": run})
+    return build_experiment(plan, reduction, record).model_copy(update={"run": run})
 
 
-def _judge_model(plan: Plan, reduction: Reduction) -> str | None:
+def _find_judge_model(plan: Plan, reduction: Reduction) -> str | None:
     """The model that has judged, as the first item of the plan says that names one."""
     for item in plan.items:
         result = reduction.results.get(item.key)
-        model = _judge_of(result) if result is not None else None
+        model = _get_judge_model(result) if result is not None else None
         if model is not None:
             return model
     return None
 
 
-def _judge_of(result: ItemResult) -> str | None:
+def _get_judge_model(result: ItemResult) -> str | None:
     scenario = result.scenario
     judged = [*scenario.evaluations, *(one for step in scenario.steps for one in step.evaluations)]
     return next((one.result.judge_model for one in judged if one.result.judge_model), None)
 
 
-def _address(context: JobContext) -> str:
+def _find_address(context: JobContext) -> str:
     """The address of the only system under test; several have none in common."""
     systems = context.plan.systems
     if len(systems) != 1:
@@ -131,7 +138,7 @@ def _address(context: JobContext) -> str:
 # --- the files ------------------------------------------------------------------------------------------------------
 
 
-def _files(
+def _make_files(
     context: JobContext, experiment: EvaluatedExperiment, verdict: Verdict, found: Sequence[ItemRow]
 ) -> Iterator[tuple[str, bytes]]:
     """What is written, one after the other: a run of 100,000 items has large files."""
@@ -140,9 +147,9 @@ def _files(
     yield RESULTS_FILE, experiment.model_dump_json(exclude_none=True).encode() + b"\n"
     yield VERDICT_FILE, verdict.model_dump_json(indent=2).encode() + b"\n"
     if "csv" in formats:
-        yield CSV_FILE, csv_bytes(context.plan, context.run_id, found)
+        yield CSV_FILE, encode_csv(context.plan, context.run_id, found)
     if "junit" in formats:
-        yield JUNIT_FILE, junit_bytes(context.plan, found)
+        yield JUNIT_FILE, encode_junit(context.plan, found)
     yield REPORT_FILE, report(context, experiment, verdict)
 
 
@@ -181,24 +188,24 @@ def take_over(earlier: RunFolder, run_id: str, new: RunFolder, plan: Plan, shard
     Raises:
         StoreError: the parts cannot be read, or not be written.
     """
-    results = reduce(plan, _intact(earlier, plan)).results
+    results = reduce_parts(plan, _read_intact_parts(earlier, plan)).results
     kept = {
         item.key: results[item.key]
         for item in plan.items
-        if item.key in results and row_of(item, results[item.key].scenario).status != "error"
+        if item.key in results and build_row(item, results[item.key].scenario).status != "error"
     }
     for shard in all_shards(shards):
         own = [kept[item.key] for item in shard.of(plan.items) if item.key in kept]
         if own:
             lines = [result.model_dump_json(exclude_none=True).encode() + b"\n" for result in own]
-            write_once(new, part_name(shard.index, f"of-{run_id}", 1), b"".join(lines))
+            write_once(new, name_part(shard.index, f"of-{run_id}", 1), b"".join(lines))
     return len(kept)
 
 
-def _intact(earlier: RunFolder, plan: Plan) -> Iterator[bytes]:
+def _read_intact_parts(earlier: RunFolder, plan: Plan) -> Iterator[bytes]:
     """The parts that are what their workers wrote, as far as a marker says so."""
-    markers = done_markers(earlier, plan)
+    markers = read_done_markers(earlier, plan)
     digests = {name: digest for marker in markers.values() for name, digest in marker.parts.items()}
-    for name, content in counted_parts(earlier, markers):
-        if name not in digests or digests[name] == checksum(content):
+    for name, content in read_counted_parts(earlier, markers):
+        if name not in digests or digests[name] == compute_checksum(content):
             yield content

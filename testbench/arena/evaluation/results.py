@@ -86,19 +86,19 @@ class _Counts:
     best: dict[str, ItemResult] = field(default_factory=dict)
 
 
-def reduce(plan: Plan, parts: Iterable[bytes]) -> Reduction:
+def reduce_parts(plan: Plan, parts: Iterable[bytes]) -> Reduction:
     """The results of all parts. `parts` are the files' contents, in any order, each read once."""
     known = {item.key for item in plan.items}
     counts = _Counts()
     for part in parts:
         for line in part.splitlines():
             if line.strip():
-                _take(line, plan, known, counts)
+                _take_line(line, plan, known, counts)
     missing = tuple(item for item in plan.items if item.key not in counts.best)
     return Reduction(counts.best, missing, counts.doubled, counts.foreign, counts.unreadable)
 
 
-def _take(line: bytes, plan: Plan, known: set[str], counts: _Counts) -> None:
+def _take_line(line: bytes, plan: Plan, known: set[str], counts: _Counts) -> None:
     try:
         result = ItemResult.model_validate_json(line)
     except ValidationError:
@@ -110,17 +110,17 @@ def _take(line: bytes, plan: Plan, known: set[str], counts: _Counts) -> None:
     other = counts.best.get(result.key)
     if other is not None:
         counts.doubled += 1
-        result = min(other, result, key=_rank)
+        result = min(other, result, key=_rank_result)
     counts.best[result.key] = result
 
 
-def _rank(result: ItemResult) -> tuple[bool, str, str, str]:
+def _rank_result(result: ItemResult) -> tuple[bool, str, str, str]:
     """Of two results the one that was answered, then the first: never the better score."""
     broken = any(step.status != "ok" for step in result.scenario.steps)
     return broken, result.finished_at.isoformat(), result.worker, result.scenario.trace_id or ""
 
 
-def experiment_of(plan: Plan, reduction: Reduction, record: EvaluationRecord) -> EvaluatedExperiment:
+def build_experiment(plan: Plan, reduction: Reduction, record: EvaluationRecord) -> EvaluatedExperiment:
     """All items in the plan's order as one experiment, which the report, the gate and publish read as any other."""
     scenarios = {file.id: file.scenario for file in plan.scenarios}
     found = reduction.results
@@ -129,19 +129,19 @@ def experiment_of(plan: Plan, reduction: Reduction, record: EvaluationRecord) ->
         llm_as_a_judge_model=record.judge_model,
         evaluation=record,
         scenarios=tuple(
-            found[item.key].scenario if item.key in found else _lost(item, scenarios[item.scenario_id])
+            found[item.key].scenario if item.key in found else _make_lost(item, scenarios[item.scenario_id])
             for item in plan.items
         ),
     )
 
 
-def _lost(item: Item, scenario: Scenario) -> EvaluatedScenario:
+def _make_lost(item: Item, scenario: Scenario) -> EvaluatedScenario:
     (planned,) = assign_ids([scenario])
     failure = Failure(kind=LOST, message="No worker has finished this item.", attempts=0, retryable=True)
-    return _failed(item, planned, failure)
+    return _make_failed(item, planned, failure)
 
 
-def _failed(item: Item, planned: PlannedScenario, failure: Failure) -> EvaluatedScenario:
+def _make_failed(item: Item, planned: PlannedScenario, failure: Failure) -> EvaluatedScenario:
     steps = tuple(
         EvaluatedStep.model_validate(dict(step) | {"status": "error", "error": failure}) for step in planned.steps
     )

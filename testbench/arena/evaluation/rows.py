@@ -70,37 +70,37 @@ class ItemRow:
         return sum_usage([self.agent_usage, self.judge_usage]).cost_usd
 
 
-def rows(plan: Plan, experiment: EvaluatedExperiment) -> Iterator[ItemRow]:
+def build_rows(plan: Plan, experiment: EvaluatedExperiment) -> Iterator[ItemRow]:
     """Return a row for each item, in the plan's order; `testbench.arena.evaluation.results` makes the experiment."""
     for item, scenario in zip(plan.items, experiment.scenarios, strict=True):
-        yield row_of(item, scenario)
+        yield build_row(item, scenario)
 
 
-def row_of(item: Item, scenario: EvaluatedScenario) -> ItemRow:
+def build_row(item: Item, scenario: EvaluatedScenario) -> ItemRow:
     """One item as a row."""
     steps = scenario.steps
     found = [*(evaluation for step in steps for evaluation in step.evaluations), *scenario.evaluations]
     return ItemRow(
         item=item,
-        status=_status(scenario),
-        scores=_scores(found),
-        latency_ms=_mean([step.latency_ms for step in steps if step.status == "ok"]),
-        ttft_ms=_mean([step.time_to_first_token_ms for step in steps if step.status == "ok"]),
+        status=_decide_status(scenario),
+        scores=_average_scores(found),
+        latency_ms=_average([step.latency_ms for step in steps if step.status == "ok"]),
+        ttft_ms=_average([step.time_to_first_token_ms for step in steps if step.status == "ok"]),
         agent_usage=sum_usage(step.usage for step in steps),
         judge_usage=sum_usage(evaluation.result.usage for evaluation in found),
         attempts=sum(step.error.attempts if step.error else step.status == "ok" for step in steps),
-        failure=_first_failure(scenario, found),
+        failure=_find_first_failure(scenario, found),
         trace_id=scenario.trace_id,
         started_at=min((step.started_at for step in steps if step.started_at is not None), default=None),
     )
 
 
-def _status(scenario: EvaluatedScenario) -> RowStatus:
+def _decide_status(scenario: EvaluatedScenario) -> RowStatus:
     verdicts = {decide_step(step) for step in scenario.steps if not step.quarantine} | {decide_scenario(scenario)}
     return STATUS[next((verdict for verdict in WORST_FIRST if verdict in verdicts), "unjudged")]
 
 
-def _scores(found: list[Evaluation]) -> dict[str, float]:
+def _average_scores(found: list[Evaluation]) -> dict[str, float]:
     groups: dict[str, list[float]] = {}
     for evaluation in found:
         if evaluation.result.score is not None:
@@ -108,12 +108,12 @@ def _scores(found: list[Evaluation]) -> dict[str, float]:
     return {name: statistics.fmean(scores) for name, scores in groups.items()}
 
 
-def _first_failure(scenario: EvaluatedScenario, found: list[Evaluation]) -> Failure | None:
+def _find_first_failure(scenario: EvaluatedScenario, found: list[Evaluation]) -> Failure | None:
     failures = [step.error for step in scenario.steps] + [evaluation.result.error for evaluation in found]
     return next((failure for failure in failures if failure is not None), None)
 
 
-def _mean(values: list[float | None]) -> float | None:
+def _average(values: list[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None
 
@@ -127,64 +127,64 @@ FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 """A cell that begins so is run as a formula by spreadsheets (OWASP, CSV injection); an apostrophe makes it text."""
 
 
-def csv_bytes(plan: Plan, run_id: str, found: Sequence[ItemRow]) -> bytes:
+def encode_csv(plan: Plan, run_id: str, found: Sequence[ItemRow]) -> bytes:
     """One line for each item in UTF-8; a number that nobody measured is an empty cell."""
     metrics = sorted({name for row in found for name in row.scores})
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*BEFORE_SCORES, *(_text(f"score_{name}") for name in metrics), *AFTER_SCORES])
+    writer.writerow([*BEFORE_SCORES, *(_escape_formula(f"score_{name}") for name in metrics), *AFTER_SCORES])
     for row in found:
-        writer.writerow(_cells(plan, run_id, row, metrics))
+        writer.writerow(_build_cells(plan, run_id, row, metrics))
     return text.getvalue().encode()
 
 
-def _cells(plan: Plan, run_id: str, row: ItemRow, metrics: Sequence[str]) -> list[str | int | float | None]:
+def _build_cells(plan: Plan, run_id: str, row: ItemRow, metrics: Sequence[str]) -> list[str | int | float | None]:
     item, usage = row.item, row.agent_usage
     started_at = row.started_at.isoformat() if row.started_at else None
     return [
-        *(run_id, item.key, plan.job, _text(item.scenario_name), _text(item.system.group)),
-        *(_text(item.system.label), item.repetition, row.status),
+        *(run_id, item.key, plan.job, _escape_formula(item.scenario_name), _escape_formula(item.system.group)),
+        *(_escape_formula(item.system.label), item.repetition, row.status),
         *(row.scores.get(name) for name in metrics),
-        *(_rounded(row.latency_ms), _rounded(row.ttft_ms), usage.input_tokens, usage.output_tokens, row.cost_usd),
+        *(_round(row.latency_ms), _round(row.ttft_ms), usage.input_tokens, usage.output_tokens, row.cost_usd),
         *(row.attempts, row.failure.kind if row.failure else None),
-        *(_text(row.failure.message) if row.failure else None, row.trace_id, started_at),
+        *(_escape_formula(row.failure.message) if row.failure else None, row.trace_id, started_at),
     ]
 
 
-def _text(value: str) -> str:
+def _escape_formula(value: str) -> str:
     line = printable(value)
     return f"'{line}" if line.startswith(FORMULA) else line
 
 
-def _rounded(value: float | None) -> float | None:
+def _round(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-def junit_bytes(plan: Plan, found: Iterable[ItemRow]) -> bytes:
+def encode_junit(plan: Plan, found: Iterable[ItemRow]) -> bytes:
     """The document as UTF-8; suites and cases are sorted by name."""
     root = ET.Element("testsuites", name=printable(plan.job))
-    names = _suite_names(plan)
+    names = _name_suites(plan)
     suites: dict[str, list[ItemRow]] = {}
     for row in found:
         suites.setdefault(names[row.item.scenario_id], []).append(row)
     for name in sorted(suites):
         suite = ET.SubElement(root, "testsuite", name=name)
         for row in sorted(suites[name], key=lambda row: (row.item.system.label, row.item.repetition)):
-            suite.append(_case(f"{printable(plan.job)}.{name}", row))
-        _count(suite)
-    _count(root)
+            suite.append(_build_case(f"{printable(plan.job)}.{name}", row))
+        _set_counts(suite)
+    _set_counts(root)
     ET.indent(root)
     return bytes(ET.tostring(root, encoding="utf-8", xml_declaration=True)) + b"\n"
 
 
-def _suite_names(plan: Plan) -> dict[str, str]:
+def _name_suites(plan: Plan) -> dict[str, str]:
     """A name for each scenario's id; scenarios of one name are told apart by their ids."""
     uses = Counter(printable(file.scenario.name) for file in plan.scenarios)
     named = ((file.id, printable(file.scenario.name)) for file in plan.scenarios)
     return {key: name if uses[name] == 1 else f"{name} [{key}]" for key, name in named}
 
 
-def _case(classname: str, row: ItemRow) -> ET.Element:
+def _build_case(classname: str, row: ItemRow) -> ET.Element:
     item = row.item
     case = ET.Element(
         "testcase",
@@ -204,11 +204,11 @@ def _case(classname: str, row: ItemRow) -> ET.Element:
     for name, value in numbers.items():
         if value is not None:
             ET.SubElement(properties, "property", name=printable(name), value=printable(str(value)))
-    _outcome(case, row)
+    _add_outcome(case, row)
     return case
 
 
-def _outcome(case: ET.Element, row: ItemRow) -> None:
+def _add_outcome(case: ET.Element, row: ItemRow) -> None:
     match row.status:
         case "failed":
             scores = ", ".join(f"{name} {score:.3f}" for name, score in sorted(row.scores.items()))
@@ -223,7 +223,7 @@ def _outcome(case: ET.Element, row: ItemRow) -> None:
             pass
 
 
-def _count(element: ET.Element) -> None:
+def _set_counts(element: ET.Element) -> None:
     cases = list(element.iter("testcase"))
     element.set("tests", str(len(cases)))
     for attribute, child in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
@@ -242,7 +242,7 @@ def conclude_evaluation(
     verdict: Verdict, reduction: Reduction, missing_shards: Sequence[int], found: Sequence[ItemRow]
 ) -> Conclusion:
     """The end of an evaluation. `found` are the rows of all items, `missing_shards` those without their done marker."""
-    counts = count(found)
+    counts = count_items(found)
     reason, message = REASONS[verdict.verdict], verdict.sentence
     if counts.total == 0:
         reason, message = NO_ITEMS, "The plan has no item."
@@ -251,7 +251,7 @@ def conclude_evaluation(
         message = f"{len(missing_shards)} shards did not finish: {list_some(missing_shards)}. {verdict.sentence}"
     elif not reduction.complete:
         reason, message = MISSING_ITEMS, f"{'; '.join(reduction.faults)}. {verdict.sentence}"
-    summary = _summary(verdict, counts, found)
+    summary = _summarize(verdict, counts, found)
     return Conclusion(
         phase="Succeeded" if reason == SUCCEEDED else "Failed",
         reason=reason,
@@ -261,7 +261,7 @@ def conclude_evaluation(
     )
 
 
-def count(found: Sequence[ItemRow]) -> Counts:
+def count_items(found: Sequence[ItemRow]) -> Counts:
     """Items by their status."""
     statuses = [row.status for row in found]
     return Counts(
@@ -273,7 +273,7 @@ def count(found: Sequence[ItemRow]) -> Counts:
     )
 
 
-def _summary(verdict: Verdict, counts: Counts, found: Sequence[ItemRow]) -> dict[str, str]:
+def _summarize(verdict: Verdict, counts: Counts, found: Sequence[ItemRow]) -> dict[str, str]:
     usage = sum_usage([usage for row in found for usage in (row.agent_usage, row.judge_usage)])
     latencies = [row.latency_ms for row in found if row.latency_ms is not None]
     numbers: dict[str, str | None] = {

@@ -16,11 +16,11 @@ from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Final
 
-from testbench.arena.evaluation.results import ItemResult, reduce
+from testbench.arena.evaluation.results import ItemResult, reduce_parts
 from testbench.arena.plan.model import Item, PlannedScenarioFile, SystemUnderTest
-from testbench.arena.plan.text import metrics_of
-from testbench.arena.runs.context import JobContext, kind_of, shard_folder
-from testbench.arena.runs.parts import PartWriter, is_done, mark_done, parts_of
+from testbench.arena.plan.text import list_metrics
+from testbench.arena.runs.context import JobContext, find_kind, name_shard_folder
+from testbench.arena.runs.parts import PartWriter, is_done, mark_done, read_parts
 from testbench.arena.runs.target_clients import list_prices
 from testbench.arena.targets.chat import ChatClient
 from testbench.arena.targets.selfplay import play, player_of, reword
@@ -42,7 +42,7 @@ from testbench.schema.runtime import ExperimentRuntime
 
 
 @dataclass(frozen=True)
-class Judging:
+class JudgeChoice:
     """How conversations are judged; `environment` names the judge's gateway."""
 
     settings: EvaluationSettings
@@ -61,7 +61,7 @@ class ConversationJudge:
         return evaluated
 
 
-def judging_of(context: JobContext) -> Judging:
+def choose_judge(context: JobContext) -> JudgeChoice:
     """The judge of a job.
 
     Raises:
@@ -75,18 +75,18 @@ def judging_of(context: JobContext) -> Judging:
         cache=context.judge_cache,
     )
     if plan.judge is None:
-        return Judging(settings, context.environment)
+        return JudgeChoice(settings, context.environment)
     target = context.clients.target("provider", plan.judge)
     if not isinstance(target, ChatTarget) or target.headers:
         hint = "A judge is a Provider with baseURL, model and credential, and without headers of its own."
         raise InputError(f"Provider {plan.judge} cannot judge", hint=hint)
     own = replace(settings, model=target.model, prices=list_prices(target))
     gateway = {BASE_URLS[0]: target.base_url, "OPENAI_API_KEY": target.api_key or ""}
-    return Judging(own, {**context.environment, **gateway})
+    return JudgeChoice(own, {**context.environment, **gateway})
 
 
 @asynccontextmanager
-async def opened_judge(context: JobContext) -> AsyncIterator[ConversationJudge]:
+async def open_judge(context: JobContext) -> AsyncIterator[ConversationJudge]:
     """The judge of all conversations of a worker; closed at the end.
 
     Raises:
@@ -94,9 +94,9 @@ async def opened_judge(context: JobContext) -> AsyncIterator[ConversationJudge]:
     """
     registry = GenericMetricsRegistry()
     specs = registry.check_all(
-        (planned.path, metric) for planned in context.plan.scenarios for metric in metrics_of(planned)
+        (planned.path, metric) for planned in context.plan.scenarios for metric in list_metrics(planned)
     )
-    judging = judging_of(context)
+    judging = choose_judge(context)
     dependencies = EvaluationDependencies(
         judging.environment,
         registry=registry,
@@ -164,24 +164,24 @@ async def work_evaluation(context: JobContext) -> None:
     items = context.shard.of(context.plan.items)
     if is_done(context.store, context.plan, context.shard):
         return
-    left = _left(context, items)
+    left = _list_left(context, items)
     if left:
-        async with opened_judge(context) as judge, _opened(context) as sides:
+        async with open_judge(context) as judge, _open_sides(context) as sides:
             with context.show_progress("arena", len(items), len(items) - len(left)) as progress:
                 worker = _ItemWorker(context, judge, sides, progress)
                 await worker.do(left)
     mark_done(context, len(items))
 
 
-def _left(context: JobContext, items: Sequence[Item]) -> list[Item]:
+def _list_left(context: JobContext, items: Sequence[Item]) -> list[Item]:
     """The items of the shard without a result, whoever has worked on it before."""
-    folder = shard_folder(context.shard.index)
-    found = reduce(context.plan, (content for _, content in parts_of(context.store, folder)))
+    folder = name_shard_folder(context.shard.index)
+    found = reduce_parts(context.plan, (content for _, content in read_parts(context.store, folder)))
     return [item for item in items if item.key not in found.results]
 
 
 @asynccontextmanager
-async def _opened(context: JobContext) -> AsyncIterator[Mapping[tuple[str, str], Side]]:
+async def _open_sides(context: JobContext) -> AsyncIterator[Mapping[tuple[str, str], Side]]:
     """Everybody in the plan, by kind and name; players are of the kind `user`.
 
     Also those whom this shard does not meet: however the items are dealt, one system that is down among others is an
@@ -193,31 +193,33 @@ async def _opened(context: JobContext) -> AsyncIterator[Mapping[tuple[str, str],
     async with AsyncExitStack() as stack:
         sides: dict[tuple[str, str], Side] = {}
         for system in context.plan.systems:
-            for key in _parts_in(system):
+            for key in _list_sides(system):
                 if key not in sides:
-                    client = _client(context, key, system)
+                    client = _open_client(context, key, system)
                     stack.push_async_callback(client.close)
                     sides[key] = Side(client, Pacer(automatic_pace(context.concurrency)))
-        down = await _down(sides, context)
+        down = await _find_unreachable(sides, context)
         tested = {(system.kind, system.name) for system in context.plan.systems}
         if tested <= down.keys():
             raise down[min(tested)]
-        yield {key: _late(side) if key in down else side for key, side in sides.items()}
+        yield {key: _make_reconnecting(side) if key in down else side for key, side in sides.items()}
 
 
-def _parts_in(system: SystemUnderTest) -> list[tuple[str, str]]:
+def _list_sides(system: SystemUnderTest) -> list[tuple[str, str]]:
     tested = (system.kind, system.name)
     return [tested, ("user", system.user)] if system.user is not None else [tested]
 
 
-def _client(context: JobContext, key: tuple[str, str], system: SystemUnderTest) -> AgentClient:
+def _open_client(context: JobContext, key: tuple[str, str], system: SystemUnderTest) -> AgentClient:
     kind, name = key
     if kind != "user":
         return context.clients.system(system)
-    return context.clients.entry(kind_of(context.documents, context.job.metadata.namespace, name), name)
+    return context.clients.entry(find_kind(context.documents, context.job.metadata.namespace, name), name)
 
 
-async def _down(sides: Mapping[tuple[str, str], Side], context: JobContext) -> dict[tuple[str, str], RemoteError]:
+async def _find_unreachable(
+    sides: Mapping[tuple[str, str], Side], context: JobContext
+) -> dict[tuple[str, str], RemoteError]:
     """Who cannot be reached, and why. One that is down among others is an error in each of its items."""
     tried = await asyncio.gather(
         *(call_with_retries(side.client.connect, CONNECTING, context.clock, random.random) for side in sides.values())
@@ -225,7 +227,7 @@ async def _down(sides: Mapping[tuple[str, str], Side], context: JobContext) -> d
     return {key: found.error for key, found in zip(sides, tried, strict=True) if isinstance(found, GaveUp)}
 
 
-def _late(side: Side) -> Side:
+def _make_reconnecting(side: Side) -> Side:
     """A side that was down; a model is asked anew with every message anyway."""
     return side if isinstance(side.client, ChatClient) else replace(side, client=ReconnectingClient(side.client))
 
@@ -263,7 +265,7 @@ class _ItemWorker:
                 asyncio.create_task(self._work(waiting))
                 for _ in range(min(len(items), JUDGED_BESIDE * self._context.concurrency))
             ]
-            await _all_of(working, beside=writing)
+            await _wait_for_all(working, beside=writing)
         finally:
             self._parts.flush()
 
@@ -290,7 +292,7 @@ class _ItemWorker:
         if isinstance(client, ChatClient) and planned.system_prompt:
             client = client.prompted(planned.system_prompt)
         hooks = A2AExecutor(client, StepRules(RETRY), self._dependencies, side.pacer, lambda step, attempts: None)
-        trial = trial_of(planned, item, self._repeats)
+        trial = make_trial(planned, item, self._repeats)
         if system.user is None:
             (executed,) = await ExperimentRuntime(hooks, concurrency=1).run([trial])
         else:
@@ -317,13 +319,13 @@ class _ItemWorker:
         return ask
 
 
-def trial_of(planned: PlannedScenarioFile, item: Item, repeats: int) -> Trial:
+def make_trial(planned: PlannedScenarioFile, item: Item, repeats: int) -> Trial:
     """An item as the executor takes it; its ids are the plan's."""
     (scenario,) = assign_ids([planned.scenario])
     return Trial(scenario.model_copy(update={"id": item.scenario_id}), item.repetition, repeats)
 
 
-async def _all_of(working: Sequence[asyncio.Task[None]], *, beside: asyncio.Task[None]) -> None:
+async def _wait_for_all(working: Sequence[asyncio.Task[None]], *, beside: asyncio.Task[None]) -> None:
     """Wait for all that is worked on; what fails, here or in the task beside, ends all of it."""
     left: set[asyncio.Task[None]] = {*working, beside}
     try:

@@ -64,21 +64,21 @@ def check_limits(
     thresholds = list(settings.thresholds)
     if not any(threshold.metric == "error_rate" for threshold in thresholds):
         thresholds.append(ERROR_RATE_LIMIT)
-    return tuple(_check(threshold, _measured(threshold.metric, measures, pass_rate)) for threshold in thresholds)
+    return tuple(_check(threshold, _find_measured(threshold.metric, measures, pass_rate)) for threshold in thresholds)
 
 
 def _check(threshold: LoadThreshold, measured: float | None) -> LimitResult:
-    limit = _limit(threshold.value)
+    limit = _parse_limit(threshold.value)
     kept = measured is not None and COMPARE[threshold.operator](measured, limit)
     return LimitResult(metric=threshold.metric, operator=threshold.operator, limit=limit, measured=measured, kept=kept)
 
 
-def _limit(value: str) -> float:
+def _parse_limit(value: str) -> float:
     """Milliseconds of a duration; a plain number is taken as it is (of a time, milliseconds)."""
     return parse_seconds(value) * 1000 if value[-1].isalpha() else float(value)
 
 
-def _measured(metric: str, measures: Measures, pass_rate: float | None) -> float | None:
+def _find_measured(metric: str, measures: Measures, pass_rate: float | None) -> float | None:
     name, _, part = metric.rpartition("_")
     times: Mapping[str, Distribution | None] = {"latency": measures.latency_ms, "ttft": measures.ttft_ms}
     if name in times:
@@ -135,11 +135,11 @@ def conclude_load(
         reason=reason,
         message=message,
         counts=Counts(total=measures.turns, passed=measures.answered, errors=measures.turns - measures.answered),
-        summary=_summary(measures, limits, reason),
+        summary=_summarize(measures, limits, reason),
     )
 
 
-def _summary(measures: Measures, limits: Sequence[LimitResult], reason: str) -> dict[str, str]:
+def _summarize(measures: Measures, limits: Sequence[LimitResult], reason: str) -> dict[str, str]:
     kept = sum(limit.kept for limit in limits)
     numbers: dict[str, float | int | None] = {
         "requests": measures.turns,

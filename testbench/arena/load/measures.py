@@ -98,30 +98,30 @@ def measure(table: pa.Table, rps_target: float | None, plateau: tuple[float, flo
     due, sent, ended = columns["intended_s"], columns["sent_s"], columns["ended_s"]
     answered = np.array(table["error"].is_null().to_numpy(zero_copy_only=False), dtype=bool)
     latency, first = (ended - due) * 1000, (columns["first_token_s"] - due) * 1000
-    turns, errors = len(table), _errors(table)
+    turns, errors = len(table), _count_errors(table)
     return Measures(
         turns=turns,
         answered=int(answered.sum()),
         errors=errors,
         rps_target=rps_target,
-        rps_achieved=_rate(table, sent, plateau),
+        rps_achieved=_compute_rate(table, sent, plateau),
         error_rate=sum(errors.values()) / turns if turns else None,
         rate_limit_rate=errors.get(RATE_LIMITED, 0) / turns if turns else None,
-        latency_ms=distribution(latency[answered]),
-        ttft_ms=distribution(first[answered & ~np.isnan(first)]),
-        slip_ms=distribution((sent - due)[columns["turn"] == 0] * 1000),
-        input_tokens=_total(table, "input_tokens"),
-        output_tokens=_total(table, "output_tokens"),
-        total_cost=_cost(table),
+        latency_ms=describe_times(latency[answered]),
+        ttft_ms=describe_times(first[answered & ~np.isnan(first)]),
+        slip_ms=describe_times((sent - due)[columns["turn"] == 0] * 1000),
+        input_tokens=_sum_column(table, "input_tokens"),
+        output_tokens=_sum_column(table, "output_tokens"),
+        total_cost=_sum_cost(table),
         by_system={
-            name: distribution(latency[answered & (columns["system"] == name)])
+            name: describe_times(latency[answered & (columns["system"] == name)])
             for name in sorted(set(columns["system"]))
         },
-        series=_series(due, latency, answered),
+        series=_make_series(due, latency, answered),
     )
 
 
-def _rate(table: pa.Table, sent: NDArray[np.float64], plateau: tuple[float, float] | None) -> float | None:
+def _compute_rate(table: pa.Table, sent: NDArray[np.float64], plateau: tuple[float, float] | None) -> float | None:
     """Turns that were sent, by the second."""
     import numpy as np
     import pyarrow.compute as pc
@@ -137,7 +137,7 @@ def _rate(table: pa.Table, sent: NDArray[np.float64], plateau: tuple[float, floa
     return round(within / (end - begin), 3)
 
 
-def distribution(milliseconds: NDArray[np.float64]) -> Distribution | None:
+def describe_times(milliseconds: NDArray[np.float64]) -> Distribution | None:
     """The distribution of some times, or None where there are none."""
     import numpy as np
 
@@ -150,21 +150,21 @@ def distribution(milliseconds: NDArray[np.float64]) -> Distribution | None:
     return Distribution(count=count, **{name: round(float(value), 3) for name, value in values.items()})
 
 
-def _errors(table: pa.Table) -> dict[str, int]:
+def _count_errors(table: pa.Table) -> dict[str, int]:
     import pyarrow.compute as pc
 
     counted = pc.value_counts(table["error"].drop_null().combine_chunks()).to_pylist()
     return {entry["values"]: entry["counts"] for entry in sorted(counted, key=lambda entry: str(entry["values"]))}
 
 
-def _total(table: pa.Table, column: str) -> int | None:
+def _sum_column(table: pa.Table, column: str) -> int | None:
     import pyarrow.compute as pc
 
     total = pc.sum(table[column]).as_py()
     return None if total is None else int(total)
 
 
-def _cost(table: pa.Table) -> float | None:
+def _sum_cost(table: pa.Table) -> float | None:
     """The sum, if every answered turn has one: a sum over some would look like a bargain."""
     import pyarrow.compute as pc
 
@@ -175,7 +175,9 @@ def _cost(table: pa.Table) -> float | None:
     return None if total is None else round(float(total), 9)
 
 
-def _series(due: NDArray[np.float64], latency: NDArray[np.float64], answered: NDArray[np.bool_]) -> tuple[Second, ...]:
+def _make_series(
+    due: NDArray[np.float64], latency: NDArray[np.float64], answered: NDArray[np.bool_]
+) -> tuple[Second, ...]:
     import numpy as np
 
     if not len(due):
@@ -186,7 +188,7 @@ def _series(due: NDArray[np.float64], latency: NDArray[np.float64], answered: ND
     found = []
     for offset, (start, end) in enumerate(pairwise(borders)):
         rows = order[start:end]
-        of_answers = distribution(latency[rows][answered[rows]])
+        of_answers = describe_times(latency[rows][answered[rows]])
         found.append(
             Second(
                 second=int(seconds[0]) + offset,
@@ -226,19 +228,19 @@ class Sample:
 COLUMNS: Final = tuple(field.name for field in fields(Sample))
 
 
-def part_of(samples: Iterable[Sample]) -> bytes:
+def encode_samples(samples: Iterable[Sample]) -> bytes:
     """The samples as one Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     found = tuple(samples)
-    table = pa.table({name: [getattr(sample, name) for sample in found] for name in COLUMNS}, schema=_schema())
+    table = pa.table({name: [getattr(sample, name) for sample in found] for name in COLUMNS}, schema=_make_schema())
     target = io.BytesIO()
     pq.write_table(table, target, compression="zstd")
     return target.getvalue()
 
 
-def table_of(parts: Iterable[bytes]) -> pa.Table:
+def read_samples(parts: Iterable[bytes]) -> pa.Table:
     """All samples of all parts, an arrival that a worker recorded twice counted once.
 
     Raises:
@@ -248,23 +250,23 @@ def table_of(parts: Iterable[bytes]) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
-        tables = [pq.read_table(pa.BufferReader(part)).select(list(COLUMNS)).cast(_schema()) for part in parts]
+        tables = [pq.read_table(pa.BufferReader(part)).select(list(COLUMNS)).cast(_make_schema()) for part in parts]
     except (pa.ArrowException, KeyError, ValueError, OSError) as error:
         raise StoreError(
             f"a part of the samples cannot be read: {type(error).__name__}", hint="Run the load test again."
         ) from error
-    table = pa.concat_tables([_schema().empty_table(), *tables])
-    return _once(table)
+    table = pa.concat_tables([_make_schema().empty_table(), *tables])
+    return _drop_repeated(table)
 
 
-def samples_by_worker(table: pa.Table) -> dict[int, int]:
+def count_samples(table: pa.Table) -> dict[int, int]:
     """How many samples of each worker are there."""
     import pyarrow.compute as pc
 
     return {entry["values"]: entry["counts"] for entry in pc.value_counts(table["worker"].combine_chunks()).to_pylist()}
 
 
-def _once(table: pa.Table) -> pa.Table:
+def _drop_repeated(table: pa.Table) -> pa.Table:
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -273,7 +275,7 @@ def _once(table: pa.Table) -> pa.Table:
     return table if len(first) == len(table) else table.take(first.take(pc.array_sort_indices(first)))
 
 
-def _schema() -> pa.Schema:
+def _make_schema() -> pa.Schema:
     import pyarrow as pa
 
     kinds: dict[str, Any] = {

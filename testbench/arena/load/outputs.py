@@ -57,7 +57,7 @@ class LoadResults(PlanModel):
     measures: Measures
 
 
-def series_csv(measures: Measures) -> bytes:
+def encode_series(measures: Measures) -> bytes:
     """One line for each second; a number that was not measured is an empty cell."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
@@ -67,7 +67,7 @@ def series_csv(measures: Measures) -> bytes:
     return text.getvalue().encode()
 
 
-def limits_junit(job: str, conclusion: Conclusion, limits: Sequence[LimitResult]) -> bytes:
+def encode_limits(job: str, conclusion: Conclusion, limits: Sequence[LimitResult]) -> bytes:
     """A case for each limit, and one for the test as such, which fails where its numbers are not to be believed."""
     name = printable(job)
     root = ET.Element("testsuites", name=name)
@@ -93,7 +93,7 @@ def limits_junit(job: str, conclusion: Conclusion, limits: Sequence[LimitResult]
 RATES = ("error_rate", "pass_rate", "rate_limit_rate")
 
 
-def load_report(
+def render_report(
     results: LoadResults, settings: LoadTestSettings, arrivals: RateProfile | None, mean_turns: float
 ) -> bytes:
     """The page that people read.
@@ -105,7 +105,7 @@ def load_report(
     view = LoadView(
         job=results.job,
         run_id=results.run_id,
-        verdict=_verdict(results.reason),
+        verdict=_decide_verdict(results.reason),
         reason=results.reason,
         message=results.message,
         systems=tuple(measures.by_system),
@@ -115,29 +115,29 @@ def load_report(
         ramp_s=None if arrivals is None else arrivals.ramp_s,
         duration_s=parse_seconds(settings.duration),
         testbench_version=__version__,
-        numbers=_numbers(results),
-        limits=tuple(map(_limit, results.limits)),
-        times=_times(
+        numbers=_make_numbers(results),
+        limits=tuple(map(_make_limit_row, results.limits)),
+        times=_make_times(
             ("Latency", measures.latency_ms),
             ("Time to first token", measures.ttft_ms),
             ("Slip of the generator", measures.slip_ms),
         ),
-        by_system=_times(*measures.by_system.items()),
+        by_system=_make_times(*measures.by_system.items()),
         errors=tuple(sorted(measures.errors.items(), key=lambda entry: (-entry[1], entry[0]))),
         levels=tuple(
             LevelRow(level.name, None if level.rate is None else level.rate * mean_turns, level.judged, level.passed)
             for level in results.levels
         ),
-        seconds=_seconds(measures, arrivals, mean_turns),
+        seconds=_make_seconds(measures, arrivals, mean_turns),
     )
     return render_load_report(view)
 
 
-def _verdict(reason: str) -> Literal["pass", "fail", "error"]:
+def _decide_verdict(reason: str) -> Literal["pass", "fail", "error"]:
     return "pass" if reason == SUCCEEDED else "fail" if reason == LIMIT_MISSED else "error"
 
 
-def _numbers(results: LoadResults) -> LoadNumbers:
+def _make_numbers(results: LoadResults) -> LoadNumbers:
     measures = results.measures
     latency, ttft, slip = measures.latency_ms, measures.ttft_ms, measures.slip_ms
     return LoadNumbers(
@@ -158,12 +158,12 @@ def _numbers(results: LoadResults) -> LoadNumbers:
     )
 
 
-def _limit(limit: LimitResult) -> LimitRow:
-    measured = None if limit.measured is None else _shown(limit.metric, limit.measured)
-    return LimitRow(limit.metric, f"{limit.operator} {_shown(limit.metric, limit.limit)}", measured, limit.kept)
+def _make_limit_row(limit: LimitResult) -> LimitRow:
+    measured = None if limit.measured is None else _format_value(limit.metric, limit.measured)
+    return LimitRow(limit.metric, f"{limit.operator} {_format_value(limit.metric, limit.limit)}", measured, limit.kept)
 
 
-def _shown(metric: str, value: float) -> str:
+def _format_value(metric: str, value: float) -> str:
     if metric.startswith(TIMES):
         return format_milliseconds(value)
     if metric in RATES:
@@ -171,11 +171,11 @@ def _shown(metric: str, value: float) -> str:
     return format_money(value)
 
 
-def _times(*found: tuple[str, Distribution | None]) -> tuple[TimesRow, ...]:
+def _make_times(*found: tuple[str, Distribution | None]) -> tuple[TimesRow, ...]:
     return tuple(TimesRow(name=name, **one.model_dump()) for name, one in found if one is not None)
 
 
-def _seconds(measures: Measures, arrivals: RateProfile | None, mean_turns: float) -> tuple[SecondRow, ...]:
+def _make_seconds(measures: Measures, arrivals: RateProfile | None, mean_turns: float) -> tuple[SecondRow, ...]:
     return tuple(
         SecondRow(
             second=one.second,

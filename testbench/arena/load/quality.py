@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 from pydantic import Field
 
 from testbench.arena.load.recording import KeptScenario
-from testbench.arena.load.traffic import RateProfile, draws_of, profile
+from testbench.arena.load.traffic import RateProfile, list_draws, make_profile
 from testbench.arena.plan.model import PlanModel
 from testbench.arena.runs.context import JobContext
 from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings, open_evaluator
@@ -63,7 +63,7 @@ class LevelQuality(PlanModel):
         return self.passed / self.judged if self.judged else None
 
 
-def levels_of(profile: RateProfile | None) -> tuple[Level, ...]:
+def divide_levels(profile: RateProfile | None) -> tuple[Level, ...]:
     """Every level that has an arrival, in the order of time. Without a rate there is one."""
     if profile is None:
         return (Level("one after the other", None, 0, None),)
@@ -71,7 +71,7 @@ def levels_of(profile: RateProfile | None) -> tuple[Level, ...]:
     names = [f"ramp, quarter {part}" for part in range(1, RAMP_LEVELS + 1)] + ["plateau"]
     found = []
     for name, begin, end in zip(names, borders, borders[1:], strict=False):
-        first, last = _arrivals_before(profile, begin), _arrivals_before(profile, end)
+        first, last = _count_arrivals_before(profile, begin), _count_arrivals_before(profile, end)
         if last > first:
             found.append(
                 Level(
@@ -81,7 +81,7 @@ def levels_of(profile: RateProfile | None) -> tuple[Level, ...]:
     return tuple(found)
 
 
-def _arrivals_before(profile: RateProfile, at_s: float) -> int:
+def _count_arrivals_before(profile: RateProfile, at_s: float) -> int:
     """Arrivals that are due before a time."""
     number = min(int(profile.expected(at_s)) + 1, profile.count)
     while number > 0 and profile.time_of(number - 1) >= at_s:
@@ -89,26 +89,26 @@ def _arrivals_before(profile: RateProfile, at_s: float) -> int:
     return number
 
 
-def kept_of(levels: Sequence[Level], most: int = KEPT_OF_A_LEVEL) -> Callable[[int], bool]:
+def choose_kept(levels: Sequence[Level], most: int = KEPT_OF_A_LEVEL) -> Callable[[int], bool]:
     """Which arrivals are kept: about `most` of each level, all over it; without a rate the first `most`."""
     shares = [(level, 1.0 if level.end is None else most / (level.end - level.first)) for level in levels]
 
     def kept(arrival: int) -> bool:
         for level, share in shares:
             if level.has(arrival):
-                return arrival < most if level.end is None else share >= 1 or _draw(arrival) < share
+                return arrival < most if level.end is None else share >= 1 or _draw_number(arrival) < share
         return False
 
     return kept
 
 
-def _draw(arrival: int) -> float:
+def _draw_number(arrival: int) -> float:
     """Evenly between 0 and 1, whatever the pattern of scenarios and workers in the numbers."""
     digest = hashlib.blake2b(arrival.to_bytes(8, "big"), digest_size=8).digest()
     return int.from_bytes(digest, "big") / 2**64
 
 
-def quality(levels: Sequence[Level], verdicts: Sequence[tuple[int, bool]]) -> tuple[LevelQuality, ...]:
+def measure_quality(levels: Sequence[Level], verdicts: Sequence[tuple[int, bool]]) -> tuple[LevelQuality, ...]:
     """The levels with what was judged of them; `verdicts` are arrivals and whether each passed."""
     found = []
     for level in levels:
@@ -117,7 +117,7 @@ def quality(levels: Sequence[Level], verdicts: Sequence[tuple[int, bool]]) -> tu
     return tuple(found)
 
 
-def pass_rate(found: Sequence[LevelQuality]) -> float | None:
+def compute_pass_rate(found: Sequence[LevelQuality]) -> float | None:
     """Over all levels; None where nothing was judged."""
     judged = sum(level.judged for level in found)
     return sum(level.passed for level in found) / judged if judged else None
@@ -130,24 +130,24 @@ async def judge_kept(context: JobContext, kept: Sequence[KeptScenario]) -> tuple
         InputError: the parameters of a metric are not as they should be.
     """
     registry = GenericMetricsRegistry()
-    reduced = [(one.arrival, _without_judge(one.scenario, registry)) for one in kept]
+    reduced = [(one.arrival, _drop_judged_metrics(one.scenario, registry)) for one in kept]
     judged = [(arrival, scenario) for arrival, scenario in reduced if _has_metrics(scenario)]
     asking_nobody = EvaluationSettings(), (), EvaluationDependencies({}, registry=registry)
     async with open_evaluator(*asking_nobody) as evaluator:
         runtime = ExperimentRuntime(evaluator, concurrency=AT_ONCE)
         found = await runtime.run([scenario for _, scenario in judged])
-    verdicts = [(arrival, _passed(scenario)) for (arrival, _), scenario in zip(judged, found, strict=True)]
-    levels = levels_of(profile(context.job, draws_of(context.plan)))
-    return quality(levels, verdicts)
+    verdicts = [(arrival, _has_passed(scenario)) for (arrival, _), scenario in zip(judged, found, strict=True)]
+    levels = divide_levels(make_profile(context.job, list_draws(context.plan)))
+    return measure_quality(levels, verdicts)
 
 
-def _without_judge(scenario: ExecutedScenario, registry: GenericMetricsRegistry) -> ExecutedScenario:
+def _drop_judged_metrics(scenario: ExecutedScenario, registry: GenericMetricsRegistry) -> ExecutedScenario:
     """The conversation with those of its metrics that gate and ask nobody."""
-    steps = tuple(_with(step, _deterministic(step.metrics, registry)) for step in scenario.steps)
-    return _with(scenario.model_copy(update={"steps": steps}), _deterministic(scenario.metrics, registry))
+    steps = tuple(_set_metrics(step, _select_deterministic(step.metrics, registry)) for step in scenario.steps)
+    return _set_metrics(scenario.model_copy(update={"steps": steps}), _select_deterministic(scenario.metrics, registry))
 
 
-def _deterministic(metrics: Iterable[Metric], registry: GenericMetricsRegistry) -> tuple[Metric, ...]:
+def _select_deterministic(metrics: Iterable[Metric], registry: GenericMetricsRegistry) -> tuple[Metric, ...]:
     return tuple(
         metric
         for metric in metrics
@@ -155,7 +155,7 @@ def _deterministic(metrics: Iterable[Metric], registry: GenericMetricsRegistry) 
     )
 
 
-def _with(model: ModelT, metrics: tuple[Metric, ...]) -> ModelT:
+def _set_metrics(model: ModelT, metrics: tuple[Metric, ...]) -> ModelT:
     return model.model_copy(update={"metrics": metrics})
 
 
@@ -167,7 +167,7 @@ def _counts(step: ExecutedStep) -> bool:
     return bool(step.metrics) and not step.quarantine
 
 
-def _passed(scenario: EvaluatedScenario) -> bool:
+def _has_passed(scenario: EvaluatedScenario) -> bool:
     """Whether everything that was judged passed; what was not answered, or could not be judged, did not."""
     verdicts = [decide_step(step) for step in scenario.steps if _counts(step)]
     if scenario.metrics:

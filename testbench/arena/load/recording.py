@@ -17,10 +17,10 @@ from typing import Final
 from pydantic import Field
 
 from testbench.arena.load.generator import KeptConversation, Stopped
-from testbench.arena.load.measures import Sample, part_of
-from testbench.arena.load.traffic import drawn_items
+from testbench.arena.load.measures import Sample, encode_samples
+from testbench.arena.load.traffic import list_drawn_items
 from testbench.arena.plan.model import PlanModel
-from testbench.arena.runs.context import JobContext, part_name
+from testbench.arena.runs.context import JobContext, name_part
 from testbench.arena.stores import write_once
 from testbench.errors import AgentError
 from testbench.schema.agent import AgentReply
@@ -62,15 +62,15 @@ class Recorder:
         self._store = context.store
         self._shard = context.shard
         self._worker = context.worker
-        self._items = drawn_items(context.plan)
-        self._planned = _planned(context)
+        self._items = list_drawn_items(context.plan)
+        self._planned = _plan_scenarios(context)
         self._samples: list[Sample] = []
         self._conversations: list[KeptConversation] = []
         self._part = 0
         self._full = asyncio.Event()
         self._writing = threading.Lock()
         self.samples = 0
-        part_of(())  # what writes Parquet is loaded now, and not while requests are due
+        encode_samples(())  # what writes Parquet is loaded now, and not while requests are due
 
     def sample(self, sample: Sample) -> None:
         """Take a sample; it is on its way to the store."""
@@ -108,21 +108,23 @@ class Recorder:
             samples, self._samples = self._samples, []
             conversations, self._conversations = self._conversations, []
             if samples:
-                self._create("parquet", part_of(samples))
+                self._create("parquet", encode_samples(samples))
             if conversations:
                 self._create("jsonl", b"".join(map(self._line, conversations)))
 
     def _create(self, suffix: str, content: bytes) -> None:
         self._part += 1
-        write_once(self._store, part_name(self._shard.index, self._worker, self._part, suffix), content)
+        write_once(self._store, name_part(self._shard.index, self._worker, self._part, suffix), content)
 
     def _line(self, kept: KeptConversation) -> bytes:
         item = self._items[kept.arrival % len(self._items)]
-        scenario = _executed(self._planned[item.scenario_id], kept).model_copy(update={"provider": kept.draw.system})
+        scenario = _make_executed(self._planned[item.scenario_id], kept).model_copy(
+            update={"provider": kept.draw.system}
+        )
         return KeptScenario(arrival=kept.arrival, scenario=scenario).model_dump_json(exclude_none=True).encode() + b"\n"
 
 
-def _planned(context: JobContext) -> Mapping[str, PlannedScenario]:
+def _plan_scenarios(context: JobContext) -> Mapping[str, PlannedScenario]:
     """The scenarios with the ids of the plan."""
     found = {}
     for planned in context.plan.scenarios:
@@ -131,16 +133,16 @@ def _planned(context: JobContext) -> Mapping[str, PlannedScenario]:
     return found
 
 
-def _executed(planned: PlannedScenario, kept: KeptConversation) -> ExecutedScenario:
+def _make_executed(planned: PlannedScenario, kept: KeptConversation) -> ExecutedScenario:
     steps = []
     for number, step in enumerate(planned.steps):
         reply = kept.replies[number] if number < len(kept.replies) else None
         latency_s = kept.latencies_s[number] if reply is not None else None
-        steps.append(_step(step, reply, latency_s))
+        steps.append(_make_step(step, reply, latency_s))
     return ExecutedScenario.model_validate(dict(planned) | {"steps": tuple(steps)})
 
 
-def _step(step: PlannedStep, reply: AgentReply | AgentError | None, latency_s: float | None) -> ExecutedStep:
+def _make_step(step: PlannedStep, reply: AgentReply | AgentError | None, latency_s: float | None) -> ExecutedStep:
     asked = Turn(type="human", content=step.input)
     if reply is None:
         return ExecutedStep.model_validate(dict(step) | {"status": "skipped"})

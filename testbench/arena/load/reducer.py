@@ -19,13 +19,13 @@ from pydantic import ValidationError
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.load.generator import Stopped
 from testbench.arena.load.limits import check_limits, conclude_load
-from testbench.arena.load.measures import measure, samples_by_worker, table_of
-from testbench.arena.load.outputs import LoadResults, limits_junit, load_report, series_csv
-from testbench.arena.load.quality import judge_kept, pass_rate
+from testbench.arena.load.measures import count_samples, measure, read_samples
+from testbench.arena.load.outputs import LoadResults, encode_limits, encode_series, render_report
+from testbench.arena.load.quality import compute_pass_rate, judge_kept
 from testbench.arena.load.recording import END_FILE, KeptScenario, LoadEnd
-from testbench.arena.load.traffic import draws_of, mean_turns, profile, settings_of
-from testbench.arena.runs.context import SHARDS, JobContext, shard_folder
-from testbench.arena.runs.parts import checksum, is_done, parts_of
+from testbench.arena.load.traffic import compute_mean_turns, get_load_settings, list_draws, make_profile
+from testbench.arena.runs.context import SHARDS, JobContext, name_shard_folder
+from testbench.arena.runs.parts import compute_checksum, is_done, read_parts
 from testbench.arena.runs.records import write_outputs
 from testbench.schema.shards import all_shards
 
@@ -59,49 +59,49 @@ async def reduce_load(context: JobContext) -> Conclusion:
     Raises:
         StoreError: the parts cannot be read.
     """
-    found = _found(context)
-    results, conclusion = await _concluded(context, found)
+    found = _read_found(context)
+    results, conclusion = await _conclude(context, found)
     folder = f"incomplete-{len(found.ends)}-of-{context.shard.count}-workers" if found.missing else ""
-    files = _files(context, results, conclusion, found.table)
+    files = _make_files(context, results, conclusion, found.table)
     return await write_outputs(context.store, conclusion, files, folder=folder)
 
 
-def _found(context: JobContext) -> _Found:
+def _read_found(context: JobContext) -> _Found:
     """All that is in the store.
 
     Raises:
         StoreError: the store did not answer, or a part cannot be read.
     """
     samples, lines, checksums = list[bytes](), list[bytes](), dict[str, str]()
-    for name, content in parts_of(context.store, SHARDS):
-        checksums[name] = checksum(content)
+    for name, content in read_parts(context.store, SHARDS):
+        checksums[name] = compute_checksum(content)
         if name.endswith(".parquet"):
             samples.append(content)
         else:
             lines += content.splitlines()
     shards = all_shards(context.shard.count)
     done = [shard.index for shard in shards if is_done(context.store, context.plan, shard, checksums)]
-    table = table_of(samples)
-    counted = samples_by_worker(table)
+    table = read_samples(samples)
+    counted = count_samples(table)
     ends = {
         index: end
         for index in done
-        if (end := _end(context, index)) is not None and end.samples == counted.get(index, 0)
+        if (end := _read_end(context, index)) is not None and end.samples == counted.get(index, 0)
     }
-    kept = [one for line in lines if (one := _kept(line)) is not None]
+    kept = [one for line in lines if (one := _read_kept(line)) is not None]
     missing = tuple(index for index in range(context.shard.count) if index not in ends)
     return _Found(table, kept, ends, missing)
 
 
-def _end(context: JobContext, index: int) -> LoadEnd | None:
-    content = context.store.read(f"{shard_folder(index)}/{END_FILE}")
+def _read_end(context: JobContext, index: int) -> LoadEnd | None:
+    content = context.store.read(f"{name_shard_folder(index)}/{END_FILE}")
     try:
         return None if content is None else LoadEnd.model_validate_json(content)
     except ValidationError:
         return None
 
 
-def _kept(line: bytes) -> KeptScenario | None:
+def _read_kept(line: bytes) -> KeptScenario | None:
     """A line that was cut belongs to a worker that was stopped, which is missing anyway."""
     try:
         return KeptScenario.model_validate_json(line)
@@ -109,18 +109,18 @@ def _kept(line: bytes) -> KeptScenario | None:
         return None
 
 
-async def _concluded(context: JobContext, found: _Found) -> tuple[LoadResults, Conclusion]:
-    settings, ends = settings_of(context.job), list(found.ends.values())
-    arrivals = profile(context.job, draws_of(context.plan))
+async def _conclude(context: JobContext, found: _Found) -> tuple[LoadResults, Conclusion]:
+    settings, ends = get_load_settings(context.job), list(found.ends.values())
+    arrivals = make_profile(context.job, list_draws(context.plan))
     plateau = None
     if arrivals is not None and arrivals.duration_s > arrivals.ramp_s:
         plateau = arrivals.ramp_s, arrivals.duration_s
     measures = measure(found.table, settings.target_rps, plateau)
     levels = await judge_kept(context, found.kept)
-    rate = pass_rate(levels)
+    rate = compute_pass_rate(levels)
     limits = check_limits(settings, measures, rate)
-    stop = stopped_by(ends)
-    conclusion = conclude_load(measures, limits, found.missing, stop, together=began_together(ends))
+    stop = find_stop(ends)
+    conclusion = conclude_load(measures, limits, found.missing, stop, together=have_begun_together(ends))
     if rate is not None:
         conclusion = conclusion.model_copy(update={"summary": {**conclusion.summary, "pass_rate": f"{rate:g}"}})
     results = LoadResults(
@@ -141,22 +141,22 @@ async def _concluded(context: JobContext, found: _Found) -> tuple[LoadResults, C
     return results, conclusion
 
 
-def _files(
+def _make_files(
     context: JobContext, results: LoadResults, conclusion: Conclusion, table: pa.Table
 ) -> Iterator[tuple[str, bytes]]:
-    settings, draws = settings_of(context.job), draws_of(context.plan)
+    settings, draws = get_load_settings(context.job), list_draws(context.plan)
     evaluation = context.job.spec.evaluation
     formats = set(evaluation.output_formats) if evaluation is not None else set()
     yield RESULTS_FILE, results.model_dump_json(indent=2).encode() + b"\n"
-    yield SAMPLES_FILE, _parquet(table)
+    yield SAMPLES_FILE, _encode_table(table)
     if "csv" in formats:
-        yield CSV_FILE, series_csv(results.measures)
+        yield CSV_FILE, encode_series(results.measures)
     if "junit" in formats:
-        yield JUNIT_FILE, limits_junit(context.plan.job, conclusion, results.limits)
-    yield REPORT_FILE, load_report(results, settings, profile(context.job, draws), mean_turns(draws))
+        yield JUNIT_FILE, encode_limits(context.plan.job, conclusion, results.limits)
+    yield REPORT_FILE, render_report(results, settings, make_profile(context.job, draws), compute_mean_turns(draws))
 
 
-def _parquet(table: pa.Table) -> bytes:
+def _encode_table(table: pa.Table) -> bytes:
     import pyarrow.parquet as pq
 
     target = io.BytesIO()
@@ -164,13 +164,13 @@ def _parquet(table: pa.Table) -> bytes:
     return target.getvalue()
 
 
-def stopped_by(ends: Sequence[LoadEnd]) -> Stopped:
+def find_stop(ends: Sequence[LoadEnd]) -> Stopped:
     """What ended the test: the gravest of what the workers say."""
     said = {end.stopped_by for end in ends}
     return next((stop for stop in STOPS_FIRST if stop in said), "duration")
 
 
-def began_together(ends: Sequence[LoadEnd]) -> bool:
+def have_begun_together(ends: Sequence[LoadEnd]) -> bool:
     """Whether all workers count from the same start."""
     starts = [end.started_at for end in ends]
     return not starts or (max(starts) - min(starts)).total_seconds() <= TOGETHER_S

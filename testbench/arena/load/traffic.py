@@ -67,7 +67,7 @@ class RateProfile:
         return ((number, self.time_of(number)) for number in shard.of(range(self.count)))
 
 
-def profile_of(settings: LoadTestSettings, mean_turns: float) -> RateProfile | None:
+def make_rate_profile(settings: LoadTestSettings, mean_turns: float) -> RateProfile | None:
     """The profile of conversations, so that their turns together make `targetRPS`; None: no rate, a closed loop.
 
     `mean_turns` is the mean number of turns of the conversations that are started.
@@ -79,7 +79,7 @@ def profile_of(settings: LoadTestSettings, mean_turns: float) -> RateProfile | N
     )
 
 
-def workers_needed(target_rps: int | None, per_worker: int, fewest: int, most: int) -> int:
+def count_workers_needed(target_rps: int | None, per_worker: int, fewest: int, most: int) -> int:
     """How many workers a load test gets, all at once and for the whole of it: as many as hold the rate, within limits.
 
     Without a rate each worker keeps one conversation in flight, so their number is the load: the fewest.
@@ -107,7 +107,7 @@ class Draw:
         return self.client or self.system
 
 
-def drawn_items(plan: Plan) -> tuple[Item, ...]:
+def list_drawn_items(plan: Plan) -> tuple[Item, ...]:
     """The item of each draw: repetitions mean nothing here, where everything is sent again and again.
 
     Raises:
@@ -126,47 +126,47 @@ def drawn_items(plan: Plan) -> tuple[Item, ...]:
     return items
 
 
-def draws_of(plan: Plan) -> tuple[Draw, ...]:
-    """One draw for each item of `drawn_items`; only the scenarios' own steps are sent.
+def list_draws(plan: Plan) -> tuple[Draw, ...]:
+    """One draw for each item of `list_drawn_items`; only the scenarios' own steps are sent.
 
     Raises:
-        NothingToDo, InputError: see `drawn_items`.
+        NothingToDo, InputError: see `list_drawn_items`.
     """
     scenarios = {planned.id: planned for planned in plan.scenarios}
-    return tuple(_draw(item, scenarios[item.scenario_id]) for item in drawn_items(plan))
+    return tuple(_make_draw(item, scenarios[item.scenario_id]) for item in list_drawn_items(plan))
 
 
-def _draw(item: Item, planned: PlannedScenarioFile) -> Draw:
+def _make_draw(item: Item, planned: PlannedScenarioFile) -> Draw:
     prompted = planned.system_prompt and item.system.kind == "provider"
     return Draw(
         scenario=item.scenario_name,
         system=item.system.label,
         inputs=tuple(step.input for step in planned.scenario.steps),
-        client=speaker(item.system.label, planned.id) if prompted else "",
+        client=name_speaker(item.system.label, planned.id) if prompted else "",
     )
 
 
-def speaker(system: str, scenario_id: str) -> str:
+def name_speaker(system: str, scenario_id: str) -> str:
     """The name of a system's client with the system prompt of one scenario."""
     return f"{system} in {scenario_id}"
 
 
-def settings_of(job: ArenaJob) -> LoadTestSettings:
+def get_load_settings(job: ArenaJob) -> LoadTestSettings:
     """The settings of a load test, or what a job without any has."""
     return job.spec.load_test or LoadTestSettings()
 
 
-def profile(job: ArenaJob, draws: Sequence[Draw]) -> RateProfile | None:
+def make_profile(job: ArenaJob, draws: Sequence[Draw]) -> RateProfile | None:
     """When conversations begin; None: no rate, one after the other."""
-    return profile_of(settings_of(job), mean_turns(draws))
+    return make_rate_profile(get_load_settings(job), compute_mean_turns(draws))
 
 
-def workers_of(job: ArenaJob) -> int:
+def count_workers(job: ArenaJob) -> int:
     """How many processes a load test gets on one machine."""
     workers = job.spec.workers
-    return workers_needed(settings_of(job).target_rps, PER_WORKER_RPS, workers.fewest, workers.most)
+    return count_workers_needed(get_load_settings(job).target_rps, PER_WORKER_RPS, workers.fewest, workers.most)
 
 
-def mean_turns(draws: Sequence[Draw]) -> float:
+def compute_mean_turns(draws: Sequence[Draw]) -> float:
     """Turns of a conversation, on average over what is drawn."""
     return statistics.fmean(len(draw.inputs) for draw in draws)

@@ -17,11 +17,11 @@ from typing import Final
 
 from testbench.arena.load.generator import MOST_IN_FLIGHT, LoadGenerator, LoadShare, Stopped
 from testbench.arena.load.measures import Sample
-from testbench.arena.load.quality import kept_of, levels_of
+from testbench.arena.load.quality import choose_kept, divide_levels
 from testbench.arena.load.recording import BEGUN_FILE, END_FILE, LoadBegin, LoadEnd, Recorder
-from testbench.arena.load.traffic import Draw, RateProfile, draws_of, profile, settings_of, speaker
+from testbench.arena.load.traffic import Draw, RateProfile, get_load_settings, list_draws, make_profile, name_speaker
 from testbench.arena.manifest.job import parse_seconds
-from testbench.arena.runs.context import JobContext, OnSpent, shard_folder
+from testbench.arena.runs.context import JobContext, OnSpent, name_shard_folder
 from testbench.arena.runs.parts import is_done, mark_done
 from testbench.arena.stores import write_once
 from testbench.arena.targets.chat import ChatClient
@@ -48,18 +48,21 @@ async def work_load(context: JobContext) -> None:
     shard, store = context.shard, context.store
     if is_done(store, context.plan, shard):
         return
-    if store.names(shard_folder(shard.index)):
-        raise _begun_before(context)
-    draws = draws_of(context.plan)
-    arrivals = profile(context.job, draws)
+    if store.names(name_shard_folder(shard.index)):
+        raise _make_begun_error(context)
+    draws = list_draws(context.plan)
+    arrivals = make_profile(context.job, draws)
     recorder, relay = Recorder(context), UsageRelay()
-    async with _opened(context, draws, relay) as clients:
-        with context.show_progress("load", _turns(draws, arrivals, context), 0) as progress, rare_cycle_collection():
-            begun, start = await _common_start(context)  # all that takes time is done by then
-            share = _share(context, draws, arrivals, start)
+    async with _open_clients(context, draws, relay) as clients:
+        with (
+            context.show_progress("load", _estimate_turns(draws, arrivals, context), 0) as progress,
+            rare_cycle_collection(),
+        ):
+            begun, start = await _wait_for_start(context)  # all that takes time is done by then
+            share = _make_share(context, draws, arrivals, start)
             stopped = await _send(context, share, clients, (recorder, relay), progress)
     end = LoadEnd(started_at=begun, stopped_by=stopped, samples=recorder.samples)
-    write_once(store, f"{shard_folder(shard.index)}/{END_FILE}", end.model_dump_json(indent=2).encode() + b"\n")
+    write_once(store, f"{name_shard_folder(shard.index)}/{END_FILE}", end.model_dump_json(indent=2).encode() + b"\n")
     mark_done(context, recorder.samples)
 
 
@@ -77,7 +80,7 @@ class UsageRelay:
 
 
 @asynccontextmanager
-async def _opened(
+async def _open_clients(
     context: JobContext, draws: Sequence[Draw], relay: UsageRelay
 ) -> AsyncIterator[Mapping[str, AgentClient]]:
     """A client for each speaker of the draws, by its name.
@@ -95,7 +98,7 @@ async def _opened(
             await client.connect()
             clients[system.label] = client
             if isinstance(client, ChatClient):
-                named = {speaker(system.label, key): client.prompted(prompt) for key, prompt in prompts.items()}
+                named = {name_speaker(system.label, key): client.prompted(prompt) for key, prompt in prompts.items()}
                 clients |= named
         yield {draw.speaker: clients[draw.speaker] for draw in draws}
     finally:
@@ -103,7 +106,7 @@ async def _opened(
             await client.close()
 
 
-async def _common_start(context: JobContext) -> tuple[datetime, float]:
+async def _wait_for_start(context: JobContext) -> tuple[datetime, float]:
     """The start from which all times count, as a moment and on the clock's steady count; waits for it.
 
     A worker that is too late is not waited for: what was due is late, and the slip says so.
@@ -113,9 +116,9 @@ async def _common_start(context: JobContext) -> tuple[datetime, float]:
     """
     common = None if context.common_start is None else await context.common_start()
     begin = LoadBegin(worker=context.worker).model_dump_json().encode() + b"\n"
-    name = f"{shard_folder(context.shard.index)}/{BEGUN_FILE}"
+    name = f"{name_shard_folder(context.shard.index)}/{BEGUN_FILE}"
     if not context.store.create(name, begin) and context.store.read(name) != begin:
-        raise _begun_before(context)
+        raise _make_begun_error(context)
     now, steady = context.clock.now(), context.clock.monotonic()
     begun = common or now
     start = steady + (begun - now) / timedelta(seconds=1)
@@ -124,34 +127,34 @@ async def _common_start(context: JobContext) -> tuple[datetime, float]:
     return begun, start
 
 
-def _begun_before(context: JobContext) -> WorkError:
+def _make_begun_error(context: JobContext) -> WorkError:
     hint = "Start the job again: a load test begins and ends in one go."
     return WorkError(f"worker {context.shard.index} of this load test was begun and not finished", hint=hint)
 
 
-def _share(context: JobContext, draws: Sequence[Draw], arrivals: RateProfile | None, start: float) -> LoadShare:
-    shard, budget = context.shard, settings_of(context.job).budget_limit
+def _make_share(context: JobContext, draws: Sequence[Draw], arrivals: RateProfile | None, start: float) -> LoadShare:
+    shard, budget = context.shard, get_load_settings(context.job).budget_limit
     models = {system.label for system in context.plan.systems if system.kind == "provider"}
-    judged = any(_metrics(context, number) for number in range(len(context.plan.scenarios)))
+    judged = any(_has_metrics(context, number) for number in range(len(context.plan.scenarios)))
     return LoadShare(
         worker=shard.index,
         arrivals=() if arrivals is None else arrivals.dealt(shard),
         draws=draws,
         start=start,
-        most_in_flight=_most_in_flight(),
+        most_in_flight=_limit_in_flight(),
         budget_usd=None if budget is None else float(budget) / shard.count,
         workers=shard.count,
         reporting=frozenset(models),
-        kept=kept_of(levels_of(arrivals)) if judged else lambda number: False,
+        kept=choose_kept(divide_levels(arrivals)) if judged else lambda number: False,
     )
 
 
-def _metrics(context: JobContext, number: int) -> bool:
+def _has_metrics(context: JobContext, number: int) -> bool:
     scenario = context.plan.scenarios[number].scenario
     return bool(scenario.metrics) or any(step.metrics for step in scenario.steps)
 
 
-def _most_in_flight() -> int:
+def _limit_in_flight() -> int:
     """What the generator allows, and what the system gives this process in connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
@@ -162,7 +165,7 @@ def _most_in_flight() -> int:
     return max(1, wanted - OTHER_FILES)
 
 
-def _turns(draws: Sequence[Draw], arrivals: RateProfile | None, context: JobContext) -> int:
+def _estimate_turns(draws: Sequence[Draw], arrivals: RateProfile | None, context: JobContext) -> int:
     """About how many turns this worker will send; without a rate nobody knows."""
     if arrivals is None:
         return 0
@@ -190,7 +193,7 @@ async def _send(
     relay.receiver = generator.spend
     writing = asyncio.create_task(recorder.keep_writing())
     writing.add_done_callback(lambda task: generator.cancel())  # what cannot be kept need not be sent
-    settings = settings_of(context.job)
+    settings = get_load_settings(context.job)
     rated = settings.target_rps is not None
     try:
         stopped = await (generator.run() if rated else generator.hold(parse_seconds(settings.duration)))

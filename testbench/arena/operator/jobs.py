@@ -18,7 +18,7 @@ from datetime import datetime
 from typing import Final, NamedTuple
 
 from testbench.arena.cluster.api import CONFIG_MAP, JOB, SECRET, Json, Kind
-from testbench.arena.load.traffic import workers_needed
+from testbench.arena.load.traffic import count_workers_needed
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.job_status import JobProgress
 from testbench.arena.operator.metadata import (
@@ -126,7 +126,7 @@ def count_shards(job: ArenaJob, items: int, settings: Settings) -> int:
     workers, load = job.spec.workers, job.spec.load_test
     if needs_common_start(job):
         rate = load.target_rps if load is not None else None
-        needed = workers_needed(rate, settings.requests_per_worker, workers.fewest, workers.most)
+        needed = count_workers_needed(rate, settings.requests_per_worker, workers.fewest, workers.most)
         return min(needed, MAX_SHARDS)
     return max(1, min(workers.most, items, MAX_SHARDS))
 

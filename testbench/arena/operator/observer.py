@@ -43,7 +43,7 @@ from testbench.arena.operator.pod_messages import (
 from testbench.arena.operator.references import NeedsObjects, ObjectReference, Resolution, Waiting, resolve
 from testbench.arena.operator.schedules import shown_tick
 from testbench.arena.operator.settings import Settings
-from testbench.arena.stores import run_id
+from testbench.arena.stores import make_run_id
 
 SOME_PODS: Final = 50
 """Pods of a large Job that are looked at to find out what is wrong, or why they do not start."""
@@ -143,7 +143,7 @@ class Observer:
         if content is None or not is_owned_by(content, observed.uid):
             return None
         try:
-            return jobs.read_run(content, run_id(observed.created_at, observed.uid))
+            return jobs.read_run(content, make_run_id(observed.created_at, observed.uid))
         except ValueError as error:
             name = name_run_config(observed.name)
             raise ClusterError(f"ConfigMap {observed.namespace}/{name} is not as the operator made it") from error

@@ -25,7 +25,7 @@ from testbench.arena.operator.metadata import build_labels, name_copied_secret, 
 from testbench.arena.operator.observed import Run
 from testbench.arena.operator.references import BundleSource, MountedSecret
 from testbench.arena.operator.settings import WORKER_ENVIRONMENT, Settings
-from testbench.arena.stores import run_folder
+from testbench.arena.stores import name_run_folder
 
 MANIFEST: Final = "/etc/arena/run/manifest.json"
 CREDENTIALS: Final = "/etc/arena/credentials"
@@ -119,7 +119,7 @@ def build_result_url(run: Run, url: str | None) -> str | None:
     if output.pvc is None:
         return url
     below = [part for part in output.pvc.sub_path.split("/") if part]
-    folder = run_folder(job.metadata.namespace, job.metadata.name, run.id)
+    folder = name_run_folder(job.metadata.namespace, job.metadata.name, run.id)
     return "/".join([f"pvc://{output.pvc.claim_name}", *below, folder])
 
 

@@ -19,11 +19,11 @@ from testbench.arena.bundle.arena_file import ArenaFile, load_arena_file
 from testbench.arena.bundle.bundle import Bundle, join_names
 from testbench.arena.bundle.promptarena import find_placeholders, substitute
 from testbench.arena.bundle.scenarios import FoundScenario, ScenarioCollection, select_scenarios
-from testbench.arena.datagen.seeds import seeds_of
+from testbench.arena.datagen.seeds import make_seeds
 from testbench.arena.manifest import schedule
 from testbench.arena.manifest.documents import Documents
 from testbench.arena.manifest.job import ArenaJob
-from testbench.arena.plan.groups import Cast, cast_of, with_bundle_providers
+from testbench.arena.plan.groups import Cast, add_bundle_providers, make_cast
 from testbench.arena.plan.model import Item, Plan, PlannedScenarioFile, SelfPlay, SystemUnderTest
 from testbench.errors import InputError
 from testbench.safe_text import redact_url
@@ -48,11 +48,11 @@ class _Row(NamedTuple):
 
 
 def make_plan(job: ArenaJob, documents: Documents, bundle: Bundle) -> Plan:
-    """The plan of a job; see `prepare`."""
-    return prepare(job, documents, bundle).plan
+    """The plan of a job; see `prepare_plan`."""
+    return prepare_plan(job, documents, bundle).plan
 
 
-def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
+def prepare_plan(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
     """Everything that a job will do, decided before anything is sent.
 
     Raises:
@@ -63,14 +63,14 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
     if job.spec.schedule is not None:
         schedule.check_schedule(job.spec.schedule)
     arena = load_arena_file(job, bundle)
-    everything = with_bundle_providers(job, documents, arena)
-    cast = cast_of(job, everything, arena)
+    everything = add_bundle_providers(job, documents, arena)
+    cast = make_cast(job, everything, arena)
     datagen = job.spec.type == "datagen"
     if datagen:
-        seeds_of(bundle, arena)  # refused now, and not after the first worker has started
+        make_seeds(bundle, arena)  # refused now, and not after the first worker has started
     reading = ScenarioCollection() if datagen else select_scenarios(bundle, arena, job.spec.scenarios)
-    warnings = [*_of_the_manifest(job), *arena.warnings, *reading.warnings]
-    rows = list(_rows(reading.scenarios, cast, arena, job, warnings))
+    warnings = [*_list_manifest_warnings(job), *arena.warnings, *reading.warnings]
+    rows = list(_make_rows(reading.scenarios, cast, arena, job, warnings))
     amount = sum(len(row.systems) * row.repetitions for row in rows)
     if amount > MAX_ITEMS:
         fault = f"{amount:,} items: {len(rows)} scenarios, {len(cast.systems(played=False))} under test"
@@ -86,18 +86,18 @@ def prepare(job: ArenaJob, documents: Documents, bundle: Bundle) -> Prepared:
         source_revision=bundle.revision,
         digest="",
         judge=cast.judges[0].name if cast.judges else None,
-        judge_model=None if cast.judges else _judge_model(arena, reading),
+        judge_model=None if cast.judges else _find_judge_model(arena, reading),
         chat=arena.chat,
         tools=arena.tools,
         warnings=tuple(dict.fromkeys(warnings)),
         scenarios=tuple(row.planned for row in rows),
-        systems=cast.systems(played=False) if datagen else _in_order(rows),
-        items=tuple(_items(rows)),
+        systems=cast.systems(played=False) if datagen else _list_systems(rows),
+        items=tuple(_make_items(rows)),
     )
-    return Prepared(plan.model_copy(update={"digest": _digest(plan, cast, job, everything)}), everything)
+    return Prepared(plan.model_copy(update={"digest": _compute_digest(plan, cast, job, everything)}), everything)
 
 
-def _judge_model(arena: ArenaFile, reading: ScenarioCollection) -> str | None:
+def _find_judge_model(arena: ArenaFile, reading: ScenarioCollection) -> str | None:
     models = {arena.judge_model} if arena.judge_model else reading.judge_models
     if len(models) > 1:
         hint = "Name one as judge_model in the arena file, or a Provider in the group judge."
@@ -108,19 +108,19 @@ def _judge_model(arena: ArenaFile, reading: ScenarioCollection) -> str | None:
 # --- rows -----------------------------------------------------------------------------------------------------------
 
 
-def _rows(
+def _make_rows(
     scenarios: Sequence[FoundScenario], cast: Cast, arena: ArenaFile, job: ArenaJob, warnings: list[str]
 ) -> Iterator[_Row]:
     ids = [planned.id for planned in identity.assign_ids(found.scenario for found in scenarios)]
-    meeting = cache(partial(_meeting, cast))  # one tuple for all scenarios alike, however many there are
+    meeting = cache(partial(_list_meeting, cast))  # one tuple for all scenarios alike, however many there are
     for scenario_id, found in zip(ids, scenarios, strict=True):
         read = found.read
         planned = PlannedScenarioFile(
             path=found.path,
             id=scenario_id,
             scenario=found.scenario,
-            system_prompt=_system_prompt(found, arena, warnings),
-            self_play=_self_play(found, arena),
+            system_prompt=_make_system_prompt(found, arena, warnings),
+            self_play=_make_self_play(found, arena),
         )
         systems = meeting(planned.self_play is not None, read.provider_group)
         if not systems:
@@ -131,12 +131,12 @@ def _rows(
         yield _Row(planned, systems, job.spec.trials if job.spec.trials > 1 else read.trials or 1)
 
 
-def _meeting(cast: Cast, played: bool, group: str | None) -> tuple[SystemUnderTest, ...]:
+def _list_meeting(cast: Cast, played: bool, group: str | None) -> tuple[SystemUnderTest, ...]:
     everybody = cast.systems(played=played)
     return everybody if group is None else tuple(one for one in everybody if one.group == group)
 
 
-def _system_prompt(found: FoundScenario, arena: ArenaFile, warnings: list[str]) -> str:
+def _make_system_prompt(found: FoundScenario, arena: ArenaFile, warnings: list[str]) -> str:
     task = found.read.task_type
     prompt = next((prompt for prompt in arena.prompts if prompt.task_type == task), None)
     if prompt is None:
@@ -149,7 +149,7 @@ def _system_prompt(found: FoundScenario, arena: ArenaFile, warnings: list[str]) 
     return text
 
 
-def _self_play(found: FoundScenario, arena: ArenaFile) -> SelfPlay | None:
+def _make_self_play(found: FoundScenario, arena: ArenaFile) -> SelfPlay | None:
     part = found.read.played
     if part is None:
         return None
@@ -160,14 +160,14 @@ def _self_play(found: FoundScenario, arena: ArenaFile) -> SelfPlay | None:
     return SelfPlay(instructions=instructions, turns=part.turns, max_turns=part.max_turns, metrics=part.metrics)
 
 
-def _in_order(rows: Sequence[_Row]) -> tuple[SystemUnderTest, ...]:
+def _list_systems(rows: Sequence[_Row]) -> tuple[SystemUnderTest, ...]:
     return tuple(dict.fromkeys(system for row in rows for system in row.systems))
 
 
 # --- items ----------------------------------------------------------------------------------------------------------
 
 
-def _items(rows: Sequence[_Row]) -> Iterator[Item]:
+def _make_items(rows: Sequence[_Row]) -> Iterator[Item]:
     """Repetition by repetition, scenario by scenario.
 
     Each scenario begins with the next system: otherwise every n-th item of n systems would be the same one's,
@@ -180,11 +180,11 @@ def _items(rows: Sequence[_Row]) -> Iterator[Item]:
                 continue
             for turn in range(len(row.systems)):
                 system = row.systems[(number + repetition + turn) % len(row.systems)]
-                yield _item(row.planned, system, repetition, position)
+                yield _make_item(row.planned, system, repetition, position)
                 position += 1
 
 
-def _item(planned: PlannedScenarioFile, system: SystemUnderTest, repetition: int, position: int) -> Item:
+def _make_item(planned: PlannedScenarioFile, system: SystemUnderTest, repetition: int, position: int) -> Item:
     played = planned.self_play.model_dump(mode="json") if planned.self_play else None
     return Item(
         key=identity.content_id("itm", planned.id, played, system.model_dump(mode="json"), repetition),
@@ -200,19 +200,19 @@ def _item(planned: PlannedScenarioFile, system: SystemUnderTest, repetition: int
 # --- digest ---------------------------------------------------------------------------------------------------------
 
 
-def _digest(plan: Plan, cast: Cast, job: ArenaJob, documents: Documents) -> str:
+def _compute_digest(plan: Plan, cast: Cast, job: ArenaJob, documents: Documents) -> str:
     """Over the plan, and what it refers to; names of people and places are in it, secrets and warnings are not."""
     spec = job.spec.model_dump(mode="json", include={"load_test", "data_gen", "tool_registries"})
     content = [
         plan.model_dump(mode="json", exclude={"digest", "job", "namespace", "warnings"}),
         spec,
-        [_definition(entry.kind, entry.name, job, documents) for entry in cast.everybody],
+        [_describe_entry(entry.kind, entry.name, job, documents) for entry in cast.everybody],
     ]
     canonical = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return f"sha256:{hashlib.sha256(canonical.encode(errors='surrogatepass')).hexdigest()}"
 
 
-def _definition(kind: str, name: str, job: ArenaJob, documents: Documents) -> list[Any]:
+def _describe_entry(kind: str, name: str, job: ArenaJob, documents: Documents) -> list[Any]:
     namespace = job.metadata.namespace
     if kind == "agent":
         agent = documents.agents.named(name, namespace)
@@ -228,7 +228,7 @@ def _definition(kind: str, name: str, job: ArenaJob, documents: Documents) -> li
 # --- warnings -------------------------------------------------------------------------------------------------------
 
 
-def _of_the_manifest(job: ArenaJob) -> Iterator[str]:
+def _list_manifest_warnings(job: ArenaJob) -> Iterator[str]:
     """Settings that are accepted and have no effect here."""
     load = job.spec.load_test
     if load is not None:

@@ -40,23 +40,23 @@ class Cast:
         Where only players are named, each of them is tested with every other one as its user.
         """
         if not self.tested:
-            return tuple(_system(one, other) for other, one in permutations(self.players, 2))
+            return tuple(_make_system(one, other) for other, one in permutations(self.players, 2))
         if not played:
-            return tuple(_system(one) for one in self.tested)
-        return tuple(_system(one, player) for one, player in product(self.tested, self.players))
+            return tuple(_make_system(one) for one in self.tested)
+        return tuple(_make_system(one, player) for one, player in product(self.tested, self.players))
 
     @property
     def everybody(self) -> tuple[Entry, ...]:
         return (*self.tested, *self.players, *self.judges)
 
 
-def _system(entry: Entry, user: Entry | None = None) -> SystemUnderTest:
+def _make_system(entry: Entry, user: Entry | None = None) -> SystemUnderTest:
     return SystemUnderTest(
         group=entry.group, name=entry.name, kind=entry.kind, user=None if user is None else user.name
     )
 
 
-def with_bundle_providers(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Documents:
+def add_bundle_providers(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Documents:
     """The documents, with the bundle's provider files where the job names none; a document of the same name wins."""
     if job.spec.providers is not None:
         return documents
@@ -70,20 +70,20 @@ def with_bundle_providers(job: ArenaJob, documents: Documents, arena: ArenaFile)
     return replace(documents, providers=ResourceIndex([*own, *documents.providers.values()]))
 
 
-def cast_of(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Cast:
+def make_cast(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Cast:
     """Everybody in a job, each one found among the documents.
 
     Raises:
         InputError: nobody is tested, an entry is there twice or refers to nothing, or an agent is to judge.
     """
-    groups = _groups_of(job, arena)
+    groups = _list_groups(job, arena)
     tested, players, judges = (
         tuple(entry for role, entry in groups if role == wanted)
         for wanted in (DEFAULT_GROUP, SELFPLAY_GROUP, JUDGE_GROUP)
     )
     cast = Cast(tested, players, judges)
     for entry in cast.everybody:
-        _find(entry, job, documents)
+        _check_entry(entry, job, documents)
         if any(members.count(entry) > 1 for members in (tested, players, judges)):
             raise InputError(f"group {entry.group!r}: {entry.name} is there twice", hint="For repetitions, set trials.")
     if judges and judges[0].kind == "agent":
@@ -105,15 +105,15 @@ def cast_of(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Cast:
     return cast
 
 
-def _groups_of(job: ArenaJob, arena: ArenaFile) -> list[tuple[str, Entry]]:
+def _list_groups(job: ArenaJob, arena: ArenaFile) -> list[tuple[str, Entry]]:
     """Each entry with its role; groups in the order of their names, entries as they are listed."""
     if job.spec.providers is None:
-        return list(_of_bundle(arena))
+        return list(_list_bundle_groups(arena))
     found: list[tuple[str, Entry]] = []
     for group, entries in sorted(job.spec.providers.items()):
         for given in entries:
             entry = Entry(group, "provider" if given.provider_ref is not None else "agent", given.name)
-            for role in _roles(group, given, arena):
+            for role in _find_roles(group, given, arena):
                 # two ids of the arena file may stand for one judge, or for one player
                 again = isinstance(given, IdentifiedEntry) and role != DEFAULT_GROUP and (role, entry) in found
                 if not again:
@@ -121,7 +121,7 @@ def _groups_of(job: ArenaJob, arena: ArenaFile) -> list[tuple[str, Entry]]:
     return found
 
 
-def _roles(group: str, entry: ProviderEntry, arena: ArenaFile) -> Sequence[str]:
+def _find_roles(group: str, entry: ProviderEntry, arena: ArenaFile) -> Sequence[str]:
     """By what the arena file uses its id for, if it has one that is used; else by its group."""
     uses: Sequence[str] = ()
     if isinstance(entry, IdentifiedEntry) and group not in (JUDGE_GROUP, SELFPLAY_GROUP):
@@ -129,7 +129,7 @@ def _roles(group: str, entry: ProviderEntry, arena: ArenaFile) -> Sequence[str]:
     return uses or (arena.role_of(group),)
 
 
-def _of_bundle(arena: ArenaFile) -> Iterator[tuple[str, Entry]]:
+def _list_bundle_groups(arena: ArenaFile) -> Iterator[tuple[str, Entry]]:
     for given in sorted(arena.providers, key=lambda given: given.group):
         entry = Entry(given.group, "provider", given.provider.metadata.name)
         role = arena.role_of(given.group)
@@ -139,7 +139,7 @@ def _of_bundle(arena: ArenaFile) -> Iterator[tuple[str, Entry]]:
             yield from ((use, entry) for use in arena.uses_of(entry.name))
 
 
-def _find(entry: Entry, job: ArenaJob, documents: Documents) -> None:
+def _check_entry(entry: Entry, job: ArenaJob, documents: Documents) -> None:
     namespace = job.metadata.namespace
     if entry.kind == "provider":
         known: Mapping[str, object] = documents.providers

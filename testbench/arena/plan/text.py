@@ -25,25 +25,25 @@ class Calls:
     evaluations: int
 
 
-def calls_of(plan: Plan) -> Calls:
+def count_calls(plan: Plan) -> Calls:
     """Messages to those under test, messages to the players of users, and evaluations."""
     by_id = {planned.id: planned for planned in plan.scenarios}
     messages = most = players = evaluations = 0
     for item in plan.items:
         planned = by_id[item.scenario_id]
-        played, longest = _played(planned)
+        played, longest = _count_played(planned)
         steps = len(planned.scenario.steps)
         messages += steps + played
         most += steps + longest
         if item.system.user is not None:
             players += played if planned.self_play is not None else steps
-        evaluations += sum(1 for _ in metrics_of(planned, played))
+        evaluations += sum(1 for _ in list_metrics(planned, played))
     return Calls(messages, most, players, evaluations)
 
 
-def metrics_of(planned: PlannedScenarioFile, played: int | None = None) -> Iterator[Metric]:
+def list_metrics(planned: PlannedScenarioFile, played: int | None = None) -> Iterator[Metric]:
     """Every metric of a scenario as often as it judges, with `played` steps of its played part."""
-    turns = _played(planned)[0] if played is None else played
+    turns = _count_played(planned)[0] if played is None else played
     for step in planned.scenario.steps:
         yield from step.metrics
     yield from planned.scenario.metrics
@@ -52,31 +52,31 @@ def metrics_of(planned: PlannedScenarioFile, played: int | None = None) -> Itera
             yield from planned.self_play.metrics
 
 
-def _played(planned: PlannedScenarioFile) -> tuple[int, int]:
+def _count_played(planned: PlannedScenarioFile) -> tuple[int, int]:
     part = planned.self_play
     return (0, 0) if part is None else (part.turns, part.max_turns or part.turns)
 
 
-def plan_text(plan: Plan, generation: str = "") -> str:
+def format_plan(plan: Plan, generation: str = "") -> str:
     """The plan as a page of text: who is tested, the matrix, the calls, and what is not supported.
 
     `generation` says what is asked where data is generated, and comes instead of the matrix and the calls.
     """
-    lines = [f"{plan.namespace}/{plan.job}: {plan.type}", f"source {_short(plan.source_revision)}"]
+    lines = [f"{plan.namespace}/{plan.job}: {plan.type}", f"source {_shorten(plan.source_revision)}"]
     if plan.judge or plan.judge_model:
         lines.append(printable(f"judge {plan.judge}" if plan.judge else f"judge model {plan.judge_model}"))
     if generation:
         lines += ["", generation, ""]
     else:
-        calls = calls_of(plan)
-        lines += ["", *_matrix(plan)] if plan.items else ["", "no items: data is generated"]
-        lines += ["", f"{len(plan.items):,} items, {_messages(calls)}, {calls.evaluations:,} evaluations"]
+        calls = count_calls(plan)
+        lines += ["", *_format_matrix(plan)] if plan.items else ["", "no items: data is generated"]
+        lines += ["", f"{len(plan.items):,} items, {_format_messages(calls)}, {calls.evaluations:,} evaluations"]
     lines += [f"warning: {printable(warning)}" for warning in plan.warnings]
     lines.append(f"digest {plan.digest}")
     return "\n".join(lines)
 
 
-def _matrix(plan: Plan) -> list[str]:
+def _format_matrix(plan: Plan) -> list[str]:
     """Scenarios down, those under test across, and how often they meet."""
     times = Counter((item.scenario_id, item.system.label) for item in plan.items)
     labels = [system.label for system in plan.systems]
@@ -90,21 +90,27 @@ def _matrix(plan: Plan) -> list[str]:
     ]
     who = [f"{number}  {printable(label)}" for number, label in enumerate(labels, start=1)]
     more = len(plan.scenarios) - ROWS
-    return ["under test:", *who, "", *_columns([head, *rows]), *([f"and {more:,} scenarios more"] if more > 0 else [])]
+    return [
+        "under test:",
+        *who,
+        "",
+        *_format_columns([head, *rows]),
+        *([f"and {more:,} scenarios more"] if more > 0 else []),
+    ]
 
 
-def _columns(rows: Sequence[Sequence[str]]) -> list[str]:
+def _format_columns(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
-def _messages(calls: Calls) -> str:
+def _format_messages(calls: Calls) -> str:
     text = f"{calls.messages:,} messages"
     if calls.most > calls.messages:
         text += f" (at most {calls.most:,})"
     return text + (f", {calls.player_messages:,} by players" if calls.player_messages else "")
 
 
-def _short(revision: str) -> str:
+def _shorten(revision: str) -> str:
     name, colon, digest = revision.partition(":")
     return f"{name}{colon}{digest[:16]}"

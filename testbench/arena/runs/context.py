@@ -8,7 +8,7 @@ What a type of job does with it is in `job_types`.
 passes on): a worker that was stopped is never taken for one that is done, and the next one goes on with what is there.
 
 **Files.** `context.store` is the folder of this run; its names are relative to it and are created once. A shard is done
-when `done_name(index)` is there.
+when `name_done_marker(index)` is there.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from testbench.arena.bundle.bundle import Bundle
 from testbench.arena.manifest.documents import Documents
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.plan.model import Plan, SystemUnderTest
-from testbench.arena.stores import ResultStore, checked_name
+from testbench.arena.stores import ResultStore, check_name
 from testbench.arena.targets.target import Target
 from testbench.errors import InputError
 from testbench.net.clock import Clock, SystemClock
@@ -93,7 +93,7 @@ class RunFolder:
         return self.whole.url(f"{self.folder}/{name}" if name else self.folder)
 
     def _full(self, name: str) -> str:
-        return f"{self.folder}/{checked_name(name)}"
+        return f"{self.folder}/{check_name(name)}"
 
 
 CommonStart = Callable[[], Awaitable[datetime]]
@@ -156,21 +156,21 @@ class JobContext:
         return self.source
 
 
-def kind_of(documents: Documents, namespace: str, name: str) -> str:
+def find_kind(documents: Documents, namespace: str, name: str) -> str:
     """Whether an entry that is known by name alone, such as a simulated user, is a `provider` or an `agent`."""
     return "provider" if documents.providers.named(name, namespace) is not None else "agent"
 
 
-def shard_folder(index: int) -> str:
+def name_shard_folder(index: int) -> str:
     """Where the files of a shard are."""
     return f"{SHARDS}/{index}"
 
 
-def done_name(index: int) -> str:
+def name_done_marker(index: int) -> str:
     """The file that says that a shard is done, and of which parts it consists."""
-    return f"{shard_folder(index)}/{DONE_FILE}"
+    return f"{name_shard_folder(index)}/{DONE_FILE}"
 
 
-def part_name(index: int, worker: str, number: int, suffix: str = "jsonl") -> str:
+def name_part(index: int, worker: str, number: int, suffix: str = "jsonl") -> str:
     """A file of results, e.g. `shards/0/part-local-1.jsonl`; no two processes write the same one."""
-    return f"{shard_folder(index)}/part-{worker}-{number}.{suffix}"
+    return f"{name_shard_folder(index)}/part-{worker}-{number}.{suffix}"

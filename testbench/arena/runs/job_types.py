@@ -67,14 +67,14 @@ JOB_TYPES: Final[dict[JobType, Callable[[], JobFunctions]]] = {
 }
 
 
-def functions_of(job_type: JobType) -> JobFunctions:
+def load_functions(job_type: JobType) -> JobFunctions:
     """Return the functions of a type of job."""
     return JOB_TYPES[job_type]()
 
 
 async def run_in_this_process(context: JobContext) -> Conclusion:
     """Return the end of a job after all of its work and rounds; what an earlier process has done is not done again."""
-    functions = functions_of(context.job.spec.type)
+    functions = load_functions(context.job.spec.type)
     while True:
         await functions.work(context)
         conclusion = await functions.reduce(context)
@@ -83,7 +83,7 @@ async def run_in_this_process(context: JobContext) -> Conclusion:
         context = replace(context, round=context.round + 1)
 
 
-def exit_code_of(conclusion: Conclusion) -> ExitCode:
+def get_exit_code(conclusion: Conclusion) -> ExitCode:
     """Return what a process says that ends with this conclusion: only a success is 0."""
     code = EXIT_CODES.get(conclusion.reason, ExitCode.NOT_DONE)
     return ExitCode.NOT_DONE if code is ExitCode.DONE and conclusion.phase != "Succeeded" else code

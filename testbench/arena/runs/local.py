@@ -23,8 +23,8 @@ from typing import Final
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.evaluation.reducer import take_over
 from testbench.arena.runs.context import JobContext
-from testbench.arena.runs.job_types import functions_of, run_in_this_process
-from testbench.arena.runs.opening import OpenedRun, check_same, opened_context
+from testbench.arena.runs.job_types import load_functions, run_in_this_process
+from testbench.arena.runs.opening import OpenedRun, check_same_plan, open_context
 from testbench.arena.runs.records import check_manifest, read_plan, write_plan, write_shape
 from testbench.cli.phase import run_async
 from testbench.errors import ExitCode, InputError, NothingToDo, WorkError
@@ -95,7 +95,7 @@ class _WorkerProcess:
         self._index = index
         self._progress = progress
         self._barrier = barrier
-        self._command = worker_command(run, index, count, round_)
+        self._command = build_worker_command(run, index, count, round_)
         if barrier is not None:
             self._command += ["--start-file", str(barrier.file)]
 
@@ -127,7 +127,7 @@ class _WorkerProcess:
             said, _ = await asyncio.gather(process.stderr.read(), self._listen(process.stdout))
             return await process.wait(), said.decode(errors="replace").splitlines()[-SHOWN_LINES:]
         finally:
-            await _end(process)
+            await _end_process(process)
 
     async def _listen(self, stdout: asyncio.StreamReader) -> None:
         while line := await stdout.readline():
@@ -146,7 +146,7 @@ class _WorkerProcess:
         return InputError(message, hint=hint) if code == ExitCode.CONFIGURATION else WorkError(message, hint=hint)
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end_process(process: asyncio.subprocess.Process) -> None:
     """See that the process has ended, also when nobody waits for it any more."""
     if process.returncode is not None:
         return
@@ -158,7 +158,7 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         await process.wait()
 
 
-def worker_command(run: OpenedRun, index: int, count: int, round_: int) -> list[str]:
+def build_worker_command(run: OpenedRun, index: int, count: int, round_: int) -> list[str]:
     """How a worker of the run is called."""
     options = run.options
     named = {
@@ -185,7 +185,7 @@ MOST_ROUNDS = 10
 """Rounds of data generation; its reducer ends them before."""
 
 
-def check(run: OpenedRun) -> None:
+def check_systems(run: OpenedRun) -> None:
     """See that everybody in the plan can be talked to, and be used for a job of this type, without asking anybody.
 
     Raises:
@@ -194,16 +194,16 @@ def check(run: OpenedRun) -> None:
     """
     run.clients.check(run.plan)
     if run.job.spec.type == "loadtest":
-        from testbench.arena.load.traffic import drawn_items
+        from testbench.arena.load.traffic import list_drawn_items
 
-        drawn_items(run.plan)
+        list_drawn_items(run.plan)
     elif run.job.spec.type == "datagen":
-        from testbench.arena.datagen.writers import targets_of
+        from testbench.arena.datagen.writers import find_targets
 
-        targets_of(run.clients, run.plan.systems)
+        find_targets(run.clients, run.plan.systems)
 
 
-def begin(run: OpenedRun, *, resume: bool = False, earlier: str | None = None) -> None:
+def begin_run(run: OpenedRun, *, resume: bool = False, earlier: str | None = None) -> None:
     """Write down what the run is, or see that it is the one that is to be taken up again.
 
     Raises:
@@ -216,18 +216,18 @@ def begin(run: OpenedRun, *, resume: bool = False, earlier: str | None = None) -
         raise NothingToDo("the job is cancelled", hint="Take spec.cancelled out of the manifest to run it.")
     if run.job.spec.type != "datagen" and not run.plan.items:
         raise NothingToDo("the plan has no item", hint="Look at scenarios.include and at the bundle.")
-    check(run)
+    check_systems(run)
     if resume:
-        check_same(run.plan, read_plan(run.store), run.run_id)
+        check_same_plan(run.plan, read_plan(run.store), run.run_id)
         check_manifest(run.store, run.job, run.documents, run.run_id)
     if earlier is not None:
         if run.job.spec.type != "evaluation":
             raise InputError("only of an evaluation a part can be done again", hint="Begin another run.")
-        check_same(run.plan, read_plan(run.beside(earlier)), earlier)
+        check_same_plan(run.plan, read_plan(run.beside(earlier)), earlier)
     write_plan(run.store, run.plan, run.job, run.documents)
 
 
-def execute(run: OpenedRun, workers: int, show_progress: ShowProgress, *, earlier: str | None = None) -> Conclusion:
+def execute_run(run: OpenedRun, workers: int, show_progress: ShowProgress, *, earlier: str | None = None) -> Conclusion:
     """Work on a run that was begun, and end it. What the run `earlier` has answered and judged is not done again.
 
     Raises:
@@ -239,16 +239,16 @@ def execute(run: OpenedRun, workers: int, show_progress: ShowProgress, *, earlie
         kept = take_over(run.beside(earlier), earlier, run.store, run.plan, shards)
         log.info("%d of %d results are those of run %s", kept, len(run.plan.items), earlier)
     if shards == 1:
-        with opened_context(run, show_progress=show_progress) as context:
+        with open_context(run, show_progress=show_progress) as context:
             return run_async(run_in_this_process(context))
     for round_ in range(1, MOST_ROUNDS + 1):
         run_async(work_in_processes(run, shards, round_, show_progress))
-        with opened_context(run, shard=Shard(0, shards), round_=round_) as context:
-            conclusion = run_async(_reduced(context))
+        with open_context(run, shard=Shard(0, shards), round_=round_) as context:
+            conclusion = run_async(_reduce(context))
         if conclusion is not None:
             return conclusion
     raise WorkError(f"no end after {MOST_ROUNDS} rounds", hint="This is a fault in Testbench.")
 
 
-async def _reduced(context: JobContext) -> Conclusion | None:
-    return await functions_of(context.job.spec.type).reduce(context)
+async def _reduce(context: JobContext) -> Conclusion | None:
+    return await load_functions(context.job.spec.type).reduce(context)

@@ -24,12 +24,12 @@ from testbench.arena.bundle.bundle import Bundle
 from testbench.arena.bundle.reader import load_bundle, read_config_map
 from testbench.arena.manifest.documents import Documents, load_documents
 from testbench.arena.manifest.job import ArenaJob, ScenarioFilter
-from testbench.arena.plan.build import prepare
+from testbench.arena.plan.build import prepare_plan
 from testbench.arena.plan.model import Plan
 from testbench.arena.runs.context import CommonStart, JobContext, Outputs, RunFolder
 from testbench.arena.runs.records import read_plan
 from testbench.arena.runs.target_clients import ClientDependencies, CredentialSource, TargetClients
-from testbench.arena.stores import ResultStore, bucket_store, folder_store, run_folder, run_id
+from testbench.arena.stores import ResultStore, make_run_id, name_run_folder, open_bucket_store, open_folder_store
 from testbench.errors import InputError
 from testbench.net.clock import Clock, SystemClock
 from testbench.net.object_store import store_settings
@@ -58,12 +58,12 @@ def load_inputs(
         InputError: the manifest or the bundle is not as it should be, or nothing says where the bundle is.
     """
     documents = load_documents(manifest)
-    job = _only(documents.job(name), only)
-    bundle = load_bundle(source) if source is not None else _bundle_of(job, documents)
+    job = _select_scenarios(documents.job(name), only)
+    bundle = load_bundle(source) if source is not None else _find_bundle(job, documents)
     return Inputs(job, documents, bundle)
 
 
-def _only(job: ArenaJob, patterns: Sequence[str]) -> ArenaJob:
+def _select_scenarios(job: ArenaJob, patterns: Sequence[str]) -> ArenaJob:
     if not patterns:
         return job
     before = job.spec.scenarios or ScenarioFilter()
@@ -71,7 +71,7 @@ def _only(job: ArenaJob, patterns: Sequence[str]) -> ArenaJob:
     return job.model_copy(update={"spec": job.spec.model_copy(update={"scenarios": scenarios})})
 
 
-def _bundle_of(job: ArenaJob, documents: Documents) -> Bundle:
+def _find_bundle(job: ArenaJob, documents: Documents) -> Bundle:
     """The bundle of the job's source: a ConfigMap of the manifest, or the folder that its status names."""
     name, namespace = job.spec.source_ref.name, job.metadata.namespace
     source = documents.sources.named(name, namespace)
@@ -141,24 +141,24 @@ class OpenedRun:
             InputError: this cannot be the name of a run.
         """
         metadata = self.job.metadata
-        return RunFolder(self.store.whole, run_folder(metadata.namespace, metadata.name, checked_run(run)))
+        return RunFolder(self.store.whole, name_run_folder(metadata.namespace, metadata.name, check_run_name(run)))
 
 
-def planned_run(options: RunOptions, run: str | None = None) -> OpenedRun:
+def prepare_run(options: RunOptions, run: str | None = None) -> OpenedRun:
     """A run whose plan is made here and now; a new one, or the one of that name.
 
     Raises:
         InputError: manifest, bundle, metrics, credentials or store settings are not as they should be.
     """
     inputs = load_inputs(options.manifest, name=options.job, source=options.source, only=options.only)
-    plan, documents = prepare(inputs.job, inputs.documents, inputs.bundle)
+    plan, documents = prepare_plan(inputs.job, inputs.documents, inputs.bundle)
     inputs = Inputs(inputs.job, documents, inputs.bundle)
-    name = checked_run(run) if run is not None else new_run_id(inputs.job, options.clock.now())
-    store = _folder(options, inputs.job, documents, name)
+    name = check_run_name(run) if run is not None else make_new_run_id(inputs.job, options.clock.now())
+    store = _open_folder(options, inputs.job, documents, name)
     return OpenedRun(options, inputs.job, documents, plan, store, name, inputs.bundle)
 
 
-def begun_run(options: RunOptions, run: str) -> OpenedRun:
+def open_run(options: RunOptions, run: str) -> OpenedRun:
     """A run that was begun: its plan comes from the store, and the bundle is read only where it is needed again.
 
     Raises:
@@ -167,17 +167,17 @@ def begun_run(options: RunOptions, run: str) -> OpenedRun:
     """
     documents = load_documents(options.manifest)
     job = documents.job(options.job)
-    store = _folder(options, job, documents, checked_run(run))
+    store = _open_folder(options, job, documents, check_run_name(run))
     plan, bundle = read_plan(store), None
     if job.spec.providers is None or job.spec.type == "datagen":
         inputs = load_inputs(options.manifest, name=options.job, source=options.source, only=options.only)
-        made, documents = prepare(inputs.job, inputs.documents, inputs.bundle)
-        check_same(made, plan, run)
+        made, documents = prepare_plan(inputs.job, inputs.documents, inputs.bundle)
+        check_same_plan(made, plan, run)
         bundle = inputs.bundle
     return OpenedRun(options, job, documents, plan, store, run, bundle)
 
 
-def check_same(made: Plan, begun: Plan, run: str) -> None:
+def check_same_plan(made: Plan, begun: Plan, run: str) -> None:
     """
     Raises:
         InputError: the run was begun with another plan than the one that the inputs make now.
@@ -188,7 +188,7 @@ def check_same(made: Plan, begun: Plan, run: str) -> None:
 
 
 @contextmanager
-def opened_context(
+def open_context(
     run: OpenedRun,
     *,
     shard: Shard = WHOLE,
@@ -210,7 +210,7 @@ def opened_context(
             ),
             source=run.bundle,
             shard=shard,
-            worker=worker_name(),
+            worker=make_worker_name(),
             round=round_,
             common_start=common_start,
             concurrency=options.concurrency,
@@ -224,7 +224,7 @@ def opened_context(
         yield context if show_progress is None else replace(context, show_progress=show_progress)
 
 
-def store_of(options: RunOptions, job: ArenaJob, documents: Documents) -> ResultStore:
+def open_store(options: RunOptions, job: ArenaJob, documents: Documents) -> ResultStore:
     """Where the results of a job are kept.
 
     Raises:
@@ -234,31 +234,31 @@ def store_of(options: RunOptions, job: ArenaJob, documents: Documents) -> Result
     if options.output is None and output is not None and output.s3 is not None:
         source = CredentialSource(documents, options.credentials, options.environment)
         credentials = source.of_output(output.s3, job.metadata.namespace)
-        return bucket_store(output.s3, store_settings(options.environment), credentials)
-    return folder_store(options.output or defaults.ARENA_FOLDER)
+        return open_bucket_store(output.s3, store_settings(options.environment), credentials)
+    return open_folder_store(options.output or defaults.ARENA_FOLDER)
 
 
-def _folder(options: RunOptions, job: ArenaJob, documents: Documents, run: str) -> RunFolder:
-    folder = run_folder(job.metadata.namespace, job.metadata.name, run)
-    return RunFolder(store_of(options, job, documents), folder)
+def _open_folder(options: RunOptions, job: ArenaJob, documents: Documents, run: str) -> RunFolder:
+    folder = name_run_folder(job.metadata.namespace, job.metadata.name, run)
+    return RunFolder(open_store(options, job, documents), folder)
 
 
-def new_run_id(job: ArenaJob, now: datetime) -> str:
+def make_new_run_id(job: ArenaJob, now: datetime) -> str:
     """A name that no other run has."""
-    return run_id(now, f"{job.metadata.uid or ''}{uuid4().hex}")
+    return make_run_id(now, f"{job.metadata.uid or ''}{uuid4().hex}")
 
 
-def checked_run(name: str) -> str:
+def check_run_name(name: str) -> str:
     """
     Raises:
         InputError: this cannot be the name of a run.
     """
     if not RUN_NAME.fullmatch(name):
-        raise InputError(f"{name!r} is no name of a run", hint="It is the last folder of the run's address.")
+        raise InputError(f"{name!r} is not a name of a run", hint="It is the last folder of the run's address.")
     return name
 
 
-def worker_name() -> str:
+def make_worker_name() -> str:
     """A name that no other process has: the pod's, or the machine's, with something of this process."""
     host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:63] or "worker"
     return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"

@@ -23,9 +23,9 @@ from testbench.arena.runs.context import (
     SHARDS,
     JobContext,
     RunFolder,
-    done_name,
-    part_name,
-    shard_folder,
+    name_done_marker,
+    name_part,
+    name_shard_folder,
 )
 from testbench.errors import StoreError
 from testbench.net.clock import Clock
@@ -88,23 +88,23 @@ class PartWriter:
                 taken = len(self._lines)
                 content = b"".join(self._lines[:taken])
                 self._number += 1
-                if self._store.create(part_name(self._index, self._worker, self._number), content):
+                if self._store.create(name_part(self._index, self._worker, self._number), content):
                     del self._lines[:taken]
 
 
-def parts_of(store: RunFolder, folder: str) -> Iterator[tuple[str, bytes]]:
+def read_parts(store: RunFolder, folder: str) -> Iterator[tuple[str, bytes]]:
     """Every part below a folder with its content, by name.
 
     Raises:
         StoreError: the store did not answer.
     """
-    for name in part_names(store, folder):
+    for name in list_parts(store, folder):
         content = store.read(name)
         if content is not None:
             yield name, content
 
 
-def part_names(store: RunFolder, folder: str) -> list[str]:
+def list_parts(store: RunFolder, folder: str) -> list[str]:
     """The names of the parts below a folder.
 
     Raises:
@@ -113,7 +113,7 @@ def part_names(store: RunFolder, folder: str) -> list[str]:
     return [name for name in store.names(folder) if name.rpartition("/")[2].startswith("part-")]
 
 
-def done_markers(store: RunFolder, plan: Plan) -> dict[str, DoneMarker]:
+def read_done_markers(store: RunFolder, plan: Plan) -> dict[str, DoneMarker]:
     """The markers of a run's shards that fit the plan, by the shard's folder.
 
     Raises:
@@ -122,12 +122,16 @@ def done_markers(store: RunFolder, plan: Plan) -> dict[str, DoneMarker]:
     found = {}
     for name in store.names(SHARDS):
         folder, _, file = name.rpartition("/")
-        if file == DONE_FILE and (marker := _marker(store, name)) is not None and marker.plan_digest == plan.digest:
+        if (
+            file == DONE_FILE
+            and (marker := _read_marker(store, name)) is not None
+            and marker.plan_digest == plan.digest
+        ):
             found[folder] = marker
     return found
 
 
-def counted_parts(store: RunFolder, markers: Mapping[str, DoneMarker]) -> Iterator[tuple[str, bytes]]:
+def read_counted_parts(store: RunFolder, markers: Mapping[str, DoneMarker]) -> Iterator[tuple[str, bytes]]:
     """Every part that counts: of a shard that is done those that its marker names, and no others.
 
     So a second worker of the same shard that ends after the first changes nothing, however late it writes.
@@ -135,7 +139,7 @@ def counted_parts(store: RunFolder, markers: Mapping[str, DoneMarker]) -> Iterat
     Raises:
         StoreError: the store did not answer.
     """
-    for name in part_names(store, SHARDS):
+    for name in list_parts(store, SHARDS):
         marker = markers.get(name.rpartition("/")[0])
         if marker is None or name in marker.parts:
             content = store.read(name)
@@ -150,7 +154,9 @@ def mark_done(context: JobContext, items: int) -> None:
         StoreError: it was not written; or the shard was done before, and what it consisted of is not there any more.
     """
     shard = context.shard
-    checksums = {name: checksum(content) for name, content in parts_of(context.store, shard_folder(shard.index))}
+    checksums = {
+        name: compute_checksum(content) for name, content in read_parts(context.store, name_shard_folder(shard.index))
+    }
     marker = DoneMarker(
         index=shard.index,
         count=shard.count,
@@ -160,10 +166,10 @@ def mark_done(context: JobContext, items: int) -> None:
         worker=context.worker,
         finished_at=context.clock.now(),
     )
-    if context.store.create(done_name(shard.index), marker.model_dump_json(indent=2).encode() + b"\n"):
+    if context.store.create(name_done_marker(shard.index), marker.model_dump_json(indent=2).encode() + b"\n"):
         return
     if not is_done(context.store, context.plan, shard, checksums):
-        name = context.store.url(done_name(shard.index))
+        name = context.store.url(name_done_marker(shard.index))
         hint = f"Begin another run; --retry-errors {context.run_id} keeps the results that can be read."
         raise StoreError(f"{name}: parts of this shard were changed or removed after it was done", hint=hint)
 
@@ -176,17 +182,17 @@ def is_done(store: RunFolder, plan: Plan, shard: Shard, checksums: Mapping[str, 
     Raises:
         StoreError: the store did not answer.
     """
-    marker = _marker(store, done_name(shard.index))
+    marker = _read_marker(store, name_done_marker(shard.index))
     if marker is None:
         return False
     known = checksums
     if known is None:
-        known = {name: checksum(part) for name, part in parts_of(store, shard_folder(shard.index))}
+        known = {name: compute_checksum(part) for name, part in read_parts(store, name_shard_folder(shard.index))}
     same = (marker.index, marker.count, marker.plan_digest) == (shard.index, shard.count, plan.digest)
     return same and all(known.get(name) == digest for name, digest in marker.parts.items())
 
 
-def _marker(store: RunFolder, name: str) -> DoneMarker | None:
+def _read_marker(store: RunFolder, name: str) -> DoneMarker | None:
     """A marker, None where there is none that can be read."""
     content = store.read(name)
     try:
@@ -195,6 +201,6 @@ def _marker(store: RunFolder, name: str) -> DoneMarker | None:
         return None
 
 
-def checksum(content: bytes) -> str:
+def compute_checksum(content: bytes) -> str:
     """SHA-256 as hexadecimal digits."""
     return hashlib.sha256(content).hexdigest()

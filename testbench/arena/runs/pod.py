@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
-from testbench.arena.conclusion import NO_ITEMS, Conclusion, termination_message
+from testbench.arena.conclusion import NO_ITEMS, Conclusion, build_termination_message
 from testbench.arena.manifest.job_status import MESSAGE_LENGTH
 from testbench.errors import ExitCode, InputError, Interrupted, NothingToDo, StoreError, WorkError
 from testbench.net.clock import Clock
@@ -29,7 +29,7 @@ Say = Callable[[Conclusion | Mapping[str, Any]], None]
 
 
 @contextmanager
-def in_a_pod(file: Path | None) -> Iterator[Say]:
+def report_to_cluster(file: Path | None) -> Iterator[Say]:
     """What is told inside goes into `file`; so does a refusal. Errors get the exit codes that a cluster tells apart.
 
     What may be different the next time, such as a store that is down, leaves no word: the pod is tried again.
@@ -37,16 +37,16 @@ def in_a_pod(file: Path | None) -> Iterator[Say]:
 
     def say(word: Conclusion | Mapping[str, Any]) -> None:
         if file is not None:
-            _write(file, termination_message(word) if isinstance(word, Conclusion) else json.dumps(word))
+            _write(file, build_termination_message(word) if isinstance(word, Conclusion) else json.dumps(word))
 
     try:
         yield say
     except InputError as error:
-        say(_refusal(INVALID, error.message))
+        say(_make_refusal(INVALID, error.message))
         error.exit_code = ExitCode.CONFIGURATION
         raise
     except NothingToDo as error:
-        say(_refusal(NO_ITEMS, error.message))
+        say(_make_refusal(NO_ITEMS, error.message))
         raise
     except Interrupted as error:
         error.hint = "What was finished is kept; the same command goes on."
@@ -62,36 +62,36 @@ async def wait_for_start(file: Path, clock: Clock) -> datetime:
         WorkError: it does not appear, cannot be read, or is over already (exit code 76).
     """
     waited = 0.0
-    while (start := _start_in(file)) is None:
+    while (start := _read_start(file)) is None:
         if waited >= START_PATIENCE_S:
-            raise _no_common_start("the other workers of the load test are not there")
+            raise _make_start_error("the other workers of the load test are not there")
         await clock.sleep(LOOK_S)
         waited += LOOK_S
     if start < clock.now():
-        raise _no_common_start("the common start is over")
+        raise _make_start_error("the common start is over")
     return start
 
 
-def _start_in(file: Path) -> datetime | None:
+def _read_start(file: Path) -> datetime | None:
     """The moment that a file names, None where it is not there yet."""
     try:
         start = datetime.fromisoformat(json.loads(file.read_text())["t0"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise _no_common_start(f"{file} names no start") from error
+        raise _make_start_error(f"{file} names no start") from error
     if start.tzinfo is None:
-        raise _no_common_start(f"{file} names no zone")
+        raise _make_start_error(f"{file} names no zone")
     return start
 
 
-def _no_common_start(message: str) -> WorkError:
+def _make_start_error(message: str) -> WorkError:
     error = WorkError(message, hint="All workers of a load test have to begin at the same time; run it again.")
     error.exit_code = ExitCode.NO_COMMON_START
     return error
 
 
-def _refusal(reason: str, message: str) -> dict[str, str]:
+def _make_refusal(reason: str, message: str) -> dict[str, str]:
     return {"reason": reason, "message": printable(message, MESSAGE_LENGTH)}
 
 

@@ -16,13 +16,13 @@ from typing import Any, Final
 import yaml
 from pydantic import Field, ValidationError
 
-from testbench.arena.conclusion import OUTPUT_FAILED, Conclusion, failed, summary_bytes
+from testbench.arena.conclusion import OUTPUT_FAILED, Conclusion, encode_summary, to_failure
 from testbench.arena.manifest.documents import KINDS, Documents
 from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.manifest.resources import Resource
 from testbench.arena.plan.model import Plan, PlanModel
 from testbench.arena.runs.context import MANIFEST_FILE, PLAN_FILE, SUMMARY_FILE, RunFolder
-from testbench.arena.stores import write_once, writer_of
+from testbench.arena.stores import make_writer, write_once
 from testbench.errors import InputError, StoreError, TelemetryError
 from testbench.safe_text import NOT_SHOWN, redact_url
 
@@ -47,7 +47,7 @@ def write_plan(store: RunFolder, plan: Plan, job: ArenaJob, documents: Documents
         StoreError: a run of this name was begun with another plan, or the store does not take it.
     """
     write_once(store, PLAN_FILE, plan.model_dump_json(indent=2, exclude_none=True).encode() + b"\n")
-    write_once(store, MANIFEST_FILE, manifest_text(job, documents).encode())
+    write_once(store, MANIFEST_FILE, format_manifest(job, documents).encode())
 
 
 def check_manifest(store: RunFolder, job: ArenaJob, documents: Documents, run: str) -> None:
@@ -57,7 +57,7 @@ def check_manifest(store: RunFolder, job: ArenaJob, documents: Documents, run: s
         StoreError: the store did not answer.
     """
     begun = store.read(MANIFEST_FILE)
-    if begun is not None and begun != manifest_text(job, documents).encode():
+    if begun is not None and begun != format_manifest(job, documents).encode():
         hint = f"Compare it with {store.url(MANIFEST_FILE)}: begin another run, or go back to what it was."
         raise InputError(f"run {run} was begun with another manifest", hint=hint)
 
@@ -108,57 +108,57 @@ async def write_outputs(
     be delivered there is none, and the reducer that is started again does the rest. Then the conclusion is a failure.
     """
     conclusion = conclusion.model_copy(update={"url": store.url(folder)})
-    write = writer_of(store, folder)
+    write = make_writer(store, folder)
     try:
         for name, content in files:
             write(name, content)
         if publish is not None:
             await publish()
-        write(SUMMARY_FILE, summary_bytes(conclusion))
+        write(SUMMARY_FILE, encode_summary(conclusion))
     except (StoreError, TelemetryError, InputError) as error:
-        return failed(conclusion, OUTPUT_FAILED, f"{error.message}.")
+        return to_failure(conclusion, OUTPUT_FAILED, f"{error.message}.")
     return conclusion
 
 
-def manifest_text(job: ArenaJob, documents: Documents) -> str:
+def format_manifest(job: ArenaJob, documents: Documents) -> str:
     """The job and its resources as YAML; no Secret, no header's value, and no password in an address."""
     resources: list[ArenaJob | Resource] = [job]
     for found in (documents.sources, documents.providers, documents.agents, documents.registries):
         resources += [found[key] for key in sorted(found)]
-    return yaml.safe_dump_all(map(_shown, resources), sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump_all(map(_to_shown, resources), sort_keys=False, allow_unicode=True)
 
 
-def _shown(resource: ArenaJob | Resource) -> dict[str, Any]:
+def _to_shown(resource: ArenaJob | Resource) -> dict[str, Any]:
     version, kind = next(key for key, model in KINDS.items() if model is type(resource))
     dumped = resource.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
     metadata = {key: value for key, value in dumped["metadata"].items() if key in SHOWN_METADATA}
-    return {"apiVersion": version, "kind": kind, **_without_secrets(dumped), "metadata": metadata}
+    return {"apiVersion": version, "kind": kind, **_hide_secrets(dumped), "metadata": metadata}
 
 
-def _without_secrets(content: dict[str, Any]) -> dict[str, Any]:
-    return {key: _shown_value(key, value) for key, value in content.items()}
+def _hide_secrets(content: dict[str, Any]) -> dict[str, Any]:
+    return {key: _hide_secret_value(key, value) for key, value in content.items()}
 
 
-def _shown_value(key: str, value: Any) -> Any:
+def _hide_secret_value(key: str, value: Any) -> Any:
     if key == "headers" and isinstance(value, dict):
         return dict.fromkeys(value, NOT_SHOWN)
     if key == "handlers" and isinstance(value, list):
-        return [_shown_setting("", handler) for handler in value]
+        return [_hide_setting("", handler) for handler in value]
     if key in ADDRESSES and isinstance(value, str):
         return redact_url(value) if "://" in value else value.rpartition("@")[2]
     if isinstance(value, dict):
-        return _without_secrets(value)
+        return _hide_secrets(value)
     if isinstance(value, list):
-        return [_without_secrets(one) if isinstance(one, dict) else one for one in value]
+        return [_hide_secrets(one) if isinstance(one, dict) else one for one in value]
     return value
 
 
-def _shown_setting(key: str, value: Any) -> Any:
+def _hide_setting(key: str, value: Any) -> Any:
     """Of a registry's handlers, whose settings are whatever their owner likes: what is known to be no secret."""
     if isinstance(value, dict):
-        return {name: _shown_setting(name, one) for name, one in value.items()}
+        return {name: _hide_setting(name, one) for name, one in value.items()}
     if isinstance(value, list):
-        return [_shown_setting("", one) for one in value]
+        return [_hide_setting("", one) for one in value]
     if key in ADDRESSES and isinstance(value, str):
         return redact_url(value)
     return value if key in SHOWN_SETTINGS else NOT_SHOWN

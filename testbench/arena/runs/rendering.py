@@ -31,7 +31,7 @@ SHARED_CLAIM: Final[Json] = {"spec": {"accessModes": ["ReadWriteMany"]}}
 """What a claim is taken for that nobody can look at: one that several nodes may write to."""
 
 
-def rendered(run: OpenedRun, settings: Settings | None = None) -> str:
+def render_objects(run: OpenedRun, settings: Settings | None = None) -> str:
     """The objects of all phases, one YAML document each.
 
     Raises:
@@ -41,12 +41,12 @@ def rendered(run: OpenedRun, settings: Settings | None = None) -> str:
     metadata = run.job.metadata
     job = run.job.model_copy(update={"metadata": metadata.model_copy(update={"uid": metadata.uid or NO_UID})})
     run = replace(run, job=job)
-    resolved = _resolved(job, run.documents, settings)
-    shown = list(_objects(run, resolved, settings))
+    resolved = _resolve(job, run.documents, settings)
+    shown = list(_build_objects(run, resolved, settings))
     return yaml.safe_dump_all(shown, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _objects(run: OpenedRun, resolved: Resolved, settings: Settings) -> Iterator[Json]:
+def _build_objects(run: OpenedRun, resolved: Resolved, settings: Settings) -> Iterator[Json]:
     made = Run(run.run_id, run.job, resolved.setup)
     yield jobs.build_run_config(run.job, resolved)
     if resolved.setup.one_pod:
@@ -60,7 +60,7 @@ def _objects(run: OpenedRun, resolved: Resolved, settings: Settings) -> Iterator
     yield jobs.build_reduce_job(made, jobs.Size(items, shards), 1, settings)
 
 
-def _resolved(job: ArenaJob, documents: Documents, settings: Settings) -> Resolved:
+def _resolve(job: ArenaJob, documents: Documents, settings: Settings) -> Resolved:
     objects: dict[ObjectReference, Json | None] = {}
     while True:
         resolution = resolve(job, objects, cross_namespace=settings.cross_namespace)
@@ -69,10 +69,10 @@ def _resolved(job: ArenaJob, documents: Documents, settings: Settings) -> Resolv
         if not isinstance(resolution, NeedsObjects):
             hint = "The operator would say the same; put what is missing into the manifest."
             raise InputError(f"{resolution.reason}: {resolution.message}", hint=hint)
-        objects |= {reference: _object(reference, documents) for reference in resolution.references}
+        objects |= {reference: _find_object(reference, documents) for reference in resolution.references}
 
 
-def _object(reference: ObjectReference, documents: Documents) -> Json | None:
+def _find_object(reference: ObjectReference, documents: Documents) -> Json | None:
     """A document as the API server would show it; a Secret without its values."""
     if reference.kind == api.CLAIM:
         return SHARED_CLAIM

@@ -28,7 +28,7 @@ from testbench.arena.manifest.resources import (
     ToolRegistry,
 )
 from testbench.arena.plan.model import ChatDefaults, MockTool, Plan, SystemUnderTest
-from testbench.arena.runs.context import OnSpent, kind_of
+from testbench.arena.runs.context import OnSpent, find_kind
 from testbench.arena.targets.target import (
     A2ATarget,
     ChatTarget,
@@ -80,7 +80,7 @@ class CredentialSource:
                 raise InputError(f"{whose}: the variable {credential.env_var} is not set", hint="Set it to its key.")
             return value
         if credential is not None and credential.file_path:
-            return _content(Path(credential.file_path), whose)
+            return _read_credential(Path(credential.file_path), whose)
         return None
 
     def of_output(self, output: S3Output, namespace: str) -> Credentials | None:
@@ -97,7 +97,7 @@ class CredentialSource:
         for key in (ACCESS_KEY, SECRET_KEY, SESSION_TOKEN):
             file = folder / key if folder is not None else None
             if file is not None and file.is_file():
-                found[key] = _content(file, "output.s3")
+                found[key] = _read_credential(file, "output.s3")
             elif secret is not None and (value := secret.value(key)):
                 found[key] = value
         if not (found.get(ACCESS_KEY) and found.get(SECRET_KEY)):
@@ -112,11 +112,11 @@ class CredentialSource:
         if self.folder is not None:
             mounted = self.folder / f"{namespace}_{name}"
             names = sorted(file.name for file in mounted.iterdir() if file.is_file()) if mounted.is_dir() else []
-            key = _chosen(ref.key, provider.spec.type, names)
+            key = _choose_key(ref.key, provider.spec.type, names)
             if key is not None:
-                return _content(mounted / key, whose)
+                return _read_credential(mounted / key, whose)
         secret = self.documents.secrets.named(ref.name, namespace)
-        key = _chosen(ref.key, provider.spec.type, secret.keys) if secret is not None else None
+        key = _choose_key(ref.key, provider.spec.type, secret.keys) if secret is not None else None
         value = secret.value(key) if secret is not None and key is not None else None
         if value and value.strip():
             return value.strip()
@@ -125,7 +125,7 @@ class CredentialSource:
         raise InputError(f"{whose}: {missing}", hint=f"Put the Secret into the manifest, or its key into {place}.")
 
 
-def _chosen(wanted: str | None, kind: str, names: Sequence[str]) -> str | None:
+def _choose_key(wanted: str | None, kind: str, names: Sequence[str]) -> str | None:
     """The key that is asked for; else the one that the provider's type suggests, a common one, or the only one."""
     if wanted is not None:
         return wanted if wanted in names else None
@@ -134,7 +134,7 @@ def _chosen(wanted: str | None, kind: str, names: Sequence[str]) -> str | None:
     return found or (names[0] if len(names) == 1 else None)
 
 
-def _content(path: Path, whose: str) -> str:
+def _read_credential(path: Path, whose: str) -> str:
     try:
         value = path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
@@ -181,9 +181,9 @@ class TargetClients:
         namespace = self.job.metadata.namespace
         if kind == "agent":
             agent = self.documents.agents.named(name, namespace)
-            return agent_target(_found(agent, "AgentRuntime", name))
-        provider = _found(self.documents.providers.named(name, namespace), "Provider", name)
-        return chat_target(provider, self.credentials.of_provider(provider), self.chat)
+            return make_agent_target(_require(agent, "AgentRuntime", name))
+        provider = _require(self.documents.providers.named(name, namespace), "Provider", name)
+        return make_chat_target(provider, self.credentials.of_provider(provider), self.chat)
 
     def system(self, system: SystemUnderTest, *, on_spent: OnSpent | None = None) -> AgentClient:
         tools = self.tools()
@@ -199,10 +199,10 @@ class TargetClients:
         Raises:
             InputError: a registry is not among the documents, or one of its tools cannot be called.
         """
-        found = [mocked(tool) for tool in self.mock_tools]
+        found = [make_mock_tool(tool) for tool in self.mock_tools]
         for ref in self.job.spec.tool_registries:
             registry = self.documents.registries.named(ref.name, self.job.metadata.namespace)
-            found += registry_tools(_found(registry, "ToolRegistry", ref.name))
+            found += list_registry_tools(_require(registry, "ToolRegistry", ref.name))
         return tuple(found)
 
     def check(self, plan: Plan) -> None:
@@ -216,7 +216,7 @@ class TargetClients:
         for system in plan.systems:
             self.target(system.kind, system.name)
             if system.user is not None:
-                self.target(kind_of(self.documents, self.job.metadata.namespace, system.user), system.user)
+                self.target(find_kind(self.documents, self.job.metadata.namespace, system.user), system.user)
         if any(system.kind == "provider" for system in plan.systems):
             ToolBox(self.tools())
 
@@ -226,7 +226,7 @@ class TargetClients:
         return open_client(target, tools, concurrency=self.concurrency, dependencies=dependencies)
 
 
-def chat_target(provider: Provider, api_key: str | None, chat: ChatDefaults) -> ChatTarget:
+def make_chat_target(provider: Provider, api_key: str | None, chat: ChatDefaults) -> ChatTarget:
     """The model of a provider. Its own settings come before those of the arena file.
 
     Raises:
@@ -243,7 +243,7 @@ def chat_target(provider: Provider, api_key: str | None, chat: ChatDefaults) -> 
     both = pricing is not None and pricing.input_cost_per1k is not None and pricing.output_cost_per1k is not None
     return ChatTarget(
         model=spec.model,
-        base_url=_base_url(provider),
+        base_url=_read_base_url(provider),
         api_key=api_key,
         headers=tuple(spec.headers.items()),
         temperature=own.temperature if own.temperature is not None else chat.temperature,
@@ -255,7 +255,7 @@ def chat_target(provider: Provider, api_key: str | None, chat: ChatDefaults) -> 
     )
 
 
-def _base_url(provider: Provider) -> str:
+def _read_base_url(provider: Provider) -> str:
     """The address of the provider's OpenAI-compatible API. A vendor's address is never assumed."""
     name, kind, url = provider.metadata.name, provider.spec.type, (provider.spec.base_url or "").strip()
     hint = "Write the address of an OpenAI-compatible API, such as an AI gateway's, into spec.baseURL."
@@ -267,7 +267,7 @@ def _base_url(provider: Provider) -> str:
     except ValueError:
         usable = False
     if not usable:
-        raise InputError(f"Provider {name}: its baseURL is no http(s) address", hint=hint)
+        raise InputError(f"Provider {name}: its baseURL is not an http(s) address", hint=hint)
     return urlunsplit(parts._replace(path=API_ROOT)) if parts.path in ("", "/") else url
 
 
@@ -279,7 +279,7 @@ def list_prices(target: ChatTarget) -> PriceList:
     return PriceList({target.model: price})
 
 
-def agent_target(agent: AgentRuntime) -> Target:
+def make_agent_target(agent: AgentRuntime) -> Target:
     """How an agent is talked to.
 
     Raises:
@@ -295,12 +295,12 @@ def agent_target(agent: AgentRuntime) -> Target:
 # --- tools ----------------------------------------------------------------------------------------------------------
 
 
-def mocked(tool: MockTool) -> Tool:
+def make_mock_tool(tool: MockTool) -> Tool:
     """A tool of the bundle."""
     return Tool(tool.name, MockHandler(tool.result), tool.description, tool.input_schema)
 
 
-def registry_tools(registry: ToolRegistry) -> Iterator[Tool]:
+def list_registry_tools(registry: ToolRegistry) -> Iterator[Tool]:
     """The tools that a registry found; without a status, those that its handlers describe.
 
     Raises:
@@ -308,15 +308,17 @@ def registry_tools(registry: ToolRegistry) -> Iterator[Tool]:
     """
     handlers = {handler.name: handler for handler in registry.spec.handlers}
     known = registry.status.discovered_tools if registry.status is not None else ()
-    for tool in known or _described(registry):
+    for tool in known or _list_described_tools(registry):
         place = f"ToolRegistry {registry.metadata.name}: tool {tool.name}"
         if tool.status == "Unavailable":
             raise InputError(f"{place} is unavailable", hint="Wait until its registry finds it again.")
         handler = handlers.get(tool.handler_name or "")
-        yield Tool(tool.name, _handler(tool, handler, place), tool.description, tool.input_schema or {"type": "object"})
+        yield Tool(
+            tool.name, _make_handler(tool, handler, place), tool.description, tool.input_schema or {"type": "object"}
+        )
 
 
-def _described(registry: ToolRegistry) -> tuple[DiscoveredTool, ...]:
+def _list_described_tools(registry: ToolRegistry) -> tuple[DiscoveredTool, ...]:
     """The tools that handlers describe themselves, as those of type http do."""
     described = [
         DiscoveredTool.model_validate({"handlerName": handler.name, **tool})
@@ -329,7 +331,7 @@ def _described(registry: ToolRegistry) -> tuple[DiscoveredTool, ...]:
     return tuple(described)
 
 
-def _handler(tool: DiscoveredTool, handler: ToolHandler | None, place: str) -> Handler:
+def _make_handler(tool: DiscoveredTool, handler: ToolHandler | None, place: str) -> Handler:
     kind = handler.type if handler is not None else "http"
     if kind not in SETTINGS_OF:
         hint = f"Tools are called over {' and '.join(SETTINGS_OF)}; offer it in one of these ways."
@@ -344,7 +346,7 @@ def _handler(tool: DiscoveredTool, handler: ToolHandler | None, place: str) -> H
     return HttpHandler(url, pairs) if kind == "http" else McpHandler(url, pairs)
 
 
-def _found(resource: ResourceT | None, kind: str, name: str) -> ResourceT:
+def _require(resource: ResourceT | None, kind: str, name: str) -> ResourceT:
     if resource is None:
         raise InputError(f"no {kind} {name!r} among the documents", hint="Put its document into the manifest.")
     return resource

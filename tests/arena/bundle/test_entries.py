@@ -12,8 +12,8 @@ import yaml
 from testbench.arena.manifest.documents import Documents, load_documents, parse_documents
 from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.plan.model import ChatDefaults
-from testbench.arena.runs.records import manifest_text
-from testbench.arena.runs.target_clients import CredentialSource, TargetClients, agent_target, chat_target
+from testbench.arena.runs.records import format_manifest
+from testbench.arena.runs.target_clients import CredentialSource, TargetClients, make_agent_target, make_chat_target
 from testbench.arena.targets.target import A2ATarget, McpHandler, Prices, WebSocketTarget
 from testbench.errors import InputError
 from testbench.schema.plain_data import PlainDocument
@@ -48,13 +48,13 @@ def of_gpt(found: Documents, **source: Any) -> str | None:
 )
 def test_an_address_without_a_path_gets_the_usual_one(given: str, used: str) -> None:
     found = only_provider(given).providers["default/gpt"]
-    assert chat_target(found, None, ChatDefaults()).base_url == used
+    assert make_chat_target(found, None, ChatDefaults()).base_url == used
 
 
 def test_a_providers_own_settings_come_before_those_of_the_arena_file() -> None:
     spec: Json = {"defaults": {"temperature": "0", "requestTimeout": "2m"}, "pricing": {"inputCostPer1K": "0.5"}}
     found = only_provider(**spec, headers={"x-team": "qa"}).providers["default/gpt"]
-    target = chat_target(found, "sk-1", ChatDefaults(temperature=0.7, max_tokens=99, seed=3))
+    target = make_chat_target(found, "sk-1", ChatDefaults(temperature=0.7, max_tokens=99, seed=3))
     assert (target.temperature, target.max_tokens, target.seed, target.timeout_s) == (0.0, 99, 3, 120.0)
     assert (target.api_key, target.headers, target.model) == ("sk-1", (("x-team", "qa"),), "model-gpt")
     assert target.prices is None  # half a price list makes half a cost
@@ -63,13 +63,13 @@ def test_a_providers_own_settings_come_before_those_of_the_arena_file() -> None:
 def test_a_cost_needs_both_prices() -> None:
     pricing = {"inputCostPer1K": "0.5", "outputCostPer1K": "0"}
     found = only_provider(pricing=pricing).providers["default/gpt"]
-    assert chat_target(found, None, ChatDefaults()).prices == Prices(0.5, 0.0)
+    assert make_chat_target(found, None, ChatDefaults()).prices == Prices(0.5, 0.0)
 
 
 def test_agents_are_reached_as_their_status_says() -> None:
     found = documents(agent_runtime("a", "http://a:8000/"), agent_runtime("b", "ws://b/ws", "websocket"))
-    assert agent_target(found.agents["default/a"]) == A2ATarget("http://a:8000/")
-    assert agent_target(found.agents["default/b"]) == WebSocketTarget("ws://b/ws")
+    assert make_agent_target(found.agents["default/a"]) == A2ATarget("http://a:8000/")
+    assert make_agent_target(found.agents["default/b"]) == WebSocketTarget("ws://b/ws")
 
 
 # --- credentials ----------------------------------------------------------------------------------------------------
@@ -200,7 +200,7 @@ def test_the_manifest_of_a_run_can_be_read_again_and_holds_no_secret(tmp_path: P
         agent_runtime("bot", "http://bot:8000/"),
         registry(handlers, [{"name": "t", "endpoint": "http://o/t?token=sk-6"}]),
     )
-    text = manifest_text(found.job(), found)
+    text = format_manifest(found.job(), found)
     assert "sk-" not in text
     assert "http://o/t" in text
     (tmp_path / "manifest.yaml").write_text(text)

@@ -17,7 +17,7 @@ from testbench.arena.datagen.worker import work_datagen
 from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.manifest.job import S3Output
 from testbench.arena.runs.context import JobContext
-from testbench.arena.stores import FolderStore, MemoryStore, bucket_store
+from testbench.arena.stores import FolderStore, MemoryStore, open_bucket_store
 from testbench.errors import InputError
 from testbench.net.object_store import store_settings
 from tests.support.datagen_job import (
@@ -105,7 +105,7 @@ def test_costs_are_those_of_all_requests(tmp_path: Path, model: ScriptedJudge) -
 def test_a_bucket_holds_what_a_folder_would(tmp_path: Path, model: ScriptedJudge, s3: S3Store) -> None:
     model.answer("Batch", repeating())
     s3.make_bucket("results")
-    store = bucket_store(S3Output(bucket="results", prefix="nightly"), store_settings(s3.environment()))
+    store = open_bucket_store(S3Output(bucket="results", prefix="nightly"), store_settings(s3.environment()))
     end = run(context_of(documents_of(tmp_path, {"count": 20}, provider("gpt", model.base_url)), store))
     assert (end.reason, end.url) == ("Succeeded", "s3://results/nightly/default/gen/run-1")
     content = s3.get("results", "nightly/default/gen/run-1/dataset.jsonl")

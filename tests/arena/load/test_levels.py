@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from testbench.arena.conclusion import Conclusion, Counts
 from testbench.arena.load.limits import LimitResult
-from testbench.arena.load.measures import Sample, measure, part_of, table_of
-from testbench.arena.load.outputs import limits_junit
-from testbench.arena.load.quality import kept_of, levels_of, pass_rate, quality
+from testbench.arena.load.measures import Sample, encode_samples, measure, read_samples
+from testbench.arena.load.outputs import encode_limits
+from testbench.arena.load.quality import choose_kept, compute_pass_rate, divide_levels, measure_quality
 from testbench.arena.load.recording import LoadEnd
-from testbench.arena.load.reducer import began_together, stopped_by
-from testbench.arena.load.traffic import PER_WORKER_RPS, RateProfile, draws_of, profile, workers_of
+from testbench.arena.load.reducer import find_stop, have_begun_together
+from testbench.arena.load.traffic import PER_WORKER_RPS, RateProfile, count_workers, list_draws, make_profile
 from testbench.errors import NothingToDo
 from tests.support.load_jobs import GREETING, TWO_TURNS, agent_runtime, load_job, manifest, provider
 
@@ -34,7 +34,7 @@ profiles = st.builds(
 
 @given(profiles)
 def test_every_arrival_is_in_exactly_one_level(profile: RateProfile) -> None:
-    levels = levels_of(profile)
+    levels = divide_levels(profile)
     borders = [(level.first, level.end) for level in levels]
     assert borders[0][0] == 0
     assert [end for _, end in borders] == [first for first, _ in borders[1:]] + [profile.count]
@@ -42,8 +42,8 @@ def test_every_arrival_is_in_exactly_one_level(profile: RateProfile) -> None:
 
 @given(profiles, st.integers(1, 50))
 def test_about_as_many_are_kept_of_each_level_as_are_wanted(profile: RateProfile, most: int) -> None:
-    kept = kept_of(levels_of(profile), most)
-    for level in levels_of(profile):
+    kept = choose_kept(divide_levels(profile), most)
+    for level in divide_levels(profile):
         assert level.end is not None
         found = sum(kept(number) for number in range(level.first, level.end))
         if level.end - level.first <= most:
@@ -53,24 +53,24 @@ def test_about_as_many_are_kept_of_each_level_as_are_wanted(profile: RateProfile
 
 
 def test_of_every_draw_some_conversations_are_kept() -> None:
-    kept = kept_of(levels_of(RateProfile(500, 0, 100)), 100)
+    kept = choose_kept(divide_levels(RateProfile(500, 0, 100)), 100)
     found = [number for number in range(50_000) if kept(number)]
     assert {number % 4 for number in found} == {0, 1, 2, 3}
 
 
 def test_without_a_rate_there_is_one_level_and_its_first_are_kept() -> None:
-    (level,) = levels_of(None)
-    kept = kept_of([level], 10)
+    (level,) = divide_levels(None)
+    kept = choose_kept([level], 10)
     assert [kept(9), kept(10)] == [True, False]
-    (found,) = quality([level], [(0, True), (3, False)])
-    assert (found.judged, found.passed, pass_rate([found])) == (2, 1, 0.5)
-    assert pass_rate(quality([level], [])) is None
+    (found,) = measure_quality([level], [(0, True), (3, False)])
+    assert (found.judged, found.passed, compute_pass_rate([found])) == (2, 1, 0.5)
+    assert compute_pass_rate(measure_quality([level], [])) is None
 
 
 def test_every_scenario_meets_everybody_and_repetitions_count_once(tmp_path: Path) -> None:
     path = manifest(tmp_path, {}, provider(NOBODY), agent_runtime("http://127.0.0.1:9/"), trials=3)
     context = load_job(path, {"a.yaml": GREETING, "b.yaml": TWO_TURNS})
-    draws = draws_of(context.plan)
+    draws = list_draws(context.plan)
     assert sorted((draw.scenario, draw.system, len(draw.inputs)) for draw in draws) == [
         ("greeting", "assistant", 1),
         ("greeting", "gpt", 1),
@@ -78,7 +78,7 @@ def test_every_scenario_meets_everybody_and_repetitions_count_once(tmp_path: Pat
         ("two turns", "gpt", 2),
     ]
     with pytest.raises(NothingToDo):
-        draws_of(context.plan.model_copy(update={"items": ()}))
+        list_draws(context.plan.model_copy(update={"items": ()}))
 
 
 @pytest.mark.parametrize(
@@ -96,14 +96,14 @@ def test_the_rate_says_how_many_workers_there_are(
 ) -> None:
     settings: dict[str, Any] = {} if rate is None else {"targetRPS": rate}
     context = load_job(manifest(tmp_path, settings, provider(NOBODY), workers=workers))
-    assert workers_of(context.job) == wanted
+    assert count_workers(context.job) == wanted
 
 
 def test_the_profile_is_of_conversations(tmp_path: Path) -> None:
     context = load_job(
         manifest(tmp_path, {"targetRPS": 20, "duration": "30s"}, provider(NOBODY)), {"b.yaml": TWO_TURNS}
     )
-    found = profile(context.job, draws_of(context.plan))
+    found = make_profile(context.job, list_draws(context.plan))
     assert found == RateProfile(10, 0, 30)
 
 
@@ -118,7 +118,7 @@ def test_the_achieved_rate_is_that_of_the_plateau() -> None:
     ramp = [sample(number, number / 2) for number in range(10)]
     plateau = [sample(10 + number, 5 + number / 10) for number in range(50)]
     dropped = [sample(60, 7.0, "dropped")]
-    table = table_of([part_of([*ramp, *plateau, *dropped])])
+    table = read_samples([encode_samples([*ramp, *plateau, *dropped])])
     assert measure(table, 10, (5.0, 10.0)).rps_achieved == 10
     whole = measure(table, None).rps_achieved
     assert whole is not None
@@ -131,10 +131,10 @@ def end(stopped: Any, later_s: float = 0.0) -> LoadEnd:
 
 
 def test_the_gravest_end_counts_and_starts_are_held_against_each_other() -> None:
-    assert stopped_by([end("duration"), end("budget"), end("unpriced")]) == "unpriced"
-    assert stopped_by([end("duration")]) == stopped_by([]) == "duration"
-    assert began_together([end("duration"), end("duration", 0.5)])
-    assert not began_together([end("duration"), end("duration", 2)])
+    assert find_stop([end("duration"), end("budget"), end("unpriced")]) == "unpriced"
+    assert find_stop([end("duration")]) == find_stop([]) == "duration"
+    assert have_begun_together([end("duration"), end("duration", 0.5)])
+    assert not have_begun_together([end("duration"), end("duration", 2)])
 
 
 def test_a_void_test_is_an_error_in_junit_whatever_its_limits_say() -> None:
@@ -146,7 +146,7 @@ def test_a_void_test_is_an_error_in_junit_whatever_its_limits_say() -> None:
     conclusion = Conclusion(
         phase="Failed", reason="GeneratorSaturated", message="late \x1b[31m", counts=Counts(total=1)
     )
-    root = ET.fromstring(limits_junit("storm", conclusion, limits))
+    root = ET.fromstring(encode_limits("storm", conclusion, limits))
     assert [root.get(name) for name in ("tests", "failures", "errors")] == ["4", "1", "2"]
     found = {case.get("name"): [child.tag for child in case] for case in root.iter("testcase")}
     assert found == {

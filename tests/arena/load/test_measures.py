@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.arena.load.limits import check_limits, conclude_load
-from testbench.arena.load.measures import Measures, Sample, measure, part_of, table_of
-from testbench.arena.load.traffic import RateProfile, profile_of, workers_needed
+from testbench.arena.load.measures import Measures, Sample, encode_samples, measure, read_samples
+from testbench.arena.load.traffic import RateProfile, count_workers_needed, make_rate_profile
 from testbench.arena.manifest.job import LoadTestSettings
 from testbench.errors import StoreError
 from testbench.schema.shards import all_shards
@@ -50,15 +50,15 @@ def test_workers_share_the_schedule_without_gap_or_overlap(profile: RateProfile,
 
 def test_the_target_counts_turns_not_conversations() -> None:
     settings = LoadTestSettings.model_validate({"targetRPS": 30, "rampUp": "0s", "duration": "10s"})
-    profile = profile_of(settings, mean_turns=3)
+    profile = make_rate_profile(settings, mean_turns=3)
     assert profile is not None
     assert profile.count == 100
-    assert profile_of(LoadTestSettings(), 1) is None
+    assert make_rate_profile(LoadTestSettings(), 1) is None
 
 
 @pytest.mark.parametrize(("rps", "workers"), [(500, 5), (50, 2), (5000, 8)])
 def test_enough_workers_within_what_is_allowed(rps: int, workers: int) -> None:
-    assert workers_needed(rps, per_worker=100, fewest=2, most=8) == workers
+    assert count_workers_needed(rps, per_worker=100, fewest=2, most=8) == workers
 
 
 def sample(
@@ -83,7 +83,7 @@ def sample(
 
 
 def measured(samples: list[Sample], rps: float | None = 10) -> Measures:
-    return measure(table_of([part_of(samples)]), rps)
+    return measure(read_samples([encode_samples(samples)]), rps)
 
 
 def test_percentiles_are_values_that_were_measured() -> None:
@@ -111,11 +111,11 @@ def test_percentiles_are_the_nearest_rank_of_the_raw_samples(amount: int, chance
 @given(st.integers(1, 6), st.randoms(use_true_random=False))
 def test_however_it_was_dealt_the_measures_are_the_same(workers: int, chance: random.Random) -> None:
     samples = [sample(number, latency=0.05 + number % 7 / 10) for number in range(60)]
-    parts = [part_of(samples[worker::workers]) for worker in range(workers)]
-    again = [part_of(samples[:5])]
+    parts = [encode_samples(samples[worker::workers]) for worker in range(workers)]
+    again = [encode_samples(samples[:5])]
     shuffled = parts + again
     chance.shuffle(shuffled)
-    assert measure(table_of(shuffled), 10) == measured(samples)
+    assert measure(read_samples(shuffled), 10) == measured(samples)
 
 
 def test_a_latency_counts_from_when_the_turn_was_due() -> None:
@@ -211,8 +211,8 @@ def test_a_worker_without_samples_is_named() -> None:
 
 
 def test_a_part_that_was_cut_or_changed_is_an_error_with_a_name() -> None:
-    whole = part_of([sample(0)])
+    whole = encode_samples([sample(0)])
     footer = len(whole) - 8 - int.from_bytes(whole[-8:-4], "little")
     for broken in (whole[:-9], whole[:footer] + b"\xff" * 40 + whole[footer + 40 :], b"", b"{}"):
         with pytest.raises(StoreError, match="cannot be read"):
-            table_of([broken])
+            read_samples([broken])

@@ -21,7 +21,7 @@ from testbench.arena.load.outputs import LoadResults
 from testbench.arena.load.recording import END_FILE
 from testbench.arena.load.reducer import reduce_load
 from testbench.arena.load.worker import work_load
-from testbench.arena.runs.context import JobContext, part_name
+from testbench.arena.runs.context import JobContext, name_part
 from testbench.arena.runs.job_types import run_in_this_process
 from testbench.arena.stores import MemoryStore
 from testbench.errors import AgentError, InputError, StoreError, WorkError
@@ -261,7 +261,7 @@ def test_a_part_that_is_gone_makes_its_worker_missing(tmp_path: Path, chat: Scri
     asyncio.run(work_load(context))
     store = context.store.whole
     assert isinstance(store, MemoryStore)
-    del store.files[f"default/storm/run-1/{part_name(0, 'local', 1, 'parquet')}"]
+    del store.files[f"default/storm/run-1/{name_part(0, 'local', 1, 'parquet')}"]
     assert asyncio.run(reduce_load(context)).reason == "MissingWorkers"
 
 
@@ -351,7 +351,7 @@ def test_a_budget_that_cannot_be_counted_ends_the_sending_too(tmp_path: Path, ch
 
 
 def test_samples_that_cannot_be_kept_end_the_test(tmp_path: Path, chat: ScriptedChat) -> None:
-    store = MemoryStore(fail={"default/storm/run-1/" + part_name(0, "local", 1, "parquet")})
+    store = MemoryStore(fail={"default/storm/run-1/" + name_part(0, "local", 1, "parquet")})
     context = load_job(manifest(tmp_path, BRIEF, provider(chat.base_url)), store=store)
     with pytest.raises(StoreError, match="cannot be written"):
         run(context)

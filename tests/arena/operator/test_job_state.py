@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbench.arena.conclusion import TERMINATION_BYTES, Conclusion, Counts, failed, termination_message
-from testbench.arena.evaluation.results import experiment_of, reduce
-from testbench.arena.evaluation.rows import conclude_evaluation, rows
+from testbench.arena.conclusion import TERMINATION_BYTES, Conclusion, Counts, build_termination_message, to_failure
+from testbench.arena.evaluation.results import build_experiment, reduce_parts
+from testbench.arena.evaluation.rows import build_rows, conclude_evaluation
 from testbench.arena.manifest.job_status import JobProgress, JobStatus
 from testbench.arena.operator.job_state import JobState, build_status
 from testbench.gating.decision import reach_verdict
@@ -25,10 +25,10 @@ RECORD = EvaluationRecord(testbench_version="0", started_at=NOON, wall_seconds=1
 def concluded(*scores: float | None, lost: int = 0, missing_shards: tuple[int, ...] = ()) -> Conclusion:
     padded = [*scores, *[1.0] * (len(PLAN.items) - len(scores))]
     lines = [line_of(result_of(PLAN, item, score=score)) for item, score in zip(PLAN.items, padded, strict=True)]
-    reduction = reduce(PLAN, lines[lost:])
-    experiment = experiment_of(PLAN, reduction, RECORD)
+    reduction = reduce_parts(PLAN, lines[lost:])
+    experiment = build_experiment(PLAN, reduction, RECORD)
     verdict = reach_verdict(experiment, Policy())
-    return conclude_evaluation(verdict, reduction, missing_shards, list(rows(PLAN, experiment)))
+    return conclude_evaluation(verdict, reduction, missing_shards, list(build_rows(PLAN, experiment)))
 
 
 def test_a_complete_run_that_passed_succeeds() -> None:
@@ -47,7 +47,7 @@ def test_a_complete_run_that_passed_succeeds() -> None:
         (concluded(lost=1), "MissingItems"),
         (concluded(missing_shards=(3,)), "MissingShards"),
         (concluded(lost=4, missing_shards=(0, 1)), "MissingShards"),
-        (failed(concluded(), "OutputFailed", "s3://results is down."), "OutputFailed"),
+        (to_failure(concluded(), "OutputFailed", "s3://results is down."), "OutputFailed"),
     ],
 )
 def test_every_other_end_is_a_failure_with_a_name(end: Conclusion, reason: str) -> None:
@@ -57,15 +57,15 @@ def test_every_other_end_is_a_failure_with_a_name(end: Conclusion, reason: str) 
 
 def test_a_plan_without_items_is_a_failure() -> None:
     empty = plan_of([])
-    reduction = reduce(empty, [])
-    verdict = reach_verdict(experiment_of(empty, reduction, RECORD), Policy())
+    reduction = reduce_parts(empty, [])
+    verdict = reach_verdict(build_experiment(empty, reduction, RECORD), Policy())
     assert conclude_evaluation(verdict, reduction, (), []).reason == "NoItems"
 
 
 @given(st.text(max_size=9000))
 def test_a_termination_message_is_never_cut_by_kubernetes(message: str) -> None:
     end = concluded().model_copy(update={"message": message})
-    text = termination_message(end)
+    text = build_termination_message(end)
     assert len(text.encode()) <= TERMINATION_BYTES
     assert Conclusion.model_validate_json(text).reason == "Succeeded"
 

@@ -18,10 +18,10 @@ from testbench.arena.bundle.reader import load_bundle
 from testbench.arena.manifest.documents import Documents, parse_documents
 from testbench.arena.manifest.fields import API_VERSION
 from testbench.arena.plan import build as planning
-from testbench.arena.plan.build import make_plan, prepare
+from testbench.arena.plan.build import make_plan, prepare_plan
 from testbench.arena.plan.groups import Cast
 from testbench.arena.plan.model import Plan, SystemUnderTest
-from testbench.arena.plan.text import calls_of, plan_text
+from testbench.arena.plan.text import count_calls, format_plan
 from testbench.errors import InputError, NothingToDo
 from testbench.schema.plain_data import PlainDocument
 from testbench.schema.shards import all_shards
@@ -108,7 +108,7 @@ def test_beside_others_selfplay_only_plays_the_users_of_scenarios_that_have_a_pl
     played = {who for scenario, who in met(plan) if scenario == "played"}
     assert scripted == {"gpt", "claude"}
     assert played == {f"{who} (user: {user})" for who in ("gpt", "claude") for user in ("user", "gemini")}
-    calls = calls_of(plan)
+    calls = count_calls(plan)
     assert (calls.messages, calls.most, calls.player_messages) == (2 + 4 * 3, 2 + 4 * 5, 4 * 2)
 
 
@@ -189,7 +189,7 @@ def test_without_providers_in_the_job_those_of_the_bundle_are_tested() -> None:
         f"p/{name}.yaml": {"kind": "Provider", "spec": {"id": name, "type": "mock"}} for name in ("one", "two", "gpt")
     }
     found = documents({})
-    prepared = prepare(found.job(), found, bundle(files))
+    prepared = prepare_plan(found.job(), found, bundle(files))
     assert {system.name for system in prepared.plan.systems} == {"one", "gpt"}
     assert prepared.plan.judge == "two"
     assert prepared.documents.providers["default/one"].spec.type == "mock"
@@ -489,7 +489,9 @@ def test_more_judges_than_one_are_told_of(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_text_of_a_plan_shows_the_matrix_and_the_calls() -> None:
-    text = plan_text(plan_of({"providers": {"default": entries("gpt", "bot"), "judge": entries("judge")}, "trials": 2}))
+    text = format_plan(
+        plan_of({"providers": {"default": entries("gpt", "bot"), "judge": entries("judge")}, "trials": 2})
+    )
     assert "judge judge" in text
     assert "8 items, 8 messages, 0 evaluations" in text
     rows = [line.split() for line in text.splitlines() if line.startswith("s")]
@@ -498,6 +500,6 @@ def test_the_text_of_a_plan_shows_the_matrix_and_the_calls() -> None:
 
 def test_a_name_in_a_bundle_cannot_write_on_the_terminal() -> None:
     judged = {"config.arena.yaml": {"judge_model": "x\x1b[2Jy"}}
-    assert "\x1b" not in plan_text(plan_of(SPEC, scenarios(1) | judged))
-    text = plan_text(plan_of(SPEC, {"a.yaml": {"name": "x\x1b[2Jy", "steps": [{"input": "q"}]}}))
+    assert "\x1b" not in format_plan(plan_of(SPEC, scenarios(1) | judged))
+    text = format_plan(plan_of(SPEC, {"a.yaml": {"name": "x\x1b[2Jy", "steps": [{"input": "q"}]}}))
     assert "\x1b" not in text

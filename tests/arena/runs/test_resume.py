@@ -21,13 +21,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbench.arena.evaluation.results import reduce
-from testbench.arena.evaluation.rows import row_of
+from testbench.arena.evaluation.results import reduce_parts
+from testbench.arena.evaluation.rows import build_row
 from testbench.arena.evaluation.worker import work_evaluation
 from testbench.arena.plan.model import SystemUnderTest
 from testbench.arena.runs.context import JobContext, OnSpent, RunFolder
-from testbench.arena.runs.opening import RunOptions, planned_run
-from testbench.arena.runs.parts import counted_parts, done_markers, is_done
+from testbench.arena.runs.opening import RunOptions, prepare_run
+from testbench.arena.runs.parts import is_done, read_counted_parts, read_done_markers
 from testbench.arena.stores import MemoryStore
 from testbench.arena.targets.target import Target
 from testbench.errors import StoreError
@@ -81,7 +81,7 @@ def kept(arena: Arena) -> set[str]:
     """The questions whose results are written down."""
     plan = arena.plan()
     parts = [path.read_bytes() for path in sorted((arena.run / "shards").rglob("part-*"))]
-    return {one.scenario.steps[0].input for one in reduce(plan, parts).results.values()}
+    return {one.scenario.steps[0].input for one in reduce_parts(plan, parts).results.values()}
 
 
 def test_a_worker_that_is_killed_again_and_again_loses_only_what_was_in_flight(
@@ -238,7 +238,7 @@ def planned() -> Iterator[JobContext]:
         arena = Arena(Path(folder))
         arena.bundle(**{f"s{number}": asks(f"s{number}", f"question {number}") for number in range(ITEMS)})
         arena.write(arena_job({"default": [agent_entry("bot")]}, trials=2), agent_runtime("bot", "http://127.0.0.1:9"))
-        run = planned_run(RunOptions(arena.manifest, source=arena.source))
+        run = prepare_run(RunOptions(arena.manifest, source=arena.source))
         yield JobContext(
             job=run.job,
             documents=run.documents,
@@ -276,9 +276,11 @@ def test_whenever_workers_die_every_item_is_in_the_result_once(
             asked.update(clients.asked)
     folder = RunFolder(memory, "run")
     assert all(is_done(folder, planned.plan, shard) for shard in all_shards(shards))
-    reduction = reduce(planned.plan, (part for _, part in counted_parts(folder, done_markers(folder, planned.plan))))
+    reduction = reduce_parts(
+        planned.plan, (part for _, part in read_counted_parts(folder, read_done_markers(folder, planned.plan)))
+    )
     assert reduction.complete
-    assert {row_of(item, reduction.results[item.key].scenario).status for item in planned.plan.items} == {"passed"}
+    assert {build_row(item, reduction.results[item.key].scenario).status for item in planned.plan.items} == {"passed"}
     assert max(asked.values()) <= 2 * (1 + len(crashes))
 
 

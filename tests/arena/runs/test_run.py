@@ -120,7 +120,7 @@ def test_a_credential_that_is_not_there_is_bad_input_before_anything_is_sent(
     ("spec", "words"),
     [
         ({"baseURL": None}, "type openai without a baseURL"),
-        ({"baseURL": "gopher://host"}, "no http(s) address"),
+        ({"baseURL": "gopher://host"}, "not an http(s) address"),
         ({"model": None}, "names no model"),
         ({"role": "embedding"}, "its role is 'embedding'"),
     ],

@@ -17,10 +17,10 @@ from testbench.arena.stores import (
     FolderStore,
     MemoryStore,
     ResultStore,
-    bucket_store,
-    folder_store,
-    run_folder,
-    run_id,
+    make_run_id,
+    name_run_folder,
+    open_bucket_store,
+    open_folder_store,
     write_once,
 )
 from testbench.errors import InputError, StoreError
@@ -35,12 +35,12 @@ NIGHT = datetime(2026, 5, 1, 2, tzinfo=UTC)
 @pytest.fixture(params=["folder", "bucket", "memory"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> ResultStore:
     if request.param == "folder":
-        return folder_store(tmp_path, "evals/")
+        return open_folder_store(tmp_path, "evals/")
     if request.param == "memory":
         return MemoryStore()
     s3: S3Store = request.getfixturevalue("s3")
     s3.make_bucket("results")
-    return bucket_store(S3Output(bucket="results", prefix="evals/nightly/"), store_settings(s3.environment()))
+    return open_bucket_store(S3Output(bucket="results", prefix="evals/nightly/"), store_settings(s3.environment()))
 
 
 def test_what_was_created_is_read(store: ResultStore) -> None:
@@ -88,8 +88,8 @@ def test_the_same_content_may_be_written_again_and_another_may_not(store: Result
 def test_a_prefix_keeps_jobs_apart(s3: S3Store) -> None:
     s3.make_bucket("results")
     around = store_settings(s3.environment())
-    bucket_store(S3Output(bucket="results", prefix="/a/"), around).create("x", b"")
-    bucket_store(S3Output(bucket="results"), around).create("x", b"")
+    open_bucket_store(S3Output(bucket="results", prefix="/a/"), around).create("x", b"")
+    open_bucket_store(S3Output(bucket="results"), around).create("x", b"")
     assert s3.keys("results") == ["a/x", "x"]
 
 
@@ -106,7 +106,7 @@ def test_a_folder_that_cannot_be_written_is_an_error() -> None:
 
 
 def test_a_missing_bucket_is_an_error_and_no_empty_run(s3: S3Store) -> None:
-    store = bucket_store(S3Output(bucket="nowhere"), store_settings(s3.environment()))
+    store = open_bucket_store(S3Output(bucket="nowhere"), store_settings(s3.environment()))
     with pytest.raises(StoreError, match="s3://nowhere/run"):
         store.create("run/plan.json", b"{}")
     with pytest.raises(StoreError, match="cannot be listed"):
@@ -147,14 +147,17 @@ def test_a_store_that_refuses_is_an_error_that_says_how(status: int, monkeypatch
 
 def test_surrounding_credentials_are_not_sent_to_an_endpoint_of_the_manifest() -> None:
     around = StoreSettings("us-east-1", "http://ours:9000", KEYS)
-    foreign = bucket_store(S3Output(bucket="b", endpoint="http://theirs:9000"), around)
+    foreign = open_bucket_store(S3Output(bucket="b", endpoint="http://theirs:9000"), around)
     assert foreign.settings.credentials is None
-    assert bucket_store(S3Output(bucket="b"), around).settings.credentials == KEYS
-    assert bucket_store(S3Output(bucket="b", endpoint="http://theirs:9000"), around, KEYS).settings.credentials == KEYS
+    assert open_bucket_store(S3Output(bucket="b"), around).settings.credentials == KEYS
+    assert (
+        open_bucket_store(S3Output(bucket="b", endpoint="http://theirs:9000"), around, KEYS).settings.credentials
+        == KEYS
+    )
 
 
 def test_no_secret_is_shown(s3: S3Store) -> None:
-    store = bucket_store(S3Output(bucket="b"), StoreSettings("r", s3.endpoint, Credentials("me", "hunter2")))
+    store = open_bucket_store(S3Output(bucket="b"), StoreSettings("r", s3.endpoint, Credentials("me", "hunter2")))
     assert "hunter2" not in repr(store)
     assert "hunter2" not in store.url("x")
 
@@ -170,5 +173,7 @@ def test_half_a_file_is_never_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_runs_sort_by_time_and_differ_by_job() -> None:
-    assert run_folder("arena", "nightly", run_id(NIGHT, "uid-1")).startswith("arena/nightly/20260501T020000Z-")
-    assert run_id(NIGHT, "uid-1") != run_id(NIGHT, "uid-2")
+    assert name_run_folder("arena", "nightly", make_run_id(NIGHT, "uid-1")).startswith(
+        "arena/nightly/20260501T020000Z-"
+    )
+    assert make_run_id(NIGHT, "uid-1") != make_run_id(NIGHT, "uid-2")

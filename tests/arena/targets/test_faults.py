@@ -11,8 +11,8 @@ import pytest
 from testbench.arena.conclusion import Conclusion
 from testbench.arena.evaluation import reducer as reducing
 from testbench.arena.runs.job_types import run_in_this_process
-from testbench.arena.runs.local import begin
-from testbench.arena.runs.opening import RunOptions, opened_context, planned_run
+from testbench.arena.runs.local import begin_run
+from testbench.arena.runs.opening import RunOptions, open_context, prepare_run
 from testbench.net.clock import FakeClock
 from testbench.schema.models import EvaluatedExperiment
 from tests.support.arena_runs import (
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 async def patient_run(arena: Arena) -> Conclusion:
     """A run on a clock that does not wait between tries."""
     told = RunOptions(arena.manifest, source=arena.source, output=arena.output, clock=FakeClock())
-    run = planned_run(told)
-    begin(run)
-    with opened_context(run) as context:
+    run = prepare_run(told)
+    begin_run(run)
+    with open_context(run) as context:
         return await run_in_this_process(context)
 
 
