@@ -19,6 +19,20 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+__all__ = [
+    "AgentError",
+    "ExitCode",
+    "InputError",
+    "Interrupted",
+    "JudgeError",
+    "NothingToDo",
+    "RemoteError",
+    "StoreError",
+    "TelemetryError",
+    "TestbenchError",
+    "WorkError",
+]
+
 
 class ExitCode(IntEnum):
     """What a caller of any script reads from its exit code. 75 to 78 are for the controller of a cluster's Jobs."""

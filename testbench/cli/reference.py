@@ -10,22 +10,28 @@ A page marks its tables with `<!-- begin NAME -->` and `<!-- end NAME -->`; what
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, Final, get_args
 
 import click
 import yaml
 
+from testbench import errors
 from testbench.__main__ import COMMANDS
 from testbench.arena.manifest import crd
 from testbench.invocation import PROGRAM
+from testbench.metrics import adapter, computed, protocol, registry
 from testbench.metrics.catalogue import markdown_table
+from testbench.metrics.judge import judge
 from testbench.metrics.registry import FRAMEWORKS, GenericMetricsRegistry, missing_extras
 from testbench.results.verdict import Verdict
+from testbench.schema import a2a_client, models, runtime
 from testbench.schema.files import write_bytes
 from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Experiment, Reference
 
@@ -34,6 +40,8 @@ FILES: Final[Mapping[str, type[Experiment]]] = {
     "executed_experiment": ExecutedExperiment,
     "evaluated_experiment": EvaluatedExperiment,
 }
+PUBLIC: Final = (models, runtime, a2a_client, protocol, adapter, computed, registry, judge, errors)
+"""What a program of somebody else may import from: the names in `__all__`."""
 SHARED = {"help", "version", "debug", "as_json"}
 """Options that every command has; the page names them once."""
 MADE_FROM = {
@@ -201,6 +209,25 @@ def _bounds(field: Json) -> str:
     return "".join(f", {sign} {field[key]}" for key, sign in signs.items() if key in field)
 
 
+# --- Python ---------------------------------------------------------------------------------------------------------
+
+
+def _python_api(_: Path) -> str:
+    return "\n".join(
+        f"### {module.__name__}\n\n{_table(('name', 'what it is'), _public_names(module))}" for module in PUBLIC
+    )
+
+
+def _public_names(module: ModuleType) -> Iterator[tuple[str, str]]:
+    for name in module.__all__:
+        found = getattr(module, name)
+        if isinstance(found, type) or callable(found):
+            about = " ".join((inspect.getdoc(found) or "").split("\n\n")[0].split())
+        else:
+            about = ", ".join(f"`{value}`" for value in get_args(found) or (found,))
+        yield f"`{name}`", _cell(_text(about))
+
+
 # --- workflows ------------------------------------------------------------------------------------------------------
 
 
@@ -263,6 +290,7 @@ TABLES: Final[Mapping[str, Callable[[Path], str | None]]] = {
     "executed-experiment": _file("executed_experiment"),
     "evaluated-experiment": _file("evaluated_experiment"),
     "verdict": _file("verdict"),
+    "python-api": _python_api,
     "templates": _templates,
     "workflows": _workflows,
     **{framework: _metrics(framework) for framework in FRAMEWORKS},

@@ -23,7 +23,7 @@ from testbench.schema.files import describe
 if TYPE_CHECKING:
     from testbench.metrics.judge.judge import Judge
 
-__all__ = ["FrameworkAdapter", "check_parameter_names", "parameters_of", "parse_parameters"]
+__all__ = ["FrameworkAdapter", "parameters_of", "parse_parameters"]
 
 ParametersT = TypeVar("ParametersT", bound=BaseModel)
 

@@ -32,16 +32,7 @@ if TYPE_CHECKING:
     from testbench.metrics.judge.judge import Judge
     from testbench.schema.models import Experiment, Metric
 
-__all__ = [
-    "ENTRY_POINTS",
-    "FRAMEWORKS",
-    "Framework",
-    "GenericMetricsRegistry",
-    "PlacedMetric",
-    "ReadyMetric",
-    "missing_extras",
-    "place_metrics",
-]
+__all__ = ["GenericMetricsRegistry", "ReadyMetric"]
 
 ENTRY_POINTS: Final = "testbench.metrics"
 

@@ -37,6 +37,11 @@ from testbench.net.transport import AgentHttp, AgentTransport, Stopwatch, stopwa
 from testbench.safe_text import find_secrets, printable
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
 
+__all__ = [
+    "A2AStepClient",
+    "ClientSettings",
+]
+
 T = TypeVar("T")
 
 CONNECT_TIMEOUT_S: Final = 10.0

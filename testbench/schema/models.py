@@ -12,6 +12,31 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+__all__ = [
+    "SCHEMA_VERSION",
+    "EvaluatedExperiment",
+    "EvaluatedScenario",
+    "EvaluatedStep",
+    "Evaluation",
+    "EvaluationRecord",
+    "ExecutedExperiment",
+    "ExecutedScenario",
+    "ExecutedStep",
+    "Experiment",
+    "Failure",
+    "Metric",
+    "PlannedScenario",
+    "PlannedStep",
+    "Reference",
+    "Result",
+    "RunRecord",
+    "Scenario",
+    "Step",
+    "ToolCall",
+    "Turn",
+    "Usage",
+]
+
 SCHEMA_VERSION: Final = 1
 
 Score = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

@@ -12,6 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
+__all__ = [
+    "ExperimentHooks",
+    "ExperimentRuntime",
+]
+
 
 class WithSteps(Protocol):
     """Anything that has steps: the scenario model of any phase."""

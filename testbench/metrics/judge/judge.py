@@ -21,7 +21,7 @@ from testbench.metrics.judge.cost import PriceList, record_paid
 from testbench.schema.files import describe
 from testbench.schema.models import Usage
 
-__all__ = ["BASE_URLS", "AnswerT", "FakeJudge", "Judge", "JudgeSettings", "Question", "read_gateway"]
+__all__ = ["FakeJudge", "Judge", "Question"]
 
 AnswerT = TypeVar("AnswerT", bound=BaseModel)
 
