@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Sequence
 from typing import Any, Final
 from urllib.parse import urlsplit, urlunsplit
@@ -21,7 +22,7 @@ from a2a.utils.constants import AGENT_CARD_WELL_KNOWN_PATH
 from google.protobuf.json_format import ParseError
 
 from testbench.a2a_protocol.errors import agent_error
-from testbench.a2a_protocol.tolerance import mend_card
+from testbench.a2a_protocol.tolerance import Json
 from testbench.errors import AgentError
 from testbench.safe_text import printable
 from testbench.schema.agent import AgentDescription
@@ -33,8 +34,53 @@ BINDINGS: Final = ("JSONRPC", "HTTP+JSON")
 MOST_REDIRECTS: Final = 4
 SENDING, STREAMING = "/message:send", "/message:stream"
 """Ends of addresses that some cards name of which each takes only its own method."""
+CARD_NAMES: Final = {
+    "additional_interfaces": "additionalInterfaces",
+    "default_output_modes": "defaultOutputModes",
+    "preferred_transport": "preferredTransport",
+    "protocol_binding": "protocolBinding",
+    "protocol_version": "protocolVersion",
+    "supported_interfaces": "supportedInterfaces",
+}
+CARD_TEXTS: Final = ("name", "version", "url", "preferredTransport", "protocolVersion")
+INTERFACE_TEXTS: Final = ("url", "transport", "protocolBinding", "protocolVersion", "tenant")
 CURRENT: Final = "1.0"
 LEGACY: Final = "0.3"
+
+
+def mend_card(value: Any) -> Json:
+    """Return of an agent's card what is used of it, with the names of transports as they are written.
+
+    Raises:
+        ValueError: it is no JSON object.
+    """
+    if not isinstance(value, dict):
+        raise ValueError("a card is a JSON object")
+    card = {CARD_NAMES.get(name, name): item for name, item in value.items()}
+    known: Json = {name: str(card[name]) for name in CARD_TEXTS if isinstance(card.get(name), str | int | float)}
+    if "preferredTransport" in known:
+        known["preferredTransport"] = _transport(known["preferredTransport"])
+    for name in ("supportedInterfaces", "additionalInterfaces"):
+        if isinstance(card.get(name), list):
+            known[name] = [_interface(one) for one in card[name] if isinstance(one, dict)]
+    if isinstance(card.get("capabilities"), dict):
+        known["capabilities"] = {"streaming": card["capabilities"].get("streaming") is True}
+    if isinstance(card.get("defaultOutputModes"), list):
+        known["defaultOutputModes"] = [mode for mode in card["defaultOutputModes"] if isinstance(mode, str)]
+    return known
+
+
+def _interface(value: Json) -> Json:
+    named = {CARD_NAMES.get(name, name): item for name, item in value.items()}
+    interface = {name: str(named[name]) for name in INTERFACE_TEXTS if isinstance(named.get(name), str | int | float)}
+    return interface | {
+        name: _transport(interface[name]) for name in ("transport", "protocolBinding") if name in interface
+    }
+
+
+def _transport(name: str) -> str:
+    plain = re.sub(r"[^A-Z]", "", name.upper())
+    return {"JSONRPC": "JSONRPC", "HTTPJSON": "HTTP+JSON", "REST": "HTTP+JSON", "GRPC": "GRPC"}.get(plain, name)
 
 
 def agent_address(url: str) -> str:

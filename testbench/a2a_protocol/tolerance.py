@@ -63,17 +63,6 @@ CAMEL_CASE: Final = {
     )
 } | {"messageID": "messageId", "contextID": "contextId", "taskID": "taskId", "artifactID": "artifactId"}  # fmt: skip
 
-CARD_NAMES: Final = {
-    "additional_interfaces": "additionalInterfaces",
-    "default_output_modes": "defaultOutputModes",
-    "preferred_transport": "preferredTransport",
-    "protocol_binding": "protocolBinding",
-    "protocol_version": "protocolVersion",
-    "supported_interfaces": "supportedInterfaces",
-}
-CARD_TEXTS: Final = ("name", "version", "url", "preferredTransport", "protocolVersion")
-INTERFACE_TEXTS: Final = ("url", "transport", "protocolBinding", "protocolVersion", "tenant")
-
 LARGEST_EXACT: Final = 2**53
 """Up to here a double, which is all that protobuf has, holds every integer."""
 INTEGER_MARK: Final = "\ufdd0"
@@ -323,41 +312,6 @@ def state_as_sent(metadata: Mapping[str, Any]) -> str | None:
     """Return the state that a task was sent with where it is not a known one, empty where there was none."""
     found = metadata.get(STATE_AS_SENT)
     return found if isinstance(found, str) else None
-
-
-def mend_card(value: Any) -> Json:
-    """Return of an agent's card what is used of it, with the names of transports as they are written.
-
-    Raises:
-        ValueError: it is no JSON object.
-    """
-    if not isinstance(value, dict):
-        raise ValueError("a card is a JSON object")
-    card = {CARD_NAMES.get(name, name): item for name, item in value.items()}
-    known: Json = {name: str(card[name]) for name in CARD_TEXTS if isinstance(card.get(name), str | int | float)}
-    if "preferredTransport" in known:
-        known["preferredTransport"] = _transport(known["preferredTransport"])
-    for name in ("supportedInterfaces", "additionalInterfaces"):
-        if isinstance(card.get(name), list):
-            known[name] = [_interface(one) for one in card[name] if isinstance(one, dict)]
-    if isinstance(card.get("capabilities"), dict):
-        known["capabilities"] = {"streaming": card["capabilities"].get("streaming") is True}
-    if isinstance(card.get("defaultOutputModes"), list):
-        known["defaultOutputModes"] = [mode for mode in card["defaultOutputModes"] if isinstance(mode, str)]
-    return known
-
-
-def _interface(value: Json) -> Json:
-    named = {CARD_NAMES.get(name, name): item for name, item in value.items()}
-    interface = {name: str(named[name]) for name in INTERFACE_TEXTS if isinstance(named.get(name), str | int | float)}
-    return interface | {
-        name: _transport(interface[name]) for name in ("transport", "protocolBinding") if name in interface
-    }
-
-
-def _transport(name: str) -> str:
-    plain = re.sub(r"[^A-Z]", "", name.upper())
-    return {"JSONRPC": "JSONRPC", "HTTPJSON": "HTTP+JSON", "REST": "HTTP+JSON", "GRPC": "GRPC"}.get(plain, name)
 
 
 def _fields(value: Mapping[str, Any]) -> Json:

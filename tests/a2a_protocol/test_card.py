@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from a2a.types import AgentCard, AgentInterface
 
-from testbench.a2a_protocol.card import describe, endpoint, usable_cards
+from testbench.a2a_protocol.card import agent_address, describe, endpoint, mend_card, usable_cards
 from testbench.errors import AgentError
 
 BASE = "http://agent:8000"
@@ -85,3 +85,31 @@ def test_the_version_is_that_of_the_interface_that_is_asked_first() -> None:
     )
     assert describe(offers).protocol_version == "1.0"
     assert describe(card(("x:9", "GRPC", "2.0"))).protocol_version is None
+
+
+@pytest.mark.parametrize("name", ["JSONRPC", "jsonrpc", "JsonRpc", "JSON-RPC", "json_rpc"], ids=str)
+def test_a_transport_is_known_however_it_is_written(name: str) -> None:
+    card = mend_card(
+        {"url": "http://x", "preferredTransport": name, "additionalInterfaces": [{"transport": name}, None]}
+    )
+    assert card["preferredTransport"] == "JSONRPC"
+    assert card["additionalInterfaces"] == [{"transport": "JSONRPC"}]
+    new = mend_card({"supported_interfaces": [{"protocol_binding": name, "protocol_version": 1.0}, {"url": "x"}]})
+    assert new["supportedInterfaces"] == [{"protocolBinding": "JSONRPC", "protocolVersion": "1.0"}, {"url": "x"}]
+
+
+def test_of_a_card_only_what_is_used_is_read() -> None:
+    card = {"name": "x", "provider": "acme", "skills": None, "capabilities": {"streaming": "yes"}, "url": None}
+    assert mend_card(card) == {"name": "x", "capabilities": {"streaming": False}}
+
+
+@pytest.mark.parametrize("path", ["/.well-known/agent-card.json", "/.well-known/agent.json"])
+def test_the_address_of_a_card_is_that_of_its_agent(path: str) -> None:
+    assert agent_address(BASE + path) == BASE
+    assert agent_address(f"{BASE}/agents/x{path}") == f"{BASE}/agents/x"
+    assert agent_address(f"{BASE}/x") == f"{BASE}/x"
+
+
+def test_an_address_that_takes_only_streams_is_called_where_it_takes_messages() -> None:
+    (own, _) = usable_cards(card(("http://x/agents/a/v1/message:stream", "JSONRPC", "0.3.0")), BASE)
+    assert own.supported_interfaces[0].url == f"{BASE}/agents/a/v1/message:send"

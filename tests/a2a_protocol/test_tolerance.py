@@ -9,12 +9,12 @@ import pytest
 from a2a.compat.v0_3 import conversions
 from a2a.compat.v0_3 import types as types_03
 from a2a.types import Message, SendMessageResponse, Task
-from google.protobuf.json_format import MessageToDict, ParseDict
+from google.protobuf.json_format import ParseDict
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from testbench.a2a_protocol.parts import plain
-from testbench.a2a_protocol.tolerance import STATE_AS_SENT, Generation, ReplyMender, mend_card, unwrap
+from testbench.a2a_protocol.tolerance import STATE_AS_SENT, Generation, ReplyMender, unwrap
 
 NEW, OLD = ReplyMender("1.0"), ReplyMender("0.3")
 TEXT = {"1.0": {"text": "one"}, "0.3": {"kind": "text", "text": "one"}}
@@ -305,20 +305,3 @@ def test_nothing_that_an_agent_sends_stops_the_mender(value: Any) -> None:
     for mender in (NEW, OLD):
         mender.reply(value)
         mender.task(value)
-
-
-@pytest.mark.parametrize("name", ["JSONRPC", "jsonrpc", "JsonRpc", "JSON-RPC", "json_rpc"], ids=str)
-def test_a_transport_is_known_however_it_is_written(name: str) -> None:
-    card = mend_card(
-        {"url": "http://x", "preferredTransport": name, "additionalInterfaces": [{"transport": name}, None]}
-    )
-    assert card["preferredTransport"] == "JSONRPC"
-    assert card["additionalInterfaces"] == [{"transport": "JSONRPC"}]
-    new = mend_card({"supported_interfaces": [{"protocol_binding": name, "protocol_version": 1.0}, {"url": "x"}]})
-    assert new["supportedInterfaces"] == [{"protocolBinding": "JSONRPC", "protocolVersion": "1.0"}, {"url": "x"}]
-
-
-def test_of_a_card_only_what_is_used_is_read() -> None:
-    card = {"name": "x", "provider": "acme", "skills": None, "capabilities": {"streaming": "yes"}, "url": None}
-    assert mend_card(card) == {"name": "x", "capabilities": {"streaming": False}}
-    assert MessageToDict(Task()) == {}
