@@ -91,7 +91,7 @@ def command(**options: Any) -> Outcome:
         return _dry_run(experiment, settings, as_json=options["as_json"])
     evaluated, complete = _evaluate(experiment, settings, options)
     conclusion = conclude(evaluated, budget.covers if budget else lambda errors, of: True)
-    return _told(conclusion, options["output"], complete=complete, as_json=options["as_json"])
+    return _to_outcome(conclusion, options["output"], complete=complete, as_json=options["as_json"])
 
 
 def _settings(options: dict[str, Any]) -> EvaluationSettings:
@@ -186,7 +186,7 @@ def _dry_run(experiment: ExecutedExperiment, settings: EvaluationSettings, *, as
     return Outcome(f"dry run: {calls} calls would be made, none was", estimate_data(found))
 
 
-def _told(conclusion: EvaluationConclusion, output: Path, *, complete: bool, as_json: bool) -> Outcome:
+def _to_outcome(conclusion: EvaluationConclusion, output: Path, *, complete: bool, as_json: bool) -> Outcome:
     from testbench.metrics.console import format_table, metric_data
 
     if not as_json:

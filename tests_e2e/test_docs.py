@@ -1,12 +1,14 @@
 """What the docs tell a reader to type is typed, and prints what they show.
 
 The blocks of a page (marked as `tests.support.docs_pages` says) run in their order in one empty folder, with the
-scripts where a checkout has them. The ports of the docs stand for the sample agent, a judge, a collector, and nobody.
+scripts and the sample datasets where a checkout has them. The ports of the docs stand for the sample agent, a judge, a
+collector, and nobody.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -119,6 +121,9 @@ def reader(tmp_path: Path, weather_agent: str, judge: ScriptedJudge, otlp: OtlpR
     (tmp_path / ".bin/install.py").write_text(INSTALL)
     (tmp_path / ".bin/uv").chmod(0o755)
     (tmp_path / "testbench").symlink_to(ROOT / "testbench")
+    (tmp_path / "data/datasets").mkdir(parents=True)
+    for name in ("weather.csv", "experiment.yaml"):
+        shutil.copy(ROOT / "data/datasets" / name, tmp_path / "data/datasets")
     places = {
         "localhost:11010": _address(weather_agent),
         "localhost:11001": _address(judge.base_url),

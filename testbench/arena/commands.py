@@ -135,8 +135,12 @@ def run_demo(*, as_json: bool, **options: Any) -> Outcome:
         manifest = Path(folder) / "job.yaml"
         manifest.write_text(arena_manifest(agent_url), encoding="utf-8")
         arguments = [str(manifest), "--source", str(ARENA_FOLDER), *(["--json"] if as_json else [])]
-        with run_job.make_context("run", arguments) as context:
-            outcome: Outcome = run_job.invoke(context)
+        try:
+            with run_job.make_context("run", arguments) as context:
+                outcome: Outcome = run_job.invoke(context)
+        except Interrupted as error:
+            error.hint = ""  # the manifest is gone with its folder: the demo begins anew
+            raise
         return outcome
 
 
