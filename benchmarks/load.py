@@ -155,7 +155,7 @@ async def bare(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Tim
 async def ours(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Times], float]:
     """The load generator with the client that a load test uses."""
     from testbench.arena.load.generator import LoadGenerator, LoadShare
-    from testbench.arena.load.measures import Sample
+    from testbench.arena.load.measures import TurnSample
     from testbench.arena.load.traffic import Draw
     from testbench.arena.runs.target_clients import open_client
     from testbench.arena.targets.target import A2ATarget, ChatTarget
@@ -163,7 +163,7 @@ async def ours(url: str, kind: str, arrivals: Sequence[float]) -> tuple[list[Tim
     from testbench.net.clock import SystemClock
 
     target = A2ATarget(url) if kind == "a2a" else ChatTarget("stub", f"{url}/v1", stream=kind == "streamed")
-    clock, samples = SystemClock(), list[Sample]()
+    clock, samples = SystemClock(), list[TurnSample]()
     client = open_client(target)
     await client.connect()
     with rare_cycle_collection():

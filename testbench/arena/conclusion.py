@@ -57,25 +57,25 @@ class Conclusion(PlanModel):
 
 
 def to_failure(conclusion: Conclusion, reason: str, message: str) -> Conclusion:
-    """The same run with a failure that came after its verdict, such as an output that was not written."""
+    """Return the same run with a failure that came after its verdict, such as an output that was not written."""
     told = printable(f"{message} {conclusion.message}", MESSAGE_LENGTH)
     summary = withdraw_pass(conclusion.summary)
     return conclusion.model_copy(update={"phase": "Failed", "reason": reason, "message": told, "summary": summary})
 
 
 def withdraw_pass(summary: Mapping[str, str]) -> dict[str, str]:
-    """A run that has failed shows no `pass`, whatever the verdict on what there is of it."""
+    """Return the summary of a run that has failed: it shows no `pass`, whatever the verdict on what there is of it."""
     passed = summary.get(SUMMARY_VERDICT) == "pass"
     return {**summary, **({SUMMARY_VERDICT: "error"} if passed else {})}
 
 
 def encode_summary(conclusion: Conclusion) -> bytes:
-    """The content of `summary.json`."""
+    """Return the content of `summary.json`."""
     return conclusion.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"
 
 
 def build_termination_message(conclusion: Conclusion) -> str:
-    """The conclusion in so few bytes that Kubernetes keeps all of them; the message is what is cut."""
+    """Return the conclusion in so few bytes that Kubernetes keeps all of them; the message is what is cut."""
     text = conclusion.model_dump_json(exclude_none=True)
     over = len(text.encode()) - TERMINATION_BYTES
     if over <= 0:

@@ -48,36 +48,36 @@ class ResultStore(Protocol):
         """
 
     def read(self, name: str) -> bytes | None:
-        """The whole file, or None if there is none.
+        """Return the whole file, or None if there is none.
 
         Raises:
             StoreError: it may be there and cannot be read.
         """
 
     def names(self, folder: str) -> tuple[str, ...]:
-        """The names of all files at any depth below `folder`, sorted.
+        """Return the names of all files at any depth below `folder`, sorted.
 
         Raises:
             StoreError: the store did not answer.
         """
 
     def url(self, name: str) -> str:
-        """Where a person finds the file or folder; carries no credentials."""
+        """Return where a person finds the file or folder; carries no credentials."""
 
 
 def make_run_id(started_at: datetime, uid: str) -> str:
-    """The name of a run's folder: sorts by time, and differs for two jobs that start in the same second."""
+    """Return the name of a run's folder: sorts by time, and differs for two jobs that start in the same second."""
     mark = hashlib.sha256(uid.encode()).hexdigest()[:8]
     return f"{started_at.astimezone(UTC):%Y%m%dT%H%M%SZ}-{mark}"
 
 
 def name_run_folder(namespace: str, job: str, run: str) -> str:
-    """The folder of one run, below the output's own prefix."""
+    """Return the folder of one run, below the output's own prefix."""
     return f"{namespace}/{job}/{run}"
 
 
 def check_name(name: str) -> str:
-    """The name, if it stays in its place.
+    """Return the name, if it stays in its place.
 
     Raises:
         InputError: it is absolute, empty, or climbs.
@@ -200,7 +200,7 @@ class BucketStore:
         return f"s3://{self.bucket}/{self.prefix}{name}"
 
     def _ask(self, what: str, name: str, request: Callable[[S3Store], T]) -> T:
-        """A reply of the store; what a writer can decide upon passes through.
+        """Return a reply of the store; what a writer can decide upon passes through.
 
         Raises:
             AlreadyExistsError, NotSupportedError, NotImplementedError: as obstore says, where something was written.
@@ -230,7 +230,7 @@ class BucketStore:
 def open_bucket_store(
     output: S3Output, surrounding: StoreSettings, credentials: Credentials | None = None
 ) -> BucketStore:
-    """The store of a manifest's output. What it leaves open comes from the surroundings of the process.
+    """Return the store of a manifest's output. What it leaves open comes from the surroundings of the process.
 
     `credentials` are those of `secretRef`; the surrounding ones are used only where the manifest names none, and never
     for an endpoint that the manifest names itself.
@@ -246,7 +246,7 @@ def open_bucket_store(
 
 
 def open_folder_store(root: Path, sub_path: str = "") -> FolderStore:
-    """The store in a mounted volume, or in a folder of this machine."""
+    """Return the store in a mounted volume, or in a folder of this machine."""
     below = "/".join(part for part in sub_path.split("/") if part)
     return FolderStore(root / check_name(below) if below else root)
 
@@ -275,7 +275,7 @@ class MemoryStore:
 
 
 def make_writer(store: ResultStore, folder: str) -> Callable[[str, bytes], object]:
-    """How a reducer writes its files: those of a complete run are the same whoever writes them (see `write_once`).
+    """Return how a reducer writes its files: those of a complete run are the same whoever writes them (`write_once`).
 
     Those of an incomplete one have a `folder`, where what an earlier reducer has written stays.
     """

@@ -41,13 +41,13 @@ class Trial:
 
 
 def list_trials(scenarios: Sequence[PlannedScenario], repeats: int, shard: Shard | None = None) -> Sequence[Trial]:
-    """What is to be sent, in the order of sending."""
+    """Return what is to be sent, in the order of sending."""
     dealt = [Trial(scenario, number, repeats) for number in range(1, repeats + 1) for scenario in scenarios]
     return dealt if shard is None else shard.of(dealt)
 
 
 def sort_for_file(found: Sequence[Trial], scenarios: Sequence[PlannedScenario]) -> list[Trial]:
-    """The repetitions of a scenario side by side, as they are read and compared."""
+    """Return the repetitions of a scenario side by side, as they are read and compared."""
     place = {scenario.id: number for number, scenario in enumerate(scenarios)}
     return sorted(found, key=lambda trial: (place[trial.scenario.id], trial.repetition))
 
@@ -132,7 +132,7 @@ class A2AExecutor(ExperimentHooks[Trial, PlannedStep, ScenarioInFlight, Executed
         return ExecutedScenario.model_validate(fields_given(trial.scenario) | happened)
 
     async def _send(self, step: PlannedStep, state: ScenarioInFlight) -> tuple[ExecutedStep, int]:
-        """The step as it went, and the number of tries."""
+        """Return the step as it went, and the number of tries."""
         started_at = self._clock.now()
         with self._tracer.step(state.span, state.position, _make_span_attributes(step, state)) as span:
             sent = await call_with_retries(

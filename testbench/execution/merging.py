@@ -56,7 +56,7 @@ class _Part:
 
 
 def merge(files: Sequence[ShardFile]) -> ExecutedExperiment:
-    """The experiment of which these are all the shards, as one run would have left it; evaluated if they are.
+    """Return the experiment of which these are all the shards, as one run would have left it; evaluated if they are.
 
     The time is that during which any shard was at work. A shard that has no scenario may stand there as run wrote it
     among files that evaluate wrote: there was nothing in it to evaluate.
@@ -92,7 +92,7 @@ def _read_part(file: ShardFile) -> _Part:
 
 
 def _order_parts(parts: Sequence[_Part]) -> list[_Part]:
-    """The parts from the first to the last, each once."""
+    """Return the parts from the first to the last, each once."""
     found: dict[int, _Part] = {}
     for part in parts:
         if part.shard.count != parts[0].shard.count:
@@ -168,7 +168,7 @@ def _check_asked(whole: ExecutedExperiment, scenarios: Sequence[ExecutedScenario
 
 
 def _reduce_to(model: type[ModelT], source: Model, **other: object) -> ModelT:
-    """What `model` knows of a richer one, with the keys that are the user's own."""
+    """Return what `model` knows of a richer one, with the keys that are the user's own."""
     fields = {name: getattr(source, name) for name in model.model_fields}
     return model.model_validate(fields | dict(source.model_extra or {}) | other)
 
@@ -180,7 +180,7 @@ def _merge_records(runs: Sequence[RunRecord]) -> RunRecord:
 
 
 def _merge_evaluations(parts: Sequence[_Part]) -> EvaluationRecord | None:
-    """What the shards' records have in common; that they were evaluated one by one stays out of it."""
+    """Return what the shards' records have in common; that they were evaluated one by one stays out of it."""
     records = [record for part in parts if (record := _get_evaluation(part)) is not None]
     if not records:
         return None
@@ -204,7 +204,7 @@ def _get_judge(part: _Part) -> str | None:
 
 
 def _measure_work(spans: Iterable[tuple[datetime, float]]) -> tuple[datetime, float]:
-    """When the first began, and for how many seconds at least one of them was under way."""
+    """Return when the first began, and for how many seconds at least one of them was under way."""
     ordered = sorted(spans)
     began = until = ordered[0][0]
     seconds = 0.0

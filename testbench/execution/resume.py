@@ -49,13 +49,13 @@ class Earlier:
         return (finished, *noted)
 
     def kept(self, wanted: Iterable[ScenarioKey], *, retry_errors: bool) -> dict[ScenarioKey, ExecutedScenario]:
-        """What is wanted and need not be sent again."""
+        """Return what is wanted and need not be sent again."""
         found = {key: self.known[key] for key in wanted if key in self.known}
         return {key: scenario for key, scenario in found.items() if not (retry_errors and _has_failed(scenario))}
 
 
 def find_earlier(output: Path, identity: str, shard: str | None) -> Earlier:
-    """What there is of this run; files of another run are set aside.
+    """Return what there is of this run; set files of another run aside.
 
     Raises:
         StoreError: a file cannot be read or renamed.
@@ -79,7 +79,7 @@ def find_earlier(output: Path, identity: str, shard: str | None) -> Earlier:
 
 
 def make_journal_identity(identity: str, shard: str | None) -> str:
-    """A shard's journal is nobody else's; which run it is part of stays the same."""
+    """Return the identity of a journal: that of a shard is nobody else's, of whichever run it is a part."""
     return identity if shard is None else f"{identity} {shard}"
 
 

@@ -121,7 +121,7 @@ async def execute(
 
 
 def make_run_identity(experiment: Experiment, settings: RunSettings) -> str:
-    """The digest of all that decides an answer: input, target, and the settings that change what is sent.
+    """Return the digest of all that decides an answer: input, target, and the settings that change what is sent.
 
     How often a scenario is run, and by which shard, is no part of it: a run with more repeats keeps what is there, and
     shards are put together because they agree in it.

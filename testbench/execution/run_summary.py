@@ -74,7 +74,7 @@ def count_run(executed: ExecutedExperiment, sending: Sending) -> RunStatistics:
 
 
 def format_summary(statistics: RunStatistics) -> list[str]:
-    """The summary for people."""
+    """Return the summary for people."""
     sending = statistics.sending
     where = f"{statistics.scenarios} scenarios"
     if statistics.conversations != statistics.scenarios:

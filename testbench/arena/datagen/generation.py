@@ -59,7 +59,7 @@ class Generation:
         return self.context.plan.digest
 
     def round(self, number: int) -> RoundPlan:
-        """What a round asks: the first follows from the plan, the others were decided by the reducer before.
+        """Return what a round asks: the first follows from the plan, the others were decided by the reducer before.
 
         Raises:
             StoreError: nobody decided it, or it cannot be read.
@@ -105,7 +105,7 @@ def write_round(store: ResultStore, planned: RoundPlan) -> None:
 
 
 def read_round(store: ResultStore, number: int, plan_digest: str) -> RoundPlan | None:
-    """What a round asks, or None where nobody has said so.
+    """Return what a round asks, or None where nobody has said so.
 
     Raises:
         StoreError: it cannot be read.
@@ -125,7 +125,7 @@ def write_answer(store: ResultStore, index: int, answered: AnsweredRequest) -> N
 def read_answers(
     store: ResultStore, requests: Iterable[BatchRequest], plan_digest: str
 ) -> Mapping[str, AnsweredRequest]:
-    """The answers to these requests that any shard has, by key.
+    """Return the answers to these requests that any shard has, by key.
 
     Raises:
         StoreError: one is there and cannot be read, or answers something else.
@@ -153,7 +153,7 @@ def write_done(store: ResultStore, shard: Shard, done: RoundDone) -> None:
 
 
 def read_done(store: ResultStore, number: int, shard: Shard, plan_digest: str) -> RoundDone | None:
-    """What a shard says at the end of a round, or None where it is not done.
+    """Return what a shard says at the end of a round, or None where it is not done.
 
     Raises:
         StoreError: it cannot be read.

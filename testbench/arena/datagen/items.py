@@ -129,7 +129,7 @@ COLUMNS: Final = ("user_input", "reference", "retrieved_contexts", "provenance")
 
 
 def encode_dataset(items: Sequence[GeneratedItem], format_: DataFormat) -> bytes:
-    """All items as one file in UTF-8. A list or an object in a CSV cell is JSON."""
+    """Return all items as one file in UTF-8. A list or an object in a CSV cell is JSON."""
     return _WRITERS[format_]([item.model_dump(mode="json") for item in items])
 
 
@@ -169,7 +169,7 @@ SYSTEM: Final = (
 
 
 def write_prompt(request: BatchRequest, seed: Seed, avoided: Sequence[str] = (), mark: str | None = None) -> str:
-    """The prompt of a request; `avoided` are questions that exist already."""
+    """Return the prompt of a request; `avoided` are questions that exist already."""
     mark = mark or secrets.token_hex(8)
     parts = [seed.prompt.strip()]
     if seed.document is not None:
@@ -188,7 +188,7 @@ def write_prompt(request: BatchRequest, seed: Seed, avoided: Sequence[str] = (),
 
 
 def take_items(request: BatchRequest, seed: Seed, batch: Batch, model: str | None) -> tuple[GeneratedItem, ...]:
-    """The items of an answer, no more than were asked for, each with where it comes from."""
+    """Return the items of an answer, no more than were asked for, each with where it comes from."""
     provenance = Provenance(
         provider=request.provider,
         model=model,

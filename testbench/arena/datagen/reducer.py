@@ -70,7 +70,7 @@ class GenerationReport(PlanModel):
 
 
 @dataclass(frozen=True)
-class _Found:
+class _GenerationParts:
     """What the shards left: `missing` did not finish, `lost` are keys of requests without an answer and a failure."""
 
     rounds: Sequence[RoundPlan]
@@ -104,7 +104,7 @@ async def reduce_datagen(context: JobContext) -> Conclusion | None:
     return await write_outputs(context.store, conclusion, _make_files(generation, found, conclusion))
 
 
-def _read(generation: Generation) -> _Found:
+def _read(generation: Generation) -> _GenerationParts:
     context = generation.context
     rounds = [generation.round(number) for number in range(1, context.round + 1)]
     requests = [request for planned in rounds for request in planned.requests]
@@ -120,7 +120,7 @@ def _read(generation: Generation) -> _Found:
             else:
                 lost |= find_unaccounted(done, shard.of(planned.requests), answered)
                 failures.extend(done.failed)
-    return _Found(rounds, failures, missing, lost, reduce_rounds(rounds, answered, failures))
+    return _GenerationParts(rounds, failures, missing, lost, reduce_rounds(rounds, answered, failures))
 
 
 def _conclude_incomplete(count: int, generated: Generated, missing: set[int], lost: set[str]) -> Conclusion:
@@ -138,7 +138,7 @@ def _conclude_incomplete(count: int, generated: Generated, missing: set[int], lo
     )
 
 
-def _make_files(generation: Generation, found: _Found, conclusion: Conclusion) -> Iterator[tuple[str, bytes]]:
+def _make_files(generation: Generation, found: _GenerationParts, conclusion: Conclusion) -> Iterator[tuple[str, bytes]]:
     """Yield the dataset, called partial where it is too small, and how it came about."""
     settings, generated, result = generation.settings, found.generated, found.generated.result
     requests = [request for planned in found.rounds for request in planned.requests]
@@ -160,7 +160,7 @@ def _make_files(generation: Generation, found: _Found, conclusion: Conclusion) -
 
 
 def conclude_generation(count: int, result: RoundResult, usage: Usage | None = None) -> Conclusion:
-    """The end of a generation: enough distinct items, or the real number and why there are no more.
+    """Return the end of a generation: enough distinct items, or the real number and why there are no more.
 
     Nobody who answers is no sign that there is nothing more to say: it is a failure of another name.
     """

@@ -106,7 +106,7 @@ def make_requests(
     providers: Sequence[str],
     deal: Deal = Deal(),
 ) -> tuple[BatchRequest, ...]:
-    """The requests of round `number` (from 1).
+    """Return the requests of round `number` (from 1).
 
     Every seed has its turn before any has two, and meets every provider before it meets one again.
     """
@@ -125,12 +125,12 @@ def make_requests(
 
 
 def list_writers(plan: Plan) -> tuple[str, ...]:
-    """Who takes turns at writing: everybody who would be under test."""
+    """Return who takes turns at writing: everybody who would be under test."""
     return tuple(dict.fromkeys(system.name for system in plan.systems))
 
 
 def decide_next(count: int, result: RoundResult) -> Next:
-    """Whether there is enough, another round makes sense, or the model has nothing new to say, or says nothing."""
+    """Return whether there is enough, another round makes sense, or the model has nothing new to say."""
     if result.distinct >= count:
         return "done"
     if result.rounds >= MOST_ROUNDS:
@@ -199,12 +199,12 @@ def normalize(text: str) -> str:
 
 
 def make_shingles(text: str) -> frozenset[str]:
-    """Every run of five characters; a shorter text is its own only shingle."""
+    """Return every run of five characters; a shorter text is its own only shingle."""
     return frozenset(text[start : start + SHINGLE] for start in range(max(1, len(text) - SHINGLE + 1)))
 
 
 def compute_similarity(one: frozenset[str], other: frozenset[str]) -> float:
-    """The Jaccard index: shared shingles of all shingles."""
+    """Return the Jaccard index: shared shingles of all shingles."""
     return len(one & other) / len(one | other)
 
 
@@ -224,7 +224,7 @@ class Generated:
 
 
 def plan_first_round(plan_digest: str, count: int, seeds: Sequence[Seed], providers: Sequence[str]) -> RoundPlan:
-    """What is asked before anything is known."""
+    """Return what is asked before anything is known."""
     requests = make_requests(1, count, FIRST_YIELD, seeds, providers)
     return RoundPlan(number=1, plan_digest=plan_digest, requests=requests, batch=BATCH_SIZE)
 
@@ -232,7 +232,7 @@ def plan_first_round(plan_digest: str, count: int, seeds: Sequence[Seed], provid
 def plan_next_round(
     rounds: Sequence[RoundPlan], count: int, generated: Generated, seeds: Sequence[Seed], providers: Sequence[str]
 ) -> RoundPlan:
-    """What is asked after `rounds`: for what is missing, of nobody who is silent, and for questions unlike these."""
+    """Return what is asked after `rounds`: what is missing, of nobody who is silent, and unlike what there is."""
     last, result = rounds[-1], generated.result
     batch = max(1, last.batch // 2) if result.cut_off else last.batch
     requests = make_requests(
@@ -256,7 +256,7 @@ def plan_next_round(
 def reduce_rounds(
     rounds: Sequence[RoundPlan], answered: Mapping[str, AnsweredRequest], failed: Sequence[FailedRequest]
 ) -> Generated:
-    """All items without duplicates; of two that are alike, the one that was asked for first is kept."""
+    """Return all items without duplicates; of two that are alike, the one that was asked for first is kept."""
     in_order = [answered[one.key] for planned in rounds for one in planned.requests if one.key in answered]
     found = drop_duplicates(item for one in in_order for item in one.items)
     last = rounds[-1]
@@ -305,7 +305,7 @@ class GenerationEstimate:
 
 
 def estimate_generation(job: ArenaJob, bundle: Bundle, plan: Plan) -> GenerationEstimate:
-    """How much a job asks for, if nothing has to be asked again.
+    """Return how much a job asks for, if nothing has to be asked again.
 
     Raises:
         InputError: there is nothing to generate from.
@@ -330,7 +330,7 @@ def estimate_generation(job: ArenaJob, bundle: Bundle, plan: Plan) -> Generation
 
 
 def format_estimate(estimate: GenerationEstimate) -> str:
-    """The estimate as lines of text."""
+    """Return the estimate as lines of text."""
     material = format_count(estimate.prompts, "prompt")
     if estimate.passages:
         material += f" with {format_count(estimate.passages, 'passage')} of documents"

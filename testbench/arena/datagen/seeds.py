@@ -43,7 +43,7 @@ class Passage(NamedTuple):
 
 
 def make_seeds(bundle: Bundle, arena: ArenaFile) -> tuple[Seed, ...]:
-    """Every passage with one instruction before any passage has its second; without documents, every instruction.
+    """Return every passage with one instruction before any has its second; without documents, every instruction.
 
     Raises:
         InputError: there is nothing to generate from, or a file of it is no text.
@@ -66,7 +66,7 @@ def make_seeds(bundle: Bundle, arena: ArenaFile) -> tuple[Seed, ...]:
 
 
 def split_text(text: str, most: int = PASSAGE_LENGTH) -> Iterator[str]:
-    """A text in pieces of at most so many characters, cut where a paragraph ends, else a line, a sentence or a word."""
+    """Yield a text in pieces of at most so many characters, cut after a paragraph, else a line, sentence or word."""
     rest = text.strip()
     while len(rest) > most:
         found = (rest.rfind(mark, most // 2, most) for mark in ("\n\n", "\n", ". ", " "))
@@ -97,7 +97,7 @@ def _make_passages(path: str, text: str) -> Iterator[Passage]:
 
 
 def _take_turns(documents: list[list[Passage]]) -> list[Passage]:
-    """The first passage of every document, then the second of those that have one, and so on."""
+    """Return the first passage of every document, then the second of those that have one, and so on."""
     return [passage for row in zip_longest(*documents) for passage in row if passage is not None]
 
 
@@ -114,7 +114,7 @@ def _list_instructions(bundle: Bundle, arena: ArenaFile) -> Iterator[Instruction
 
 
 def _make_instruction(prompt: Prompt) -> Instruction:
-    """The system prompt of an assistant is told as what it is: it must not be followed here, but asked about."""
+    """Return an instruction that quotes an assistant's system prompt: it must not be followed here, but asked about."""
     task = substitute(prompt.template, prompt.variables)
     text = f"Write questions that users would ask an assistant which has been given this task:\n\n{task}"
     return Instruction(f"prompt_configs/{prompt.task_type}", text)

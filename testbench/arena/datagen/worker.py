@@ -89,7 +89,7 @@ class _RequestWorker:
             self._remember(one)
 
     async def do(self, requests: Sequence[BatchRequest]) -> tuple[FailedRequest, ...]:
-        """Every request once; each answer is in the store before the next request is asked.
+        """Ask every request once; each answer is in the store before the next is asked. Return those that failed.
 
         Raises:
             StoreError: an answer could not be written.

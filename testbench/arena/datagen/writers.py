@@ -36,7 +36,7 @@ class Writer:
         return self._target.model
 
     async def write(self, prompt: str) -> Batch:
-        """The items of an answer.
+        """Return the items of an answer.
 
         Raises:
             JudgeError: there are none.
@@ -70,7 +70,7 @@ def find_targets(clients: Clients, systems: Iterable[SystemUnderTest]) -> Mappin
 
 @asynccontextmanager
 async def open_writers(context: JobContext, targets: Mapping[str, ChatTarget]) -> AsyncIterator[Mapping[str, Writer]]:
-    """A writer for each of them, closed at the end."""
+    """Yield a writer for each of them, closed at the end."""
     async with AsyncExitStack() as stack:
         writers = {}
         for name, target in targets.items():

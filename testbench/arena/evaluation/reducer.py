@@ -69,7 +69,7 @@ async def reduce_evaluation(context: JobContext) -> Conclusion:
 
 
 def _read_parts(context: JobContext, checksums: dict[str, str]) -> Iterator[bytes]:
-    """Every part that counts, its checksum noted."""
+    """Yield every part that counts, its checksum noted."""
     for name, content in read_counted_parts(context.store, read_done_markers(context.store, context.plan)):
         checksums[name] = compute_checksum(content)
         yield content
@@ -79,7 +79,7 @@ def _read_parts(context: JobContext, checksums: dict[str, str]) -> Iterator[byte
 
 
 def _build_experiment(context: JobContext, reduction: Reduction) -> EvaluatedExperiment:
-    """All items as one experiment, with the records of who was asked, by whom it was judged, and when."""
+    """Return all items as one experiment, with the records of who was asked, by whom it was judged, and when."""
     plan, found = context.plan, list(reduction.results.values())
     starts = [step.started_at for one in found for step in one.scenario.steps if step.started_at is not None]
     ends = [one.finished_at for one in found]
@@ -106,7 +106,7 @@ def _build_experiment(context: JobContext, reduction: Reduction) -> EvaluatedExp
 
 
 def _find_judge_model(plan: Plan, reduction: Reduction) -> str | None:
-    """The model that has judged, as the first item of the plan says that names one."""
+    """Return the model that has judged, as the first item of the plan says that names one."""
     for item in plan.items:
         result = reduction.results.get(item.key)
         model = _get_judge_model(result) if result is not None else None
@@ -122,7 +122,7 @@ def _get_judge_model(result: ItemResult) -> str | None:
 
 
 def _find_address(context: JobContext) -> str:
-    """The address of the only system under test; several have none in common."""
+    """Return the address of the only system under test; several have none in common."""
     systems = context.plan.systems
     if len(systems) != 1:
         return ""
@@ -141,7 +141,7 @@ def _find_address(context: JobContext) -> str:
 def _make_files(
     context: JobContext, experiment: EvaluatedExperiment, verdict: Verdict, found: Sequence[ItemRow]
 ) -> Iterator[tuple[str, bytes]]:
-    """What is written, one after the other: a run of 100,000 items has large files."""
+    """Yield what is written, one after the other: a run of 100,000 items has large files."""
     settings = context.job.spec.evaluation
     formats = set(settings.output_formats) if settings is not None else set()
     yield RESULTS_FILE, experiment.model_dump_json(exclude_none=True).encode() + b"\n"
@@ -154,7 +154,7 @@ def _make_files(
 
 
 def report(context: JobContext, experiment: EvaluatedExperiment, verdict: Verdict) -> bytes:
-    """The page that people read, with the matrix of systems under test and scenarios."""
+    """Return the page that people read, with the matrix of systems under test and scenarios."""
     from testbench.gc_policy import no_cycle_collection
     from testbench.report.render import render_report
     from testbench.report.report_rows import TraceLinks
@@ -180,7 +180,7 @@ async def _publish(context: JobContext, experiment: EvaluatedExperiment) -> None
 
 
 def take_over(earlier: RunFolder, run_id: str, new: RunFolder, plan: Plan, shards: int) -> int:
-    """How many results of the earlier run, whose name is `run_id`, are those of the new one.
+    """Hand the results of the earlier run `run_id` on to the new one, and return how many there are.
 
     A result is kept if nothing in it is an error, whatever its score. A part that was changed after its shard was done
     is not read, and a run that has begun already keeps what it took.
@@ -203,7 +203,7 @@ def take_over(earlier: RunFolder, run_id: str, new: RunFolder, plan: Plan, shard
 
 
 def _read_intact_parts(earlier: RunFolder, plan: Plan) -> Iterator[bytes]:
-    """The parts that are what their workers wrote, as far as a marker says so."""
+    """Yield the parts that are what their workers wrote, as far as a marker says so."""
     markers = read_done_markers(earlier, plan)
     digests = {name: digest for marker in markers.values() for name, digest in marker.parts.items()}
     for name, content in read_counted_parts(earlier, markers):

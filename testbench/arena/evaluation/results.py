@@ -79,7 +79,7 @@ class Reduction:
 
 
 @dataclass
-class _Counts:
+class _ReductionCounts:
     doubled: int = 0
     foreign: int = 0
     unreadable: int = 0
@@ -87,9 +87,9 @@ class _Counts:
 
 
 def reduce_parts(plan: Plan, parts: Iterable[bytes]) -> Reduction:
-    """The results of all parts. `parts` are the files' contents, in any order, each read once."""
+    """Return the results of all parts. `parts` are the files' contents, in any order, each read once."""
     known = {item.key for item in plan.items}
-    counts = _Counts()
+    counts = _ReductionCounts()
     for part in parts:
         for line in part.splitlines():
             if line.strip():
@@ -98,7 +98,7 @@ def reduce_parts(plan: Plan, parts: Iterable[bytes]) -> Reduction:
     return Reduction(counts.best, missing, counts.doubled, counts.foreign, counts.unreadable)
 
 
-def _take_line(line: bytes, plan: Plan, known: set[str], counts: _Counts) -> None:
+def _take_line(line: bytes, plan: Plan, known: set[str], counts: _ReductionCounts) -> None:
     try:
         result = ItemResult.model_validate_json(line)
     except ValidationError:
@@ -121,7 +121,7 @@ def _rank_result(result: ItemResult) -> tuple[bool, str, str, str]:
 
 
 def build_experiment(plan: Plan, reduction: Reduction, record: EvaluationRecord) -> EvaluatedExperiment:
-    """All items in the plan's order as one experiment, which the report, the gate and publish read as any other."""
+    """Return all items in the plan's order as one experiment, which report, gate and publish read as any other."""
     scenarios = {file.id: file.scenario for file in plan.scenarios}
     found = reduction.results
     return EvaluatedExperiment(

@@ -161,7 +161,7 @@ def _round(value: float | None) -> float | None:
 
 
 def encode_junit(plan: Plan, found: Iterable[ItemRow]) -> bytes:
-    """The document as UTF-8; suites and cases are sorted by name."""
+    """Return the document as UTF-8; suites and cases are sorted by name."""
     root = ET.Element("testsuites", name=printable(plan.job))
     names = _name_suites(plan)
     suites: dict[str, list[ItemRow]] = {}
@@ -178,7 +178,7 @@ def encode_junit(plan: Plan, found: Iterable[ItemRow]) -> bytes:
 
 
 def _name_suites(plan: Plan) -> dict[str, str]:
-    """A name for each scenario's id; scenarios of one name are told apart by their ids."""
+    """Return a name for each scenario's id; scenarios of one name are told apart by their ids."""
     uses = Counter(printable(file.scenario.name) for file in plan.scenarios)
     named = ((file.id, printable(file.scenario.name)) for file in plan.scenarios)
     return {key: name if uses[name] == 1 else f"{name} [{key}]" for key, name in named}
@@ -241,7 +241,7 @@ REASONS: Final[Mapping[VerdictWord, str]] = {
 def conclude_evaluation(
     verdict: Verdict, reduction: Reduction, missing_shards: Sequence[int], found: Sequence[ItemRow]
 ) -> Conclusion:
-    """The end of an evaluation. `found` are the rows of all items, `missing_shards` those without their done marker."""
+    """Return the end of an evaluation. `found` are the rows of all items, `missing_shards` those that are not done."""
     counts = count_items(found)
     reason, message = REASONS[verdict.verdict], verdict.sentence
     if counts.total == 0:

@@ -56,13 +56,13 @@ class ConversationJudge:
         self._evaluator = evaluator
 
     async def evaluate(self, executed: ExecutedScenario) -> EvaluatedScenario:
-        """The conversation with the verdicts of its metrics; what could not be judged is an error in it."""
+        """Return the conversation with the verdicts of its metrics; what could not be judged is an error in it."""
         (evaluated,) = await ExperimentRuntime(self._evaluator, concurrency=1).run([executed])
         return evaluated
 
 
 def choose_judge(context: JobContext) -> JudgeChoice:
-    """The judge of a job.
+    """Return the judge of a job.
 
     Raises:
         InputError: its Provider has no usable address, or settings that a judge cannot be asked with.
@@ -87,7 +87,7 @@ def choose_judge(context: JobContext) -> JudgeChoice:
 
 @asynccontextmanager
 async def open_judge(context: JobContext) -> AsyncIterator[ConversationJudge]:
-    """The judge of all conversations of a worker; closed at the end.
+    """Yield the judge of all conversations of a worker; closed at the end.
 
     Raises:
         InputError: a metric, its parameters or the judge's settings cannot be used.
@@ -174,7 +174,7 @@ async def work_evaluation(context: JobContext) -> None:
 
 
 def _list_left(context: JobContext, items: Sequence[Item]) -> list[Item]:
-    """The items of the shard without a result, whoever has worked on it before."""
+    """Return the items of the shard without a result, whoever has worked on it before."""
     folder = name_shard_folder(context.shard.index)
     found = reduce_parts(context.plan, (content for _, content in read_parts(context.store, folder)))
     return [item for item in items if item.key not in found.results]
@@ -220,7 +220,7 @@ def _open_client(context: JobContext, key: tuple[str, str], system: SystemUnderT
 async def _find_unreachable(
     sides: Mapping[tuple[str, str], Side], context: JobContext
 ) -> dict[tuple[str, str], RemoteError]:
-    """Who cannot be reached, and why. One that is down among others is an error in each of its items."""
+    """Return who cannot be reached, and why. One that is down among others is an error in each of its items."""
     tried = await asyncio.gather(
         *(call_with_retries(side.client.connect, CONNECTING, context.clock, random.random) for side in sides.values())
     )
@@ -228,7 +228,7 @@ async def _find_unreachable(
 
 
 def _make_reconnecting(side: Side) -> Side:
-    """A side that was down; a model is asked anew with every message anyway."""
+    """Return a side that was down as one that connects later; a model is asked anew with every message anyway."""
     return side if isinstance(side.client, ChatClient) else replace(side, client=ReconnectingClient(side.client))
 
 
@@ -320,7 +320,7 @@ class _ItemWorker:
 
 
 def make_trial(planned: PlannedScenarioFile, item: Item, repeats: int) -> Trial:
-    """An item as the executor takes it; its ids are the plan's."""
+    """Return an item as the executor takes it; its ids are the plan's."""
     (scenario,) = assign_ids([planned.scenario])
     return Trial(scenario.model_copy(update={"id": item.scenario_id}), item.repetition, repeats)
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from testbench import defaults
-from testbench.arena.load.measures import DROPPED, Sample
+from testbench.arena.load.measures import DROPPED, TurnSample
 from testbench.arena.load.traffic import Draw
 from testbench.errors import AgentError
 from testbench.net.clock import Clock
@@ -65,7 +65,7 @@ class KeptConversation:
     latencies_s: tuple[float, ...]
 
 
-OnSample = Callable[[Sample], None]
+OnSample = Callable[[TurnSample], None]
 OnConversation = Callable[[KeptConversation], None]
 
 
@@ -184,7 +184,7 @@ class LoadGenerator:
             self._on_conversation(found)
 
     async def _answer(self, client: AgentClient, text: str, conversation: Conversation) -> AgentReply:
-        """The reply to one turn; a client may ask for a task for as long as somebody works on it."""
+        """Return the reply to one turn; a client may ask for a task for as long as somebody works on it."""
         deadline_s = self._share.turn_deadline_s
         try:
             async with asyncio.timeout(deadline_s):
@@ -193,7 +193,7 @@ class LoadGenerator:
             raise AgentError(f"no answer within {deadline_s:g} s", kind="timeout") from error
 
     def _ended(self, watch: Stopwatch, reply: AgentReply | AgentError) -> float:
-        """When the whole reply was here. One that came in pieces has no such moment but now."""
+        """Return when the whole reply was here. One that came in pieces has no such moment but now."""
         if isinstance(reply, AgentError) or watch.received is None or reply.time_to_first_token_ms is not None:
             return self._elapsed()
         return watch.received
@@ -215,7 +215,7 @@ class LoadGenerator:
         ttft_ms = reply.time_to_first_token_ms if reply is not None else None
         cost = usage.cost_usd if usage is not None else None
         self._on_sample(
-            Sample(
+            TurnSample(
                 arrival=number,
                 worker=self._share.worker,
                 scenario=draw.scenario,

@@ -57,7 +57,7 @@ class LimitResult(PlanModel):
 def check_limits(
     settings: LoadTestSettings, measures: Measures, pass_rate: float | None = None
 ) -> tuple[LimitResult, ...]:
-    """Every threshold of the manifest, and the one for errors where it names none.
+    """Return every threshold of the manifest, and the one for errors where it names none.
 
     `pass_rate` is the part of sampled answers that passed their metrics, None where none was judged.
     """
@@ -103,7 +103,7 @@ def conclude_load(
     *,
     together: bool = True,
 ) -> Conclusion:
-    """The end of a load test. One that its own generator could not drive is void, whatever was measured.
+    """Return the end of a load test. One that its own generator could not drive is void, whatever was measured.
 
     `together` says whether all workers began at the same time.
     """

@@ -88,7 +88,7 @@ class Measures(PlanModel):
 
 
 def measure(table: pa.Table, rps_target: float | None, plateau: tuple[float, float] | None = None) -> Measures:
-    """The measures of a table of samples.
+    """Return the measures of a table of samples.
 
     `plateau` is when the target rate was planned, from and to; without it the achieved rate is that of the whole test.
     """
@@ -138,7 +138,7 @@ def _compute_rate(table: pa.Table, sent: NDArray[np.float64], plateau: tuple[flo
 
 
 def describe_times(milliseconds: NDArray[np.float64]) -> Distribution | None:
-    """The distribution of some times, or None where there are none."""
+    """Return the distribution of some times, or None where there are none."""
     import numpy as np
 
     count = len(milliseconds)
@@ -165,7 +165,7 @@ def _sum_column(table: pa.Table, column: str) -> int | None:
 
 
 def _sum_cost(table: pa.Table) -> float | None:
-    """The sum, if every answered turn has one: a sum over some would look like a bargain."""
+    """Return the sum, if every answered turn has one: a sum over some would look like a bargain."""
     import pyarrow.compute as pc
 
     answered = table.filter(pc.is_null(table["error"]))
@@ -203,7 +203,7 @@ def _make_series(
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class TurnSample:
     """One turn of one conversation.
 
     `intended_s` is when it was due, `sent_s` when the generator got round to it. A turn without an answer has an
@@ -225,11 +225,11 @@ class Sample:
     cost_usd: float | None
 
 
-COLUMNS: Final = tuple(field.name for field in fields(Sample))
+COLUMNS: Final = tuple(field.name for field in fields(TurnSample))
 
 
-def encode_samples(samples: Iterable[Sample]) -> bytes:
-    """The samples as one Parquet file."""
+def encode_samples(samples: Iterable[TurnSample]) -> bytes:
+    """Return the samples as one Parquet file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -241,7 +241,7 @@ def encode_samples(samples: Iterable[Sample]) -> bytes:
 
 
 def read_samples(parts: Iterable[bytes]) -> pa.Table:
-    """All samples of all parts, an arrival that a worker recorded twice counted once.
+    """Return all samples of all parts, an arrival that a worker recorded twice counted once.
 
     Raises:
         StoreError: a part is no Parquet file of these columns.
@@ -260,7 +260,7 @@ def read_samples(parts: Iterable[bytes]) -> pa.Table:
 
 
 def count_samples(table: pa.Table) -> dict[int, int]:
-    """How many samples of each worker are there."""
+    """Return how many samples of each worker are there."""
     import pyarrow.compute as pc
 
     return {entry["values"]: entry["counts"] for entry in pc.value_counts(table["worker"].combine_chunks()).to_pylist()}

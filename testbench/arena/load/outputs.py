@@ -68,7 +68,7 @@ def encode_series(measures: Measures) -> bytes:
 
 
 def encode_limits(job: str, conclusion: Conclusion, limits: Sequence[LimitResult]) -> bytes:
-    """A case for each limit, and one for the test as such, which fails where its numbers are not to be believed."""
+    """Return a case for each limit, and one for the test as such: an error where its numbers are not to be believed."""
     name = printable(job)
     root = ET.Element("testsuites", name=name)
     suite = ET.SubElement(root, "testsuite", name="load test")
@@ -96,7 +96,7 @@ RATES = ("error_rate", "pass_rate", "rate_limit_rate")
 def render_report(
     results: LoadResults, settings: LoadTestSettings, arrivals: RateProfile | None, mean_turns: float
 ) -> bytes:
-    """The page that people read.
+    """Return the page that people read.
 
     Raises:
         StoreError: Chart.js is not installed.

@@ -64,7 +64,7 @@ class LevelQuality(PlanModel):
 
 
 def divide_levels(profile: RateProfile | None) -> tuple[Level, ...]:
-    """Every level that has an arrival, in the order of time. Without a rate there is one."""
+    """Return every level that has an arrival, in the order of time. Without a rate there is one."""
     if profile is None:
         return (Level("one after the other", None, 0, None),)
     borders = [profile.ramp_s * part / RAMP_LEVELS for part in range(RAMP_LEVELS + 1)] + [profile.duration_s]
@@ -90,7 +90,7 @@ def _count_arrivals_before(profile: RateProfile, at_s: float) -> int:
 
 
 def choose_kept(levels: Sequence[Level], most: int = KEPT_OF_A_LEVEL) -> Callable[[int], bool]:
-    """Which arrivals are kept: about `most` of each level, all over it; without a rate the first `most`."""
+    """Return which arrivals are kept: about `most` of each level, all over it; without a rate the first `most`."""
     shares = [(level, 1.0 if level.end is None else most / (level.end - level.first)) for level in levels]
 
     def kept(arrival: int) -> bool:
@@ -109,7 +109,7 @@ def _draw_number(arrival: int) -> float:
 
 
 def measure_quality(levels: Sequence[Level], verdicts: Sequence[tuple[int, bool]]) -> tuple[LevelQuality, ...]:
-    """The levels with what was judged of them; `verdicts` are arrivals and whether each passed."""
+    """Return the levels with what was judged of them; `verdicts` are arrivals and whether each passed."""
     found = []
     for level in levels:
         passed = [good for arrival, good in verdicts if level.has(arrival)]
@@ -124,7 +124,7 @@ def compute_pass_rate(found: Sequence[LevelQuality]) -> float | None:
 
 
 async def judge_kept(context: JobContext, kept: Sequence[KeptScenario]) -> tuple[LevelQuality, ...]:
-    """The quality at each level; conversations of scenarios without such a metric are not judged.
+    """Return the quality at each level; conversations of scenarios without such a metric are not judged.
 
     Raises:
         InputError: the parameters of a metric are not as they should be.
@@ -142,7 +142,7 @@ async def judge_kept(context: JobContext, kept: Sequence[KeptScenario]) -> tuple
 
 
 def _drop_judged_metrics(scenario: ExecutedScenario, registry: GenericMetricsRegistry) -> ExecutedScenario:
-    """The conversation with those of its metrics that gate and ask nobody."""
+    """Return the conversation with those of its metrics that gate and ask nobody."""
     steps = tuple(_set_metrics(step, _select_deterministic(step.metrics, registry)) for step in scenario.steps)
     return _set_metrics(scenario.model_copy(update={"steps": steps}), _select_deterministic(scenario.metrics, registry))
 
@@ -168,7 +168,7 @@ def _counts(step: ExecutedStep) -> bool:
 
 
 def _has_passed(scenario: EvaluatedScenario) -> bool:
-    """Whether everything that was judged passed; what was not answered, or could not be judged, did not."""
+    """Return whether everything that was judged passed; what was not answered, or could not be judged, did not."""
     verdicts = [decide_step(step) for step in scenario.steps if _counts(step)]
     if scenario.metrics:
         verdicts.append(decide_scenario(scenario))

@@ -17,7 +17,7 @@ from typing import Final
 from pydantic import Field
 
 from testbench.arena.load.generator import KeptConversation, Stopped
-from testbench.arena.load.measures import Sample, encode_samples
+from testbench.arena.load.measures import TurnSample, encode_samples
 from testbench.arena.load.traffic import list_drawn_items
 from testbench.arena.plan.model import PlanModel
 from testbench.arena.runs.context import JobContext, name_part
@@ -64,7 +64,7 @@ class Recorder:
         self._worker = context.worker
         self._items = list_drawn_items(context.plan)
         self._planned = _plan_scenarios(context)
-        self._samples: list[Sample] = []
+        self._samples: list[TurnSample] = []
         self._conversations: list[KeptConversation] = []
         self._part = 0
         self._full = asyncio.Event()
@@ -72,7 +72,7 @@ class Recorder:
         self.samples = 0
         encode_samples(())  # what writes Parquet is loaded now, and not while requests are due
 
-    def sample(self, sample: Sample) -> None:
+    def sample(self, sample: TurnSample) -> None:
         """Take a sample; it is on its way to the store."""
         self.samples += 1
         self._samples.append(sample)
@@ -125,7 +125,7 @@ class Recorder:
 
 
 def _plan_scenarios(context: JobContext) -> Mapping[str, PlannedScenario]:
-    """The scenarios with the ids of the plan."""
+    """Return the scenarios with the ids of the plan."""
     found = {}
     for planned in context.plan.scenarios:
         (scenario,) = assign_ids([planned.scenario])

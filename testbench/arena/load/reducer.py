@@ -44,7 +44,7 @@ STOPS_FIRST: Final[tuple[Stopped, ...]] = ("cancelled", "unpriced", "budget")
 
 
 @dataclass(frozen=True)
-class _Found:
+class _LoadParts:
     """What the workers left: `ends` by worker, of those alone that are done and of which every sample is there."""
 
     table: pa.Table
@@ -66,8 +66,8 @@ async def reduce_load(context: JobContext) -> Conclusion:
     return await write_outputs(context.store, conclusion, files, folder=folder)
 
 
-def _read_found(context: JobContext) -> _Found:
-    """All that is in the store.
+def _read_found(context: JobContext) -> _LoadParts:
+    """Return all that is in the store.
 
     Raises:
         StoreError: the store did not answer, or a part cannot be read.
@@ -90,7 +90,7 @@ def _read_found(context: JobContext) -> _Found:
     }
     kept = [one for line in lines if (one := _read_kept(line)) is not None]
     missing = tuple(index for index in range(context.shard.count) if index not in ends)
-    return _Found(table, kept, ends, missing)
+    return _LoadParts(table, kept, ends, missing)
 
 
 def _read_end(context: JobContext, index: int) -> LoadEnd | None:
@@ -102,14 +102,14 @@ def _read_end(context: JobContext, index: int) -> LoadEnd | None:
 
 
 def _read_kept(line: bytes) -> KeptScenario | None:
-    """A line that was cut belongs to a worker that was stopped, which is missing anyway."""
+    """Return a kept conversation; a line that was cut belongs to a worker that was stopped, which is missing anyway."""
     try:
         return KeptScenario.model_validate_json(line)
     except ValidationError:
         return None
 
 
-async def _conclude(context: JobContext, found: _Found) -> tuple[LoadResults, Conclusion]:
+async def _conclude(context: JobContext, found: _LoadParts) -> tuple[LoadResults, Conclusion]:
     settings, ends = get_load_settings(context.job), list(found.ends.values())
     arrivals = make_profile(context.job, list_draws(context.plan))
     plateau = None
@@ -165,12 +165,12 @@ def _encode_table(table: pa.Table) -> bytes:
 
 
 def find_stop(ends: Sequence[LoadEnd]) -> Stopped:
-    """What ended the test: the gravest of what the workers say."""
+    """Return what ended the test: the gravest of what the workers say."""
     said = {end.stopped_by for end in ends}
     return next((stop for stop in STOPS_FIRST if stop in said), "duration")
 
 
 def have_begun_together(ends: Sequence[LoadEnd]) -> bool:
-    """Whether all workers count from the same start."""
+    """Return whether all workers count from the same start."""
     starts = [end.started_at for end in ends]
     return not starts or (max(starts) - min(starts)).total_seconds() <= TOGETHER_S

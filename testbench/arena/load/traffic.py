@@ -50,14 +50,14 @@ class RateProfile:
         return growing + self.rate * max(0.0, at_s - self.ramp_s)
 
     def time_of(self, number: int) -> float:
-        """When arrival `number` (from 0) is due: where the integral of the rate reaches it."""
+        """Return when arrival `number` (from 0) is due: where the integral of the rate reaches it."""
         in_ramp = self.rate * self.ramp_s / 2
         if number < in_ramp:
             return math.sqrt(2 * self.ramp_s * number / self.rate)
         return self.ramp_s + (number - in_ramp) / self.rate
 
     def rate_at(self, at_s: float) -> float:
-        """The planned rate at a time, in arrivals a second."""
+        """Return the planned rate at a time, in arrivals a second."""
         if not 0 <= at_s < self.duration_s:
             return 0.0
         return self.rate * min(1.0, at_s / self.ramp_s) if self.ramp_s else self.rate
@@ -68,7 +68,7 @@ class RateProfile:
 
 
 def make_rate_profile(settings: LoadTestSettings, mean_turns: float) -> RateProfile | None:
-    """The profile of conversations, so that their turns together make `targetRPS`; None: no rate, a closed loop.
+    """Return the profile of conversations, so that their turns together make `targetRPS`; None: no rate, a closed loop.
 
     `mean_turns` is the mean number of turns of the conversations that are started.
     """
@@ -80,7 +80,7 @@ def make_rate_profile(settings: LoadTestSettings, mean_turns: float) -> RateProf
 
 
 def count_workers_needed(target_rps: int | None, per_worker: int, fewest: int, most: int) -> int:
-    """How many workers a load test gets, all at once and for the whole of it: as many as hold the rate, within limits.
+    """Return how many workers a load test gets for the whole of it: as many as hold the rate, within limits.
 
     Without a rate each worker keeps one conversation in flight, so their number is the load: the fewest.
     """
@@ -108,7 +108,7 @@ class Draw:
 
 
 def list_drawn_items(plan: Plan) -> tuple[Item, ...]:
-    """The item of each draw: repetitions mean nothing here, where everything is sent again and again.
+    """Return the item of each draw: repetitions mean nothing here, where everything is sent again and again.
 
     Raises:
         NothingToDo: there is none.
@@ -147,22 +147,22 @@ def _make_draw(item: Item, planned: PlannedScenarioFile) -> Draw:
 
 
 def name_speaker(system: str, scenario_id: str) -> str:
-    """The name of a system's client with the system prompt of one scenario."""
+    """Return the name of a system's client with the system prompt of one scenario."""
     return f"{system} in {scenario_id}"
 
 
 def get_load_settings(job: ArenaJob) -> LoadTestSettings:
-    """The settings of a load test, or what a job without any has."""
+    """Return the settings of a load test, or what a job without any has."""
     return job.spec.load_test or LoadTestSettings()
 
 
 def make_profile(job: ArenaJob, draws: Sequence[Draw]) -> RateProfile | None:
-    """When conversations begin; None: no rate, one after the other."""
+    """Return when conversations begin; None: no rate, one after the other."""
     return make_rate_profile(get_load_settings(job), compute_mean_turns(draws))
 
 
 def count_workers(job: ArenaJob) -> int:
-    """How many processes a load test gets on one machine."""
+    """Return how many processes a load test gets on one machine."""
     workers = job.spec.workers
     return count_workers_needed(get_load_settings(job).target_rps, PER_WORKER_RPS, workers.fewest, workers.most)
 

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from testbench.arena.load.generator import MOST_IN_FLIGHT, LoadGenerator, LoadShare, Stopped
-from testbench.arena.load.measures import Sample
+from testbench.arena.load.measures import TurnSample
 from testbench.arena.load.quality import choose_kept, divide_levels
 from testbench.arena.load.recording import BEGUN_FILE, END_FILE, LoadBegin, LoadEnd, Recorder
 from testbench.arena.load.traffic import Draw, RateProfile, get_load_settings, list_draws, make_profile, name_speaker
@@ -83,7 +83,7 @@ class UsageRelay:
 async def _open_clients(
     context: JobContext, draws: Sequence[Draw], relay: UsageRelay
 ) -> AsyncIterator[Mapping[str, AgentClient]]:
-    """A client for each speaker of the draws, by its name.
+    """Yield a client for each speaker of the draws, by its name.
 
     Raises:
         AgentError: somebody cannot be reached: there is no point in loading what is not there.
@@ -107,7 +107,7 @@ async def _open_clients(
 
 
 async def _wait_for_start(context: JobContext) -> tuple[datetime, float]:
-    """The start from which all times count, as a moment and on the clock's steady count; waits for it.
+    """Wait for the start from which all times count; return it as a moment and on the clock's steady count.
 
     A worker that is too late is not waited for: what was due is late, and the slip says so.
 
@@ -155,7 +155,7 @@ def _has_metrics(context: JobContext, number: int) -> bool:
 
 
 def _limit_in_flight() -> int:
-    """What the generator allows, and what the system gives this process in connections."""
+    """Return what the generator allows, and what the system gives this process in connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard == resource.RLIM_INFINITY:
         hard = MOST_IN_FLIGHT + OTHER_FILES
@@ -185,7 +185,7 @@ async def _send(
     """Drive the share to its end, samples being written meanwhile; also what there is when a signal ends it."""
     recorder, relay = receivers
 
-    def on_sample(sample: Sample) -> None:
+    def on_sample(sample: TurnSample) -> None:
         recorder.sample(sample)
         progress.advance(failed=sample.error is not None)
 

@@ -48,7 +48,7 @@ class _Row(NamedTuple):
 
 
 def make_plan(job: ArenaJob, documents: Documents, bundle: Bundle) -> Plan:
-    """The plan of a job; see `prepare_plan`."""
+    """Return the plan of a job; see `prepare_plan`."""
     return prepare_plan(job, documents, bundle).plan
 
 

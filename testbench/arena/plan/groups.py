@@ -35,7 +35,7 @@ class Cast:
     judges: tuple[Entry, ...]
 
     def systems(self, *, played: bool) -> tuple[SystemUnderTest, ...]:
-        """Who meets a scenario: with a part that is played, everybody under test meets every player.
+        """Return who meets a scenario: with a part that is played, everybody under test meets every player.
 
         Where only players are named, each of them is tested with every other one as its user.
         """
@@ -57,7 +57,7 @@ def _make_system(entry: Entry, user: Entry | None = None) -> SystemUnderTest:
 
 
 def add_bundle_providers(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Documents:
-    """The documents, with the bundle's provider files where the job names none; a document of the same name wins."""
+    """Return the documents, with the bundle's providers where the job names none; a document of the same name wins."""
     if job.spec.providers is not None:
         return documents
     namespace = job.metadata.namespace
@@ -106,7 +106,7 @@ def make_cast(job: ArenaJob, documents: Documents, arena: ArenaFile) -> Cast:
 
 
 def _list_groups(job: ArenaJob, arena: ArenaFile) -> list[tuple[str, Entry]]:
-    """Each entry with its role; groups in the order of their names, entries as they are listed."""
+    """Return each entry with its role; groups in the order of their names, entries as they are listed."""
     if job.spec.providers is None:
         return list(_list_bundle_groups(arena))
     found: list[tuple[str, Entry]] = []

@@ -42,7 +42,7 @@ def count_calls(plan: Plan) -> Calls:
 
 
 def list_metrics(planned: PlannedScenarioFile, played: int | None = None) -> Iterator[Metric]:
-    """Every metric of a scenario as often as it judges, with `played` steps of its played part."""
+    """Yield every metric of a scenario as often as it judges, with `played` steps of its played part."""
     turns = _count_played(planned)[0] if played is None else played
     for step in planned.scenario.steps:
         yield from step.metrics
@@ -58,7 +58,7 @@ def _count_played(planned: PlannedScenarioFile) -> tuple[int, int]:
 
 
 def format_plan(plan: Plan, generation: str = "") -> str:
-    """The plan as a page of text: who is tested, the matrix, the calls, and what is not supported.
+    """Return the plan as a page of text: who is tested, the matrix, the calls, and what is not supported.
 
     `generation` says what is asked where data is generated, and comes instead of the matrix and the calls.
     """

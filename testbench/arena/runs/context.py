@@ -50,7 +50,7 @@ class Clients(Protocol):
     """Opens clients with their own addresses and credentials; who opens one closes it. To be used in the event loop."""
 
     def target(self, kind: str, name: str) -> Target:
-        """Who is talked to: `kind` and `name` as in `SystemUnderTest`.
+        """Return who is talked to: `kind` and `name` as in `SystemUnderTest`.
 
         Raises:
             InputError: it has no usable address, or its credential is not there.
@@ -65,7 +65,7 @@ class Clients(Protocol):
         """
 
     def entry(self, kind: str, name: str, *, on_spent: OnSpent | None = None) -> AgentClient:
-        """A client without tools: of a simulated user, or of a model that writes data.
+        """Return a client without tools: of a simulated user, or of a model that writes data.
 
         Raises:
             InputError: see `target`.
@@ -157,20 +157,20 @@ class JobContext:
 
 
 def find_kind(documents: Documents, namespace: str, name: str) -> str:
-    """Whether an entry that is known by name alone, such as a simulated user, is a `provider` or an `agent`."""
+    """Return whether an entry that is known by name alone, such as a simulated user, is a `provider` or an `agent`."""
     return "provider" if documents.providers.named(name, namespace) is not None else "agent"
 
 
 def name_shard_folder(index: int) -> str:
-    """Where the files of a shard are."""
+    """Return where the files of a shard are."""
     return f"{SHARDS}/{index}"
 
 
 def name_done_marker(index: int) -> str:
-    """The file that says that a shard is done, and of which parts it consists."""
+    """Return the file that says that a shard is done, and of which parts it consists."""
     return f"{name_shard_folder(index)}/{DONE_FILE}"
 
 
 def name_part(index: int, worker: str, number: int, suffix: str = "jsonl") -> str:
-    """A file of results, e.g. `shards/0/part-local-1.jsonl`; no two processes write the same one."""
+    """Return a file of results, e.g. `shards/0/part-local-1.jsonl`; no two processes write the same one."""
     return f"{name_shard_folder(index)}/part-{worker}-{number}.{suffix}"

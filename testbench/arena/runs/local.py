@@ -100,7 +100,7 @@ class _WorkerProcess:
             self._command += ["--start-file", str(barrier.file)]
 
     async def work(self) -> InputError | WorkError | None:
-        """Why the shard is not done, or None."""
+        """Return why the shard is not done, or None."""
         starts = (
             1 if self._barrier is not None else MOST_STARTS
         )  # a load that begins again is not the one that was planned
@@ -113,7 +113,7 @@ class _WorkerProcess:
         return WorkError(f"worker {self._index} was killed {starts} times", hint="Look for a lack of memory.")
 
     async def _once(self) -> tuple[int, Sequence[str]]:
-        """The exit code of the process, below 0 where a signal ended it, and its last lines on stderr."""
+        """Return the exit code of the process, below 0 where a signal ended it, and its last lines on stderr."""
         process = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.DEVNULL,
@@ -159,7 +159,7 @@ async def _end_process(process: asyncio.subprocess.Process) -> None:
 
 
 def build_worker_command(run: OpenedRun, index: int, count: int, round_: int) -> list[str]:
-    """How a worker of the run is called."""
+    """Return how a worker of the run is called."""
     options = run.options
     named = {
         "--job": f"{run.job.metadata.namespace}/{run.job.metadata.name}",

@@ -50,7 +50,7 @@ class Inputs:
 def load_inputs(
     manifest: Path, *, name: str | None = None, source: Path | None = None, only: Sequence[str] = ()
 ) -> Inputs:
-    """The job `name` (or the only one) of a manifest, with the bundle at `source` or where its ArenaSource says.
+    """Return the job `name` (or the only one) of a manifest, with the bundle at `source` or where its ArenaSource says.
 
     `only`: patterns instead of the job's `scenarios.include`.
 
@@ -72,7 +72,7 @@ def _select_scenarios(job: ArenaJob, patterns: Sequence[str]) -> ArenaJob:
 
 
 def _find_bundle(job: ArenaJob, documents: Documents) -> Bundle:
-    """The bundle of the job's source: a ConfigMap of the manifest, or the folder that its status names."""
+    """Return the bundle of the job's source: a ConfigMap of the manifest, or the folder that its status names."""
     name, namespace = job.spec.source_ref.name, job.metadata.namespace
     source = documents.sources.named(name, namespace)
     if source is not None and source.spec.config_map is not None:
@@ -135,7 +135,7 @@ class OpenedRun:
         )
 
     def beside(self, run: str) -> RunFolder:
-        """The folder of another run of the same job.
+        """Return the folder of another run of the same job.
 
         Raises:
             InputError: this cannot be the name of a run.
@@ -145,7 +145,7 @@ class OpenedRun:
 
 
 def prepare_run(options: RunOptions, run: str | None = None) -> OpenedRun:
-    """A run whose plan is made here and now; a new one, or the one of that name.
+    """Return a run whose plan is made here and now; a new one, or the one of that name.
 
     Raises:
         InputError: manifest, bundle, metrics, credentials or store settings are not as they should be.
@@ -159,7 +159,7 @@ def prepare_run(options: RunOptions, run: str | None = None) -> OpenedRun:
 
 
 def open_run(options: RunOptions, run: str) -> OpenedRun:
-    """A run that was begun: its plan comes from the store, and the bundle is read only where it is needed again.
+    """Return a run that was begun: its plan comes from the store, and the bundle is read only where it is needed again.
 
     Raises:
         InputError: there is no such run, or the bundle has changed.
@@ -196,7 +196,7 @@ def open_context(
     common_start: CommonStart | None = None,
     show_progress: ShowProgress | None = None,
 ) -> Iterator[JobContext]:
-    """The context of a worker or a reducer, with traces that are delivered at the end."""
+    """Yield the context of a worker or a reducer, with traces that are delivered at the end."""
     options = run.options
     with open_tracing(workflow_name=run.plan.job, agent_url="") as tracing:
         context = JobContext(
@@ -225,7 +225,7 @@ def open_context(
 
 
 def open_store(options: RunOptions, job: ArenaJob, documents: Documents) -> ResultStore:
-    """Where the results of a job are kept.
+    """Return where the results of a job are kept.
 
     Raises:
         InputError: the bucket's credentials are not there, or the environment's endpoint is none.
@@ -244,7 +244,7 @@ def _open_folder(options: RunOptions, job: ArenaJob, documents: Documents, run: 
 
 
 def make_new_run_id(job: ArenaJob, now: datetime) -> str:
-    """A name that no other run has."""
+    """Return a name that no other run has."""
     return make_run_id(now, f"{job.metadata.uid or ''}{uuid4().hex}")
 
 
@@ -259,6 +259,6 @@ def check_run_name(name: str) -> str:
 
 
 def make_worker_name() -> str:
-    """A name that no other process has: the pod's, or the machine's, with something of this process."""
+    """Return a name that no other process has: the pod's, or the machine's, with something of this process."""
     host = re.sub(r"[^a-z0-9-]+", "-", socket.gethostname().lower()).strip("-")[:63] or "worker"
     return f"{host}-{os.getpid()}-{secrets.token_hex(3)}"

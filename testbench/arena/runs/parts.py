@@ -93,7 +93,7 @@ class PartWriter:
 
 
 def read_parts(store: RunFolder, folder: str) -> Iterator[tuple[str, bytes]]:
-    """Every part below a folder with its content, by name.
+    """Yield every part below a folder with its content, by name.
 
     Raises:
         StoreError: the store did not answer.
@@ -105,7 +105,7 @@ def read_parts(store: RunFolder, folder: str) -> Iterator[tuple[str, bytes]]:
 
 
 def list_parts(store: RunFolder, folder: str) -> list[str]:
-    """The names of the parts below a folder.
+    """Return the names of the parts below a folder.
 
     Raises:
         StoreError: the store did not answer.
@@ -114,7 +114,7 @@ def list_parts(store: RunFolder, folder: str) -> list[str]:
 
 
 def read_done_markers(store: RunFolder, plan: Plan) -> dict[str, DoneMarker]:
-    """The markers of a run's shards that fit the plan, by the shard's folder.
+    """Return the markers of a run's shards that fit the plan, by the shard's folder.
 
     Raises:
         StoreError: the store did not answer.
@@ -132,7 +132,7 @@ def read_done_markers(store: RunFolder, plan: Plan) -> dict[str, DoneMarker]:
 
 
 def read_counted_parts(store: RunFolder, markers: Mapping[str, DoneMarker]) -> Iterator[tuple[str, bytes]]:
-    """Every part that counts: of a shard that is done those that its marker names, and no others.
+    """Yield every part that counts: of a shard that is done those that its marker names, and no others.
 
     So a second worker of the same shard that ends after the first changes nothing, however late it writes.
 
@@ -175,7 +175,7 @@ def mark_done(context: JobContext, items: int) -> None:
 
 
 def is_done(store: RunFolder, plan: Plan, shard: Shard, checksums: Mapping[str, str] | None = None) -> bool:
-    """Whether a shard is done, and everything that it is made of is there unchanged.
+    """Return whether a shard is done, and everything that it is made of is there unchanged.
 
     `checksums` are those of the parts that the caller has read anyway; without them they are read.
 
@@ -193,7 +193,7 @@ def is_done(store: RunFolder, plan: Plan, shard: Shard, checksums: Mapping[str, 
 
 
 def _read_marker(store: RunFolder, name: str) -> DoneMarker | None:
-    """A marker, None where there is none that can be read."""
+    """Return a marker, None where there is none that can be read."""
     content = store.read(name)
     try:
         return None if content is None else DoneMarker.model_validate_json(content)

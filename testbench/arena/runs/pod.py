@@ -30,7 +30,7 @@ Say = Callable[[Conclusion | Mapping[str, Any]], None]
 
 @contextmanager
 def report_to_cluster(file: Path | None) -> Iterator[Say]:
-    """What is told inside goes into `file`; so does a refusal. Errors get the exit codes that a cluster tells apart.
+    """Yield what writes a message into `file`, where a refusal goes too; give errors the exit codes of a cluster.
 
     What may be different the next time, such as a store that is down, leaves no word: the pod is tried again.
     """
@@ -56,7 +56,7 @@ def report_to_cluster(file: Path | None) -> Iterator[Say]:
 
 
 async def wait_for_start(file: Path, clock: Clock) -> datetime:
-    """The common start of a load test's workers, which the file holds as soon as all of them are there.
+    """Wait for the common start of a load test's workers, which the file holds as soon as all are there; return it.
 
     Raises:
         WorkError: it does not appear, cannot be read, or is over already (exit code 76).
@@ -73,7 +73,7 @@ async def wait_for_start(file: Path, clock: Clock) -> datetime:
 
 
 def _read_start(file: Path) -> datetime | None:
-    """The moment that a file names, None where it is not there yet."""
+    """Return the moment that a file names, None where it is not there yet."""
     try:
         start = datetime.fromisoformat(json.loads(file.read_text())["t0"])
     except FileNotFoundError:

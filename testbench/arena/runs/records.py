@@ -63,7 +63,7 @@ def check_manifest(store: RunFolder, job: ArenaJob, documents: Documents, run: s
 
 
 def read_plan(store: RunFolder) -> Plan:
-    """The plan of a run that was begun.
+    """Return the plan of a run that was begun.
 
     Raises:
         InputError: there is no such run, or it was planned by another version.
@@ -121,7 +121,7 @@ async def write_outputs(
 
 
 def format_manifest(job: ArenaJob, documents: Documents) -> str:
-    """The job and its resources as YAML; no Secret, no header's value, and no password in an address."""
+    """Return the job and its resources as YAML; no Secret, no header's value, and no password in an address."""
     resources: list[ArenaJob | Resource] = [job]
     for found in (documents.sources, documents.providers, documents.agents, documents.registries):
         resources += [found[key] for key in sorted(found)]

@@ -32,7 +32,7 @@ SHARED_CLAIM: Final[Json] = {"spec": {"accessModes": ["ReadWriteMany"]}}
 
 
 def render_objects(run: OpenedRun, settings: Settings | None = None) -> str:
-    """The objects of all phases, one YAML document each.
+    """Return the objects of all phases, one YAML document each.
 
     Raises:
         InputError: the operator would wait for something, or refuse the job.
@@ -73,7 +73,7 @@ def _resolve(job: ArenaJob, documents: Documents, settings: Settings) -> Resolve
 
 
 def _find_object(reference: ObjectReference, documents: Documents) -> Json | None:
-    """A document as the API server would show it; a Secret without its values."""
+    """Return a document as the API server would show it; a Secret without its values."""
     if reference.kind == api.CLAIM:
         return SHARED_CLAIM
     found: dict[Kind, ResourceIndex[Any]] = {

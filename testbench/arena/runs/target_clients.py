@@ -64,7 +64,7 @@ class CredentialSource:
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
 
     def of_provider(self, provider: Provider) -> str | None:
-        """The key of a provider, None where it names none.
+        """Return the key of a provider, None where it names none.
 
         Raises:
             InputError: it names one that is not there.
@@ -84,7 +84,7 @@ class CredentialSource:
         return None
 
     def of_output(self, output: S3Output, namespace: str) -> Credentials | None:
-        """The credentials of a bucket, None where the manifest names none.
+        """Return the credentials of a bucket, None where the manifest names none.
 
         Raises:
             InputError: it names some that are not there.
@@ -126,7 +126,7 @@ class CredentialSource:
 
 
 def _choose_key(wanted: str | None, kind: str, names: Sequence[str]) -> str | None:
-    """The key that is asked for; else the one that the provider's type suggests, a common one, or the only one."""
+    """Return the key that is asked for; else what the provider's type suggests, a common one or the only one."""
     if wanted is not None:
         return wanted if wanted in names else None
     suggested = (f"{kind.upper()}_API_KEY", *COMMON_KEYS)
@@ -194,7 +194,7 @@ class TargetClients:
         return self._open(self.target(kind, name), None, on_spent)
 
     def tools(self) -> tuple[Tool, ...]:
-        """What models under test are offered: the tools of the job's registries, else those of its bundle.
+        """Return what models under test are offered: the tools of the job's registries, else those of its bundle.
 
         Raises:
             InputError: a registry is not among the documents, or one of its tools cannot be called.
@@ -227,7 +227,7 @@ class TargetClients:
 
 
 def make_chat_target(provider: Provider, api_key: str | None, chat: ChatDefaults) -> ChatTarget:
-    """The model of a provider. Its own settings come before those of the arena file.
+    """Return the model of a provider. Its own settings come before those of the arena file.
 
     Raises:
         InputError: it has no address, no model, or does not speak the OpenAI-compatible chat API.
@@ -256,7 +256,7 @@ def make_chat_target(provider: Provider, api_key: str | None, chat: ChatDefaults
 
 
 def _read_base_url(provider: Provider) -> str:
-    """The address of the provider's OpenAI-compatible API. A vendor's address is never assumed."""
+    """Return the address of the provider's OpenAI-compatible API. A vendor's address is never assumed."""
     name, kind, url = provider.metadata.name, provider.spec.type, (provider.spec.base_url or "").strip()
     hint = "Write the address of an OpenAI-compatible API, such as an AI gateway's, into spec.baseURL."
     if not url:
@@ -280,7 +280,7 @@ def list_prices(target: ChatTarget) -> PriceList:
 
 
 def make_agent_target(agent: AgentRuntime) -> Target:
-    """How an agent is talked to.
+    """Return how an agent is talked to.
 
     Raises:
         InputError: its status names no address.
@@ -296,12 +296,12 @@ def make_agent_target(agent: AgentRuntime) -> Target:
 
 
 def make_mock_tool(tool: MockTool) -> Tool:
-    """A tool of the bundle."""
+    """Return a tool of the bundle."""
     return Tool(tool.name, MockHandler(tool.result), tool.description, tool.input_schema)
 
 
 def list_registry_tools(registry: ToolRegistry) -> Iterator[Tool]:
-    """The tools that a registry found; without a status, those that its handlers describe.
+    """Yield the tools that a registry found; without a status, those that its handlers describe.
 
     Raises:
         InputError: one of them cannot be called from here: a model without it must not be taken for one with it.
@@ -319,7 +319,7 @@ def list_registry_tools(registry: ToolRegistry) -> Iterator[Tool]:
 
 
 def _list_described_tools(registry: ToolRegistry) -> tuple[DiscoveredTool, ...]:
-    """The tools that handlers describe themselves, as those of type http do."""
+    """Return the tools that handlers describe themselves, as those of type http do."""
     described = [
         DiscoveredTool.model_validate({"handlerName": handler.name, **tool})
         for handler in registry.spec.handlers

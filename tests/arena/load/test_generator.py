@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from testbench.arena.load.generator import KeptConversation, LoadGenerator, LoadShare
-from testbench.arena.load.measures import Sample
+from testbench.arena.load.measures import TurnSample
 from testbench.arena.load.traffic import Draw, RateProfile
 from testbench.errors import AgentError
 from testbench.net.transport import current
@@ -78,8 +78,8 @@ class SlowAgent:
 
 async def driven(
     time: SimulatedTime, agent: SlowAgent, share: LoadShare
-) -> tuple[str, Sequence[Sample], list[KeptConversation]]:
-    samples: list[Sample] = []
+) -> tuple[str, Sequence[TurnSample], list[KeptConversation]]:
+    samples: list[TurnSample] = []
     kept: list[KeptConversation] = []
     generator = LoadGenerator(share, {"gpt": agent}, time, samples.append, kept.append)  # type: ignore[arg-type]  # its now() is never asked for
     ended = await time.drive(asyncio.create_task(generator.run()))
@@ -185,7 +185,7 @@ async def test_a_conversation_is_kept_where_it_was_asked_for() -> None:
 async def test_without_a_rate_one_conversation_is_in_flight() -> None:
     time = SimulatedTime()
     agent = SlowAgent(time, lambda _: 0.5)
-    samples: list[Sample] = []
+    samples: list[TurnSample] = []
     generator = LoadGenerator(share_of(1, 1), {"gpt": agent}, time, samples.append)  # type: ignore[arg-type]  # its now() is never asked for
     await time.drive(asyncio.create_task(generator.hold(3.0)))
     assert (len(samples), agent.most_in_flight) == (6, 1)
@@ -196,7 +196,7 @@ async def test_a_turn_that_is_never_answered_ends_and_is_an_error() -> None:
     agent = SlowAgent(time, lambda at: 1e9 if at < 0.4 else 0.1)
 
     async def forever() -> str:
-        samples: list[Sample] = []
+        samples: list[TurnSample] = []
         share = share_of(1, 1, turn_deadline_s=0.01)
         generator = LoadGenerator(share, {"gpt": agent}, time, samples.append)  # type: ignore[arg-type]  # its now() is never asked for
         await generator.run()

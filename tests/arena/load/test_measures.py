@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.arena.load.limits import check_limits, conclude_load
-from testbench.arena.load.measures import Measures, Sample, encode_samples, measure, read_samples
+from testbench.arena.load.measures import Measures, TurnSample, encode_samples, measure, read_samples
 from testbench.arena.load.traffic import RateProfile, count_workers_needed, make_rate_profile
 from testbench.arena.manifest.job import LoadTestSettings
 from testbench.errors import StoreError
@@ -63,9 +63,9 @@ def test_enough_workers_within_what_is_allowed(rps: int, workers: int) -> None:
 
 def sample(
     arrival: int, latency: float = 0.1, *, slip: float = 0.0, error: str | None = None, cost: float | None = 0.01
-) -> Sample:
+) -> TurnSample:
     due = arrival / 10
-    return Sample(
+    return TurnSample(
         arrival=arrival,
         worker=0,
         scenario="s",
@@ -82,7 +82,7 @@ def sample(
     )
 
 
-def measured(samples: list[Sample], rps: float | None = 10) -> Measures:
+def measured(samples: list[TurnSample], rps: float | None = 10) -> Measures:
     return measure(read_samples([encode_samples(samples)]), rps)
 
 

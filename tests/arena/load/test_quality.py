@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from testbench.arena.conclusion import Conclusion, Counts
 from testbench.arena.load.limits import LimitResult
-from testbench.arena.load.measures import Sample, encode_samples, measure, read_samples
+from testbench.arena.load.measures import TurnSample, encode_samples, measure, read_samples
 from testbench.arena.load.outputs import encode_limits
 from testbench.arena.load.quality import choose_kept, compute_pass_rate, divide_levels, measure_quality
 from testbench.arena.load.recording import LoadEnd
@@ -110,8 +110,8 @@ def test_the_profile_is_of_conversations(tmp_path: Path) -> None:
 # --- what is written ------------------------------------------------------------------------------------------------
 
 
-def sample(arrival: int, sent_s: float, error: str | None = None) -> Sample:
-    return Sample(arrival, 0, "s", "c", 0, sent_s, sent_s, None, sent_s + 0.1, error, None, None, None)
+def sample(arrival: int, sent_s: float, error: str | None = None) -> TurnSample:
+    return TurnSample(arrival, 0, "s", "c", 0, sent_s, sent_s, None, sent_s + 0.1, error, None, None, None)
 
 
 def test_the_achieved_rate_is_that_of_the_plateau() -> None:
