@@ -106,7 +106,9 @@ class ReplyTransport(httpx.AsyncBaseTransport):
             response = await self._over.handle_async_request(_streaming_request(request, question))
             if self._streaming == "on" or not await _refuses_to_stream(response):
                 return await self._read(response, request, question)
-            self.streams = False
+            plain = await self._read(await self._over.handle_async_request(request), request, question)
+            self.streams = self.streams and _is_refused(plain)
+            return plain
         response = await self._over.handle_async_request(request)
         return await self._read(response, request, question)
 
@@ -269,6 +271,12 @@ def _request(request: httpx.Request, url: httpx.URL, content: bytes) -> httpx.Re
     headers = request.headers.copy()
     headers.update({"accept": STREAM, "cache-control": "no-store", "content-length": str(len(content))})
     return httpx.Request(request.method, url, headers=headers, content=content, extensions=request.extensions)
+
+
+def _is_refused(response: httpx.Response) -> bool:
+    """Whether a message was refused without a stream, too, so that it says nothing about streams."""
+    value = response.json() if isinstance(response, _JsonResponse) else {"error": response.status_code}
+    return isinstance(value, dict) and bool(value.get("error"))
 
 
 async def _refuses_to_stream(response: httpx.Response) -> bool:

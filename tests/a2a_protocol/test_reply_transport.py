@@ -417,6 +417,16 @@ async def test_a_card_that_promises_streams_in_vain(streamer: RawAgent, refusal:
     assert (await fault(streamer.url, streaming="on")).kind in ("protocol", "http_error", "failed")
 
 
+async def test_a_message_that_is_refused_either_way_says_nothing_about_streams(streamer: RawAgent) -> None:
+    refusal = RpcError(-32602, "no such skill")
+    streamer.answers("message/stream", refusal, event_stream(message_03("streamed")))
+    streamer.answers("message/send", refusal)
+    async with connected(streamer.url) as client:
+        with pytest.raises(AgentError, match="no such skill"):
+            await client.send_step("hi", Conversation())
+        assert answer(await client.send_step("hi", Conversation())) == "streamed"
+
+
 async def test_a_stream_in_reply_to_a_plain_message_is_read() -> None:
     with RawAgent() as agent:
         agent.answers("message/send", event_stream(*WHOLE, size=7))
