@@ -5,14 +5,17 @@ from __future__ import annotations
 import gc
 import os
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from testbench import defaults
-from testbench.cli.options import AUTO, Concurrency, ErrorBudget, Seconds, option
+from testbench.cli.options import AUTO, Concurrency, ErrorBudget, Seconds, accept_stale, option
 from testbench.cli.phase import Outcome, main, phase, run_async
+from testbench.errors import WorkError
 from testbench.safe_text import printable
 
 if TYPE_CHECKING:
@@ -24,7 +27,12 @@ if TYPE_CHECKING:
     from testbench.schema.tracing import Tracing
 
 
-@phase("evaluate")
+def _produced(options: Mapping[str, Any]) -> Path | None:
+    """Return the file that later phases read, unless nothing is judged."""
+    return None if options.get("list_metrics") or options.get("dry_run") else Path(options["output"])
+
+
+@phase("evaluate", produces=_produced)
 @option("--model", help="Model that judges, instead of the experiment's llm_as_a_judge_model.")
 @option("--embedding-model", default=defaults.EMBEDDING_MODEL, help="Model of metrics that compare by embeddings.")
 @option(
@@ -69,6 +77,7 @@ if TYPE_CHECKING:
 @option("--input", type=click.Path(path_type=Path), default=defaults.EXECUTED_FILE, help="What run wrote.")
 @option("--output", type=click.Path(path_type=Path), default=defaults.EVALUATED_FILE, help="To write.")
 @click.option("--list-metrics", is_flag=True, help="Show all metrics with their parameters, and stop.")
+@accept_stale
 def command(**options: Any) -> Outcome:
     """Judge every answer with its metrics.
 
@@ -80,18 +89,21 @@ def command(**options: Any) -> Outcome:
     if options["list_metrics"]:
         return _list_metrics(as_json=options["as_json"])
     from testbench.metrics.console import conclude
-    from testbench.schema.files import read_phase_file
+    from testbench.schema.chain import made_of, read_input
     from testbench.schema.models import ExecutedExperiment
 
     gc.set_threshold(50_000, 20, 100)  # samples and answers are no cycles: rarely looking for some saves a tenth
     budget = ErrorBudget.parse(options["fail_on_error"]) if options["fail_on_error"] else None
     settings = _settings(options)
-    experiment = read_phase_file(options["input"], ExecutedExperiment, made_by="run")
+    experiment, note = read_input(
+        options["input"], ExecutedExperiment, made_by="run", accept_stale=options["accept_stale"]
+    )
+    settings = replace(settings, made_of=(made_of(options["input"], options["output"]),))
     if options["dry_run"]:
         return _dry_run(experiment, settings, as_json=options["as_json"])
     evaluated, complete = _evaluate(experiment, settings, options)
     conclusion = conclude(evaluated, budget.covers if budget else lambda errors, of: True)
-    return _to_outcome(conclusion, options["output"], complete=complete, as_json=options["as_json"])
+    return _to_outcome(conclusion, options["output"], note, complete=complete, as_json=options["as_json"])
 
 
 def _settings(options: dict[str, Any]) -> EvaluationSettings:
@@ -122,7 +134,6 @@ def _evaluate(
     from testbench.metrics.evaluation import evaluate, has_errors
     from testbench.metrics.judge.judge import BASE_URLS
     from testbench.metrics.resume import resume_evaluation
-    from testbench.schema.files import write_model
     from testbench.schema.models import EvaluatedScenario
 
     earlier = resume_evaluation(
@@ -155,9 +166,16 @@ def _evaluate(
                 )
 
         evaluated = run_async(with_progress())
-        write_model(options["output"], evaluated)
-        finished.discard()
+        if not finished.write(evaluated):
+            raise _nothing_scored(evaluated, options["output"])
         return evaluated, False
+
+
+def _nothing_scored(evaluated: EvaluatedExperiment, output: Path) -> WorkError:
+    from testbench.metrics.console import conclude
+
+    fault = conclude(evaluated, lambda errors, of: True).fault or "not one metric has judged anything"
+    return WorkError(fault, hint=f"{output} still holds the earlier evaluation; the same command judges again.")
 
 
 def _dependencies(experiment: ExecutedExperiment) -> EvaluationDependencies:
@@ -186,8 +204,9 @@ def _dry_run(experiment: ExecutedExperiment, settings: EvaluationSettings, *, as
     return Outcome(f"dry run: {calls} calls would be made, none was", estimate_data(found))
 
 
-def _to_outcome(conclusion: EvaluationConclusion, output: Path, *, complete: bool, as_json: bool) -> Outcome:
+def _to_outcome(conclusion: EvaluationConclusion, output: Path, note: str, *, complete: bool, as_json: bool) -> Outcome:
     from testbench.metrics.console import format_table, metric_data
+    from testbench.schema.chain import append_note
 
     if not as_json:
         click.echo(format_table(conclusion.summary))
@@ -203,7 +222,7 @@ def _to_outcome(conclusion: EvaluationConclusion, output: Path, *, complete: boo
         "judge_usage": conclusion.summary.judge_usage.model_dump(exclude_none=True),
     }
     sentence = f"{'already complete: ' if complete else ''}{conclusion.sentence} -> {output}"
-    return Outcome(sentence, data, conclusion.exit_code)
+    return Outcome(append_note(sentence, note), data, conclusion.exit_code)
 
 
 def _list_metrics(*, as_json: bool) -> Outcome:

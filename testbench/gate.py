@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.cli.options import gate_policy, option, read_policy
+from testbench.cli.options import accept_stale, gate_policy, option, read_policy
 from testbench.cli.phase import Outcome, main, phase
 from testbench.errors import ExitCode, InputError
 
@@ -33,6 +33,7 @@ BASELINE_HINT = "--baseline takes what evaluate wrote in an earlier run: a path,
 @option("--output", type=click.Path(path_type=Path), default=defaults.VERDICT_FILE, help="The verdict as JSON.")
 @option("--junit", type=click.Path(path_type=Path), default=defaults.JUNIT_FILE, help="The verdict for test systems.")
 @option("--summary", type=click.Path(path_type=Path), help="The verdict in Markdown, for a pull request or a job.")
+@accept_stale
 @gate_policy
 def command(**options: Any) -> Outcome:
     """Say whether the agent is good enough, and end with exit code 0 for pass and 1 for fail.
@@ -43,7 +44,8 @@ def command(**options: Any) -> Outcome:
     from testbench.gating.junit import render_junit
     from testbench.gating.markdown import render_markdown
     from testbench.results.selection import apply_policy, check_policy_matches
-    from testbench.schema.files import read_phase_file, refuse_to_write_over, remove_file, write_bytes, write_model
+    from testbench.schema.chain import append_note, read_input
+    from testbench.schema.files import refuse_to_write_over, remove_file, write_bytes, write_model
     from testbench.schema.models import EvaluatedExperiment
 
     written = {f"--{name}": options[name] for name in ("output", "junit", "summary") if options[name] is not None}
@@ -51,7 +53,9 @@ def command(**options: Any) -> Outcome:
     for of_an_earlier_run in written.values():
         remove_file(of_an_earlier_run)
     policy = read_policy(options)
-    experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="evaluate")
+    experiment, note = read_input(
+        options["input"], EvaluatedExperiment, made_by="evaluate", accept_stale=options["accept_stale"]
+    )
     check_policy_matches(experiment, policy)
     baseline = read_baseline(options["baseline"], policy) if options["baseline"] else None
     verdict = reach_verdict(experiment, policy, baseline)
@@ -63,7 +67,7 @@ def command(**options: Any) -> Outcome:
     write_model(options["output"], verdict)
     if not options["as_json"]:
         _show(verdict)
-    return Outcome(verdict.sentence, verdict.model_dump(mode="json"), ExitCode(verdict.exit_code))
+    return Outcome(append_note(verdict.sentence, note), verdict.model_dump(mode="json"), ExitCode(verdict.exit_code))
 
 
 def _show(verdict: Verdict) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from testbench import defaults
-from testbench.cli.options import Seconds, option
+from testbench.cli.options import Seconds, accept_stale, option
 from testbench.cli.phase import Outcome, main, phase, run_async
 
 
@@ -26,6 +26,7 @@ from testbench.cli.phase import Outcome, main, phase, run_async
     show_default="OTEL_EXPORTER_OTLP_TIMEOUT, or 10",
     help="Seconds for one request with its retries.",
 )
+@accept_stale
 def command(**options: Any) -> Outcome:
     """Publish scores as gauges, and evaluations as events, over OTLP/HTTP.
 
@@ -34,7 +35,7 @@ def command(**options: Any) -> Outcome:
     """
     from testbench.errors import InputError
     from testbench.invocation import format_command
-    from testbench.schema.files import read_phase_file
+    from testbench.schema.chain import append_note, read_input
     from testbench.schema.models import EvaluatedExperiment
     from testbench.telemetry.points import Execution
     from testbench.telemetry.publication import Settings, publish
@@ -42,15 +43,18 @@ def command(**options: Any) -> Outcome:
     if not options["workflow_name"].strip() or not options["execution_id"].strip():
         hint = f"See {format_command('publish', '--help')}"
         raise InputError("WORKFLOW_NAME and EXECUTION_ID must not be empty", hint=hint)
-    experiment = read_phase_file(options["input"], EvaluatedExperiment, made_by="evaluate")
+    experiment, note = read_input(
+        options["input"], EvaluatedExperiment, made_by="evaluate", accept_stale=options["accept_stale"]
+    )
     execution = Execution(options["workflow_name"], options["execution_id"], options["execution_number"])
     settings = Settings(per_step=options["per_step"], timeout_s=options["timeout"])
     done = run_async(publish(experiment, execution, settings, os.environ))
     events = f" and {done.events.items} events" if done.events else ""
     lost = done.evaluations.errors + done.evaluations.skipped
     without = f"; {lost} evaluations have no score" if lost else ""
+    what = f"{done.scores} scores, {done.aggregates} aggregates{events}"
     return Outcome(
-        f"{done.scores} scores, {done.aggregates} aggregates{events} delivered to {done.metrics.endpoint}{without}",
+        append_note(f"{what} delivered to {done.metrics.endpoint}{without}", note),
         {
             "endpoint": done.metrics.endpoint,
             "scores": done.scores,

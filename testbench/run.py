@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.cli.options import AUTO, Concurrency, ErrorBudget, Header, Seconds, option
+from testbench.cli.options import AUTO, Concurrency, ErrorBudget, Header, Seconds, accept_stale, option
 from testbench.cli.phase import Outcome, main, phase, run_async
 from testbench.errors import ExitCode, InputError
 from testbench.safe_text import printable
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from testbench.schema.models import ExecutedExperiment, Experiment
 
 
-@phase("run")
+@phase("run", produces=lambda options: Path(options["output"]))
 @click.argument("agent_url")
 @click.argument("workflow_name", default=defaults.WORKFLOW_NAME)
 @option(
@@ -74,6 +74,7 @@ if TYPE_CHECKING:
 @option("--retry-errors", is_flag=True, help="Run the scenarios again that have failed steps, keep the others.")
 @option("--input", type=click.Path(path_type=Path), default=defaults.EXPERIMENT_FILE, help="What setup wrote.")
 @option("--output", type=click.Path(path_type=Path), default=defaults.EXECUTED_FILE, help="To write.")
+@accept_stale
 def command(**options: Any) -> Outcome:
     """Send every scenario to the agent at AGENT_URL, over A2A in protocol 1.0 or 0.3.
 
@@ -84,12 +85,13 @@ def command(**options: Any) -> Outcome:
     from testbench.execution.run import RunSettings
     from testbench.net.pacing import CEILING
     from testbench.net.retry import RetryPolicy
-    from testbench.schema.files import read_phase_file
+    from testbench.schema.chain import made_of, read_input
     from testbench.schema.models import Experiment
     from testbench.schema.shards import Shard
 
     adaptive = options["concurrency"] == AUTO
     budget = ErrorBudget.parse(options["fail_on_error"]) if options["fail_on_error"] else None
+    experiment, note = read_input(options["input"], Experiment, made_by="setup", accept_stale=options["accept_stale"])
     settings = RunSettings(
         agent_url=_checked_url(options["agent_url"]),
         output=options["output"],
@@ -103,12 +105,12 @@ def command(**options: Any) -> Outcome:
         on_step_error=options["on_step_error"],
         fresh=options["fresh"],
         retry_errors=options["retry_errors"],
+        made_of=(made_of(options["input"], options["output"]),),
     )
-    experiment = read_phase_file(options["input"], Experiment, made_by="setup")
     result = run_async(
         _execute(experiment, settings, options["timeout"], options["streaming"], silent=options["as_json"])
     )
-    return _conclude(result, settings, budget, as_json=options["as_json"])
+    return _conclude(result, settings, budget, note, as_json=options["as_json"])
 
 
 async def _execute(
@@ -137,9 +139,12 @@ async def _execute(
             await agent.close()
 
 
-def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | None, *, as_json: bool) -> Outcome:
+def _conclude(
+    result: RunResult, settings: RunSettings, budget: ErrorBudget | None, note: str, *, as_json: bool
+) -> Outcome:
     """Few failed steps are handed on as errors; more than the budget, or nothing but failures, is work not done."""
     from testbench.execution.run_summary import format_summary
+    from testbench.schema.chain import append_note
 
     statistics = result.statistics
     if not as_json:
@@ -180,7 +185,7 @@ def _conclude(result: RunResult, settings: RunSettings, budget: ErrorBudget | No
         "seconds": statistics.sending.seconds,
         "scenarios_kept": statistics.sending.scenarios_taken_over,
     }
-    return Outcome(sentence, data, ExitCode.DONE if fault is None else ExitCode.NOT_DONE)
+    return Outcome(append_note(sentence, note), data, ExitCode.DONE if fault is None else ExitCode.NOT_DONE)
 
 
 def _first_failure(executed: ExecutedExperiment) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("testbench.setup")
 
 
-@phase("setup")
+@phase("setup", produces=lambda options: Path(options["output"]))
 @click.argument("dataset")
 @option(
     "--metric", multiple=True, metavar="NAME[=THRESHOLD]", help="Metric for every step that names none. Repeatable."

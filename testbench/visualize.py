@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from testbench import defaults
-from testbench.cli.options import gate_policy, option, read_policy
+from testbench.cli.options import accept_stale, gate_policy, option, read_policy
 from testbench.cli.phase import Outcome, main, phase
 from testbench.errors import ExitCode, InputError
 from testbench.invocation import suggest_rerun
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @option("--output", type=click.Path(path_type=Path), default=defaults.REPORT_FILE, help="The report.")
 @option("--trace-url", help="Link to a trace, with {trace_id} and, if wanted, {span_id}: https://…/{trace_id}.")
 @option("--verdict", type=click.Path(path_type=Path), help="What gate wrote, instead of what it takes.")
+@accept_stale
 @gate_policy
 def command(**options: Any) -> Outcome:
     """Write one HTML file that a team lead reads, an engineer searches and an auditor prints.
@@ -34,26 +35,28 @@ def command(**options: Any) -> Outcome:
     The verdict on its top is the gate's; the exit code is not: a report on a bad agent is a good report.
     """
     from testbench.gc_policy import no_cycle_collection
+    from testbench.schema.chain import append_note
     from testbench.schema.files import refuse_to_write_over, write_bytes
 
     read = {f"--{name}": options[name] for name in ("input", "baseline", "verdict")}
     refuse_to_write_over(read, {"--output": options["output"]})
     with no_cycle_collection():
-        content, verdict, samples = _report(options)
+        content, verdict, samples, note = _report(options)
     write_bytes(options["output"], content)
     data = {"report": str(options["output"]), "bytes": len(content), "verdict": verdict.verdict}
     sentence = f"{options['output']} ({len(content) / 1e6:.1f} MB) says {verdict.sentence}"
-    return Outcome(sentence, data, ExitCode.DONE if samples else ExitCode.NOTHING_TO_DO)
+    return Outcome(append_note(sentence, note), data, ExitCode.DONE if samples else ExitCode.NOTHING_TO_DO)
 
 
-def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
-    """Return the page, the verdict that it shows, and the number of its steps."""
+def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int, str]:
+    """Return the page, the verdict that it shows, the number of its steps, and what the chain of files has to say."""
     from testbench.gate import read_baseline
     from testbench.gating.decision import reach_verdict
     from testbench.report.render import ReportBuilder
     from testbench.report.report_rows import TraceLinks
     from testbench.report.view import Labels, read_verdict
     from testbench.results.selection import check_policy_matches, is_selected, regrade
+    from testbench.schema.chain import check_input
     from testbench.schema.evaluated_file import EvaluatedFile, without_texts
 
     policy = read_policy(options)
@@ -68,6 +71,7 @@ def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
             judged = regrade(scenario, policy.thresholds)
             builder.add(judged)
             shown.append(without_texts(judged))
+    note = check_input(options["input"], file.frame(), accept_stale=options["accept_stale"])
     check_policy_matches(file.frame(tuple(everything)), policy)
     experiment = file.frame(tuple(shown))
     if options["verdict"]:
@@ -79,7 +83,7 @@ def _report(options: Mapping[str, Any]) -> tuple[bytes, Verdict, int]:
     else:
         verdict = reach_verdict(experiment, policy, baseline)
     steps = sum(len(scenario.steps) for scenario in shown)
-    return builder.build(experiment, verdict), verdict, steps
+    return builder.build(experiment, verdict), verdict, steps, note
 
 
 if __name__ == "__main__":

@@ -63,7 +63,8 @@ def test_builtin_metrics_need_nothing(capsys: pytest.CaptureFixture[str]) -> Non
     out = capsys.readouterr().out
     assert code == 0
     assert out.splitlines()[1].split() == ["builtin.contains", "2", "of", "2", "0.500", "1", "1", "0", "0"]
-    assert last_line(out) == "evaluate: done (exit 0): 2 of 2 evaluations scored -> out.json"
+    alone = "in.json is judged for itself: it does not say what it was made of"
+    assert last_line(out) == f"evaluate: done (exit 0): 2 of 2 evaluations scored -> out.json ({alone})"
     assert [item.status for item in walk_evaluations(written())] == ["pass", "fail"]
 
 
@@ -121,7 +122,7 @@ def test_a_finished_evaluation_is_not_made_again(with_judge: ScriptedJudge, caps
     assert "done (exit 0): already complete: 1 of 1" in last_line(capsys.readouterr().out)
     assert evaluate(executed, "--model", "other", "--no-cache") == 0
     assert len(with_judge.chats) == 4
-    assert Path("out.json.previous").read_bytes() == before
+    assert Path("out.json.previous-1").read_bytes() == before
 
 
 def test_another_gateway_is_another_evaluation(with_judge: ScriptedJudge, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,7 +130,7 @@ def test_another_gateway_is_another_evaluation(with_judge: ScriptedJudge, monkey
     assert evaluate(executed, "--model", "m") == 0
     monkeypatch.setenv("OPENAI_API_BASE", f"{with_judge.base_url}/")
     assert evaluate(executed, "--model", "m", "--json") == 0
-    assert Path("out.json.previous").exists()
+    assert Path("out.json.previous-1").exists()
 
 
 def test_errors_are_judged_again_only_where_that_is_asked_for(

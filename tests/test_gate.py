@@ -97,7 +97,8 @@ def test_the_screen_says_what_the_file_says(folder: Path, capsys: pytest.Capture
     shown = capsys.readouterr().out
     assert "  tag smoke: pass, 1 of 2 passed\n" in shown
     assert "  flaky 1/2: a: a 1\n" in shown
-    assert shown.splitlines()[-1] == f"gate: done (exit 0): {written().sentence}"
+    alone = "evaluated.json is judged for itself: it does not say what it was made of"
+    assert shown.splitlines()[-1] == f"gate: done (exit 0): {written().sentence} ({alone})"
 
 
 def test_json_is_the_verdict_and_nothing_else(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

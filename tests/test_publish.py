@@ -67,7 +67,8 @@ def test_scores_aggregates_and_events_arrive(
     assert all(resource["workflow_name"] == "weather-test" for resource in resources)
     assert capsys.readouterr().out == (
         "publish: done (exit 0): 2 scores, 8 aggregates and 3 events delivered to "
-        f"{otlp.endpoint}/v1/metrics; 1 evaluations have no score\n"
+        f"{otlp.endpoint}/v1/metrics; 1 evaluations have no score "
+        f"({tmp_path / 'e.json'} is judged for itself: it does not say what it was made of)\n"
     )
 
 

@@ -188,7 +188,8 @@ def test_bad_input_ends_with_an_error_a_hint_and_the_file_as_it_was(
     assert [line for line in lines if line.startswith("hint: ") and len(line) > len("hint: ")]
     assert lines[-1].startswith("setup: ")
     assert f"(exit {code})" in lines[-1]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["experiment.json", "rows.csv"]
+    names = ["experiment.json", "experiment.json.unfinished", "rows.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
     assert Path("experiment.json").read_text() == "what was there"
 
 

@@ -24,6 +24,11 @@ FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
 option = partial(click.option, show_default=True, show_envvar=True)
 """An option that shows its default and its environment variable in `--help`."""
 
+accept_stale = option(
+    "--accept-stale", is_flag=True, help="Take the input although a later attempt at it, or at its sources, failed."
+)
+"""The option of a phase that reads the file of an earlier one (`testbench.schema.chain`)."""
+
 AUTO = "auto"
 
 

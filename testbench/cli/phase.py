@@ -10,15 +10,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import itertools
 import json
 import os
 import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import wraps
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
@@ -78,14 +82,35 @@ class PhaseGroup(click.Group):
         return decorate
 
 
-def phase(name: str, *, within: str | None = None) -> Callable[[Callable[..., Outcome]], click.Command]:
+class PhaseCommand(click.Command):
+    """A phase. Where `produces` is set, a later phase reads the file that it makes; of what was typed, which one."""
+
+    produces: Callable[[Mapping[str, Any]], Path | None] | None = None
+
+    def find_output(self, arguments: Sequence[str]) -> Path | None:
+        """Return the file that a command line means to make which could not be understood as a whole."""
+        option = next((one for one in self.params if one.name == "output"), None)
+        if self.produces is None or option is None:
+            return None
+        typed = [after for word, after in itertools.pairwise(arguments) if word == "--output"]
+        typed += [word.partition("=")[2] for word in arguments if word.startswith("--output=")]
+        prefix = self.context_settings.get("auto_envvar_prefix")
+        given = typed[-1] if typed else os.environ.get(f"{prefix}_OUTPUT")
+        return Path(given) if given else self.produces({"output": option.default})
+
+
+def phase(
+    name: str, *, within: str | None = None, produces: Callable[[Mapping[str, Any]], Path | None] | None = None
+) -> Callable[[Callable[..., Outcome]], PhaseCommand]:
     """Make a function that returns an `Outcome` the command of a phase.
 
-    Every option can also be given as `TESTBENCH_<NAME>_<OPTION>`.
+    Every option can also be given as `TESTBENCH_<NAME>_<OPTION>`. `produces` names, from the options, the file that
+    later phases read; until the function has returned there is a mark beside it that keeps them from it
+    (`testbench.schema.chain`).
     """
     prefix = f"TESTBENCH_{name if within is None else f'{within}_{name}'}".upper().replace("-", "_")
 
-    def decorate(function: Callable[..., Outcome]) -> click.Command:
+    def decorate(function: Callable[..., Outcome]) -> PhaseCommand:
         settings = {**CONTEXT, "auto_envvar_prefix": prefix}
         for shared in (
             click.version_option(__version__, prog_name="testbench"),
@@ -103,9 +128,13 @@ def phase(name: str, *, within: str | None = None) -> Callable[[Callable[..., Ou
 
         @wraps(function)
         def run(**options: Any) -> Outcome:
-            return replace(function(**options), as_json=options["as_json"])
+            with _marked(name, produces(options) if produces is not None else None):
+                outcome = function(**options)
+            return replace(outcome, as_json=options["as_json"])
 
-        return click.command(name, context_settings=settings)(run)
+        command = click.command(name, cls=PhaseCommand, context_settings=settings)(run)
+        command.produces = produces
+        return command
 
     return decorate
 
@@ -118,6 +147,7 @@ def main(command: click.Command, argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a name that the terminal's encoding lacks is shown all the same
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
+    _typed_now.set((command, tuple(arguments)))
     try:
         outcome = command.main(args=arguments, prog_name=_typed(command), standalone_mode=False)
         if not isinstance(outcome, Outcome):
@@ -127,7 +157,10 @@ def main(command: click.Command, argv: Sequence[str] | None = None) -> int:
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the outermost guard: a fault of our own is told too
         if debug and not isinstance(error, click.UsageError | click.Abort | Interrupted):
             traceback.print_exc()
-        return _report(command, _as_reported(error, command, arguments))
+        reported = _as_reported(error, command, arguments)
+        if isinstance(error, click.UsageError):
+            _mark_refused(command, arguments, reported)
+        return _report(command, reported)
 
 
 def last_line(command: click.Command, outcome: Outcome) -> str:
@@ -178,6 +211,44 @@ def _terminate(number: int, frame: object) -> None:
     raise Interrupted(ExitCode.TERMINATED, hint="")
 
 
+_typed_now: ContextVar[tuple[click.Command, tuple[str, ...]] | None] = ContextVar("typed_now", default=None)
+"""The command that `main` was called with, for the marks of the phases that it performs."""
+
+
+@contextmanager
+def _marked(name: str, output: Path | None) -> Iterator[None]:
+    """Keep the mark of a phase beside its output while the block works, and leave it there where that fails."""
+    if output is None or not _has_place(output):
+        yield
+        return
+    from testbench.schema.chain import mark_unfinished
+
+    typed = _typed_now.get()
+    repeat = _repeat(*typed) if typed is not None else format_command(name)
+    with mark_unfinished(output, name, repeat, _explain):
+        yield
+
+
+def _has_place(output: Path) -> bool:
+    """Return whether a file can lie there already; in a folder that is not there, there is nothing to protect from."""
+    return bool(output.name) and output.parent.is_dir() and not output.is_dir()
+
+
+def _explain(error: BaseException) -> str:
+    return error.message if isinstance(error, TestbenchError) else f"{type(error).__name__}: {error}"
+
+
+def _mark_refused(command: click.Command, arguments: Sequence[str], error: TestbenchError) -> None:
+    """Leave the mark of a phase whose command line was refused, where there is anything that it could protect from."""
+    output = command.find_output(arguments) if isinstance(command, PhaseCommand) else None
+    if output is None or not _has_place(output):
+        return
+    from testbench.schema.chain import leave_mark
+
+    with suppress(TestbenchError):  # what cannot be written has been told no less by the exit code
+        leave_mark(output, str(command.name), _repeat(command, arguments), error.message)
+
+
 def _typed(command: click.Command, *arguments: str) -> str:
     """Return the command line that calls a command with these arguments."""
     names = () if command.name == PROGRAM else (str(command.name),)
@@ -185,8 +256,12 @@ def _typed(command: click.Command, *arguments: str) -> str:
 
 
 def _resume_hint(command: click.Command, arguments: Sequence[str]) -> str:
-    kept = [argument for argument in arguments if argument != "--fresh"]
-    return f"Take it up again with: {_typed(command, *redact_arguments(kept))}"
+    return f"Take it up again with: {_repeat(command, arguments)}"
+
+
+def _repeat(command: click.Command, arguments: Sequence[str]) -> str:
+    """Return the command line that goes on where this one ended, secrets left out."""
+    return _typed(command, *redact_arguments([argument for argument in arguments if argument != "--fresh"]))
 
 
 def _as_reported(error: BaseException, command: click.Command, arguments: Sequence[str]) -> TestbenchError:

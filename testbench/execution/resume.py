@@ -8,14 +8,13 @@ belongs to another run, or goes beyond what is asked for now, is set aside under
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from testbench.schema.files import set_aside
 from testbench.schema.ids import ScenarioKey, key_of
 from testbench.schema.journal import JournalContents, RunSession, journal_path, read_journal, read_output
-from testbench.schema.models import ExecutedExperiment, ExecutedScenario
+from testbench.schema.models import ExecutedExperiment, ExecutedScenario, MadeOf
 
 
 @dataclass(frozen=True)
@@ -48,17 +47,27 @@ class Earlier:
         )
         return (finished, *noted)
 
+    def is_finished(self, made_of: Sequence[MadeOf]) -> bool:
+        """Return whether the output is complete as it stands, and made of these very files."""
+        run = self.output.run if self.output is not None else None
+        return run is not None and self.journal is None and run.made_of == tuple(made_of)
+
     def kept(self, wanted: Iterable[ScenarioKey], *, retry_errors: bool) -> dict[ScenarioKey, ExecutedScenario]:
-        """Return what is wanted and need not be sent again."""
+        """Return what is wanted and need not be sent again.
+
+        Where no step was answered at all nothing is kept: whatever was the matter, the same command tries again.
+        """
         found = {key: self.known[key] for key in wanted if key in self.known}
+        if not any(answered(scenario) for scenario in self.known.values()):
+            return {}
         return {key: scenario for key, scenario in found.items() if not (retry_errors and _has_failed(scenario))}
 
 
 def find_earlier(output: Path, identity: str, shard: str | None) -> Earlier:
-    """Return what there is of this run; set files of another run aside.
+    """Return what there is of this run; files of another run stay as they are.
 
     Raises:
-        StoreError: a file cannot be read or renamed.
+        StoreError: a file cannot be read, or the journal of a finished run not be removed.
     """
     journal = journal_path(output)
     finished = read_output(output, ExecutedExperiment, lambda found: _is_of(found, identity, shard))
@@ -71,10 +80,6 @@ def find_earlier(output: Path, identity: str, shard: str | None) -> Earlier:
     ):
         found = None  # the last process wrote the output and died before it removed the journal
         journal.unlink(missing_ok=True)
-    if finished is None:
-        set_aside(output, "is of an earlier run")
-    if found is None:
-        set_aside(journal, "is of an earlier run")
     return Earlier(finished, found, {**known, **found.scenarios} if found is not None else known)
 
 
@@ -85,6 +90,11 @@ def make_journal_identity(identity: str, shard: str | None) -> str:
 
 def _is_of(executed: ExecutedExperiment, identity: str, shard: str | None) -> bool:
     return executed.run is not None and (executed.run.identity, executed.run.shard) == (identity, shard)
+
+
+def answered(scenario: ExecutedScenario) -> bool:
+    """Return whether the agent answered any step of a conversation."""
+    return any(step.status == "ok" for step in scenario.steps)
 
 
 def _has_failed(scenario: ExecutedScenario) -> bool:

@@ -18,7 +18,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from testbench import __version__, defaults
-from testbench.errors import NothingToDo
+from testbench.errors import AgentError, NothingToDo
 from testbench.execution.executor import (
     A2AExecutor,
     OnStepError,
@@ -28,7 +28,7 @@ from testbench.execution.executor import (
     list_trials,
     sort_for_file,
 )
-from testbench.execution.resume import Earlier, find_earlier, make_journal_identity
+from testbench.execution.resume import Earlier, answered, find_earlier, make_journal_identity
 from testbench.execution.run_summary import RunStatistics, Sending, count_run
 from testbench.net.pacing import Pacer, automatic_pace, fixed_pace
 from testbench.net.retry import GaveUp, RetryPolicy, call_with_retries
@@ -43,6 +43,7 @@ from testbench.schema.models import (
     ExecutedScenario,
     ExecutedStep,
     Experiment,
+    MadeOf,
     RunRecord,
 )
 from testbench.schema.progress import Progress, ShowProgress
@@ -73,6 +74,8 @@ class RunSettings:
     on_step_error: OnStepError = "skip"
     fresh: bool = False
     retry_errors: bool = False
+    made_of: tuple[MadeOf, ...] = ()
+    """The experiment's file, as the output will name it."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,8 @@ async def execute(
 
     Raises:
         NothingToDo: the experiment has no step.
-        AgentError: the agent is not there; nothing was sent and nothing written.
+        AgentError: the agent is not there, or answered nothing while the result of another run lies at the output: that
+            stays where it is.
         StoreError: another run writes the same output, or it cannot be written.
     """
     scenarios = assign_ids(experiment.scenarios)
@@ -107,14 +111,11 @@ async def execute(
     identity = make_run_identity(experiment, settings)
     shard = str(settings.shard) if settings.shard else None
     with hold_lock(settings.output):
-        if settings.fresh:
-            set_aside(settings.output, "is of an earlier run")
-            set_aside(journal_path(settings.output), "is of an earlier run")
-        earlier = find_earlier(settings.output, identity, shard)
+        earlier = Earlier() if settings.fresh else find_earlier(settings.output, identity, shard)
         repeats = max(settings.repeats, earlier.repeats)
         wanted = list_trials(scenarios, repeats, settings.shard)
         kept = earlier.kept([trial.key for trial in wanted], retry_errors=settings.retry_errors)
-        if earlier.output is not None and earlier.journal is None and len(kept) == len(wanted):
+        if earlier.output is not None and earlier.is_finished(settings.made_of) and len(kept) == len(wanted):
             return RunResult(earlier.output, count_run(earlier.output, Sending()), already_complete=True)
         run = _Run(experiment, replace(settings, repeats=repeats), identity, agent, dependencies)
         return await run.execute(sort_for_file(wanted, scenarios), kept, earlier, show_progress)
@@ -161,6 +162,8 @@ class _Run:
         session = await self._connect(earlier) if left else None
         done = dict(kept)
         path = journal_path(self.settings.output)
+        if earlier.journal is None:
+            set_aside(path, "is of an earlier run")
         with Journal(path, make_journal_identity(self.identity, self._shard), earlier.journal, clock) as journal:
             if session is not None:
                 journal.begin(session)
@@ -170,13 +173,23 @@ class _Run:
             sending.seconds = clock.monotonic() - started
             now = [session.model_copy(update={"seconds": sending.seconds})] if session is not None else []
             record = self._record([*earlier.sessions, *now])
-            executed = _make_executed_experiment(self.experiment, [done[trial.key] for trial in wanted], record)
-            write_model(self.settings.output, executed)
+            executed = _executed(self.experiment, [done[trial.key] for trial in wanted], record)
+            self._write(executed, earlier)
             if earlier.known.keys() <= done.keys():
                 journal.discard()
             else:
                 set_aside(path, "holds repetitions that were not asked for")
         return RunResult(executed, count_run(executed, sending))
+
+    def _write(self, executed: ExecutedExperiment, earlier: Earlier) -> None:
+        """Write the output; what another run has left there is put aside once there is anything to put in its place."""
+        output = self.settings.output
+        if earlier.output is None and output.exists():
+            steps = [step for scenario in executed.scenarios for step in scenario.steps]
+            if steps and not any(answered(scenario) for scenario in executed.scenarios):
+                raise _nothing_answered(steps, output)
+            set_aside(output, "is of an earlier run")
+        write_model(output, executed)
 
     @property
     def _shard(self) -> str | None:
@@ -197,6 +210,7 @@ class _Run:
             identity=self.identity,
             repeats=self.settings.repeats,
             shard=self._shard,
+            made_of=self.settings.made_of,
         )
 
     async def _connect(self, earlier: Earlier) -> RunSession:
@@ -244,9 +258,17 @@ class _Run:
         return await runtime.run(left)
 
 
-def _make_executed_experiment(
-    experiment: Experiment, scenarios: Sequence[ExecutedScenario], run: RunRecord
-) -> ExecutedExperiment:
+def _nothing_answered(steps: Sequence[ExecutedStep], output: Path) -> AgentError:
+    first = next((step.error for step in steps if step.error is not None), None)
+    example = f", e.g. {first.kind}: {first.message}" if first is not None else ""
+    return AgentError(
+        f"the agent answered not a single step{example}",
+        kind=first.kind if first is not None else "no_answer",
+        hint=f"{output} still holds the earlier run; the same command asks again.",
+    )
+
+
+def _executed(experiment: Experiment, scenarios: Sequence[ExecutedScenario], run: RunRecord) -> ExecutedExperiment:
     return ExecutedExperiment.model_validate(
         dict(experiment) | {"id": experiment_id(experiment), "run": run, "scenarios": tuple(scenarios)}
     )

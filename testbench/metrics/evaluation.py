@@ -31,6 +31,7 @@ from testbench.schema.models import (
     Evaluation,
     EvaluationRecord,
     ExecutedExperiment,
+    MadeOf,
 )
 from testbench.schema.runtime import ExperimentRuntime
 from testbench.schema.tracing import Tracing, Untraced
@@ -54,6 +55,8 @@ class EvaluationSettings:
     judge_samples: int = defaults.JUDGE_SAMPLES
     prices: PriceList = field(default_factory=PriceList)
     max_cost: float | None = None
+    made_of: tuple[MadeOf, ...] = ()
+    """The file with the answers, as the output will name it."""
 
     @property
     def limits(self) -> EvaluationLimits:
@@ -127,6 +130,7 @@ async def evaluate(
             "started_at": started,
             "wall_seconds": max(0.0, dependencies.clock.monotonic() - begun),
             "judge_usage": used.model_dump(exclude_none=True),
+            "made_of": settings.made_of,
         }
         | ({"identity": identity} if identity else {})
     )
@@ -182,6 +186,12 @@ async def open_evaluator(
 def evaluations_of(scenario: EvaluatedScenario) -> list[Evaluation]:
     """Return all evaluations of a scenario: its own, and those of its steps."""
     return [*scenario.evaluations, *(one for step in scenario.steps for one in step.evaluations)]
+
+
+def has_scores(evaluated: EvaluatedExperiment) -> bool:
+    """Return whether any metric has judged anything."""
+    results = (one.result for scenario in evaluated.scenarios for one in evaluations_of(scenario))
+    return any(result.score is not None for result in results)
 
 
 def has_errors(scenario: EvaluatedScenario) -> bool:

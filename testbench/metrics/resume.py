@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from testbench import __version__
-from testbench.metrics.evaluation import EvaluationSettings, count_left_out_for_cost, has_errors
+from testbench.metrics.evaluation import EvaluationSettings, count_left_out_for_cost, has_errors, has_scores
 from testbench.net.clock import Clock, SystemClock
-from testbench.schema.files import set_aside
+from testbench.schema.files import set_aside, write_model
 from testbench.schema.ids import ScenarioKey, content_id, key_of
 from testbench.schema.journal import Journal, JournalContents, journal_path, read_journal, read_output
 from testbench.schema.lock import hold_lock
@@ -27,13 +27,15 @@ from testbench.schema.models import EvaluatedExperiment, EvaluatedScenario, Exec
 class FinishedScenarios:
     """The scenarios that need not be judged, and where to add to them; `complete` is the output if none is left."""
 
-    path: Path
+    output: Path
     identity: str
     clock: Clock
     found: JournalContents[EvaluatedScenario] | None = None
     done: Mapping[ScenarioKey, EvaluatedScenario] = field(default_factory=dict)
     journal: Journal[EvaluatedScenario] | None = None
     complete: EvaluatedExperiment | None = None
+    of_this_evaluation: bool = False
+    """Whether the output that lies there is an earlier result of this very evaluation."""
 
     def add(self, scenario: EvaluatedScenario) -> None:
         """Keep a scenario that was judged.
@@ -42,12 +44,25 @@ class FinishedScenarios:
             StoreError: it cannot be written.
         """
         if self.journal is None:
-            self.journal = Journal(self.path, self.identity, self.found, self.clock)
+            self.journal = Journal(journal_path(self.output), self.identity, self.found, self.clock)
         self.journal.append(scenario)
 
-    def discard(self) -> None:
-        """Forget it all: the output is written."""
-        self.path.unlink(missing_ok=True)
+    def write(self, evaluated: EvaluatedExperiment) -> bool:
+        """Write the output and forget the journal; what another evaluation has left there is put aside.
+
+        Returns:
+            False where nothing but errors came of it: then the result of the other evaluation stays where it is.
+
+        Raises:
+            StoreError: it cannot be written.
+        """
+        if not self.of_this_evaluation and self.output.exists():
+            if not has_scores(evaluated) and any(map(has_errors, evaluated.scenarios)):
+                return False
+            set_aside(self.output, "is of an earlier evaluation")
+        write_model(self.output, evaluated)
+        journal_path(self.output).unlink(missing_ok=True)
+        return True
 
 
 @contextmanager
@@ -62,20 +77,17 @@ def resume_evaluation(
 ) -> Iterator[FinishedScenarios]:
     """Go on where the same evaluation stands, by the judge at `base_url`, or from the beginning with `fresh`.
 
-    The output of another evaluation is set aside: nobody shall take it for this one's.
+    The output of another evaluation stays where it is until there are scores to put in its place.
 
     Raises:
         StoreError: another process writes the same output, or what is there cannot be read or written.
     """
     identity = make_identity(experiment, settings, base_url)
-    path = journal_path(output)
     with hold_lock(output):
-        finished = FinishedScenarios(path, identity, SystemClock())
         before = None if fresh else read_output(output, EvaluatedExperiment, lambda found: _identity(found) == identity)
-        if before is None:
-            set_aside(output, "is of an earlier evaluation")
+        finished = FinishedScenarios(output, identity, SystemClock(), of_this_evaluation=before is not None)
         if not fresh:
-            _find_earlier(finished, experiment, before, retry_errors=retry_errors)
+            _find_earlier(finished, experiment, before, settings, retry_errors=retry_errors)
         try:
             yield finished
         finally:
@@ -87,18 +99,24 @@ def _find_earlier(
     finished: FinishedScenarios,
     experiment: ExecutedExperiment,
     before: EvaluatedExperiment | None,
+    settings: EvaluationSettings,
     *,
     retry_errors: bool,
 ) -> None:
-    """Look into the journal, and into the output that this evaluation has written before."""
+    """Look into the journal, and into the output that this evaluation has written before.
+
+    Where that holds not one score, whatever was the matter, the same command tries again.
+    """
     known = {key_of(scenario): scenario for scenario in before.scenarios} if before else {}
     if _have_distinct_keys(experiment):
-        finished.found = read_journal(finished.path, finished.identity, EvaluatedScenario)
+        finished.found = read_journal(journal_path(finished.output), finished.identity, EvaluatedScenario)
     interrupted = finished.found is not None
     if finished.found is not None:
         known |= finished.found.scenarios
-    unfinished = {key for key, one in known.items() if _is_unfinished(one, errors_too=retry_errors or interrupted)}
-    if before is not None and not interrupted and not unfinished:
+    errors_too = retry_errors or interrupted or (before is not None and not has_scores(before))
+    unfinished = {key for key, one in known.items() if _is_unfinished(one, errors_too=errors_too)}
+    record = before.evaluation if before is not None else None
+    if record is not None and record.made_of == settings.made_of and not interrupted and not unfinished:
         finished.complete = before
     if _have_distinct_keys(experiment):
         finished.done = {key: one for key, one in known.items() if key not in unfinished}

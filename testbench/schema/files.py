@@ -25,6 +25,8 @@ from testbench.schema.plain_data import YAML_SUFFIXES, explain_faults, parse_yam
 
 MAX_VALUES: Final = 5_000_000
 """In a YAML file: several for each field of 100,000 scenarios."""
+KEPT_PREVIOUS: Final = 5
+"""How many results of earlier runs are kept beside an output."""
 
 log = logging.getLogger(__name__)
 
@@ -190,21 +192,35 @@ def remove_file(path: Path) -> None:
 
 
 def set_aside(path: Path, why: str) -> None:
-    """Rename what an earlier run left to `.previous`, so that nobody takes it for this one's result; `why` is logged.
+    """Rename what an earlier run left to `.previous-N`, so that nobody takes it for this one's result; `why` is logged.
+
+    The last `KEPT_PREVIOUS` are kept, the highest number is the newest.
 
     Raises:
         StoreError: it is there and cannot be renamed.
     """
-    previous = path.with_name(f"{path.name}.previous")
     try:
-        path.replace(previous)
+        earlier = sorted(_previous(path))
+        aside = path.with_name(f"{path.name}.previous-{earlier[-1][0] + 1 if earlier else 1}")
+        path.replace(aside)
+        for _, oldest in earlier[: 1 - KEPT_PREVIOUS]:
+            oldest.unlink(missing_ok=True)
     except FileNotFoundError:
         return
     except OSError as error:
         raise StoreError(
             f"{path}: cannot be renamed: {error.strerror or error}", hint="Check permissions of the folder."
         ) from error
-    log.warning("%s %s; it is now %s", path, why, previous.name)
+    log.warning("%s %s; it is now %s", path, why, aside.name)
+
+
+def _previous(path: Path) -> Iterator[tuple[int, Path]]:
+    """The results of earlier runs that lie beside `path`, each with its number."""
+    prefix = f"{path.name}.previous-"
+    for found in path.parent.iterdir() if path.parent.is_dir() else ():
+        number = found.name.removeprefix(prefix)
+        if number != found.name and number.isascii() and number.isdigit():
+            yield int(number), found
 
 
 def _umask() -> int:

@@ -249,6 +249,13 @@ class ExecutedScenario(PlannedScenario):
     steps: tuple[ExecutedStep, ...]
 
 
+class MadeOf(Model):
+    """A file that another one was made of: how later phases find out that they belong together."""
+
+    path: str = Field(description="From the folder of the file that says so.")
+    digest: str = Field(description="`sha256:` and 64 hex digits over the content that was read.")
+
+
 class RunRecord(Model):
     """Who was asked, when, and by which version."""
 
@@ -265,6 +272,7 @@ class RunRecord(Model):
     identity: str | None = Field(default=None, description="Digest of input, target and settings: names this very run.")
     repeats: int = Field(default=1, ge=1, le=MOST_REPEATS, description="How often each scenario was run.")
     shard: str | None = Field(default=None, description="Which part of a run this is, e.g. `1/4`; absent for all.")
+    made_of: tuple[MadeOf, ...] = Field(default=(), description="The experiment's file.")
 
 
 class ExecutedExperiment(Experiment):
@@ -348,6 +356,9 @@ class EvaluationRecord(Model):
         default=None, description="Digest of answers, metrics and judge: names this very evaluation."
     )
     judge_usage: Usage | None = Field(default=None, description="What the judge used for all evaluations of the file.")
+    made_of: tuple[MadeOf, ...] = Field(
+        default=(), description="The file with the answers; several where shards of an evaluation were merged."
+    )
 
 
 class EvaluatedExperiment(ExecutedExperiment):

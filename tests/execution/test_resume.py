@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbench.schema.chain import read_mark
 from tests.support.run_phase import JOURNAL, OUTPUT, Desk
 
 if TYPE_CHECKING:
@@ -117,16 +118,52 @@ def test_another_run_begins_anew_and_the_old_answers_are_put_aside(
     arguments = {"workflow": ["w"], "header": ["--header", "X-Model: x"], "rule": ["--on-step-error", "continue"]}
     assert desk.run(agent.url, *arguments.get(change, [])) == 0
     assert sent(agent) == {"a": 2, "b": 2}
-    assert (desk.folder / f"{OUTPUT}.previous").read_bytes() == before
+    assert (desk.folder / f"{OUTPUT}.previous-1").read_bytes() == before
 
 
-def test_an_agent_that_is_down_does_not_leave_another_runs_answers_in_its_place(
+def test_an_agent_that_is_down_costs_no_earlier_answers_and_they_are_not_taken_for_its_own(
     desk: Desk, agent: ScriptedAgent, nobody: str
 ) -> None:
     desk.ask("a")
     desk.run(agent.url)
+    before = (desk.folder / OUTPUT).read_bytes()
     assert desk.run(nobody) == 3
-    assert desk.left() == {f"{Path(OUTPUT).name}.previous"}
+    assert (desk.folder / OUTPUT).read_bytes() == before
+    mark = read_mark(desk.folder / OUTPUT)
+    assert mark is not None
+    assert (mark.phase, nobody in mark.reason) == ("run", True)
+    assert desk.run(agent.url) == 0
+    assert read_mark(desk.folder / OUTPUT) is None
+
+
+def test_an_agent_that_answers_nothing_costs_no_earlier_answers(
+    desk: Desk, agent: ScriptedAgent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    desk.ask("a")
+    desk.run(agent.url)
+    before = (desk.folder / OUTPUT).read_bytes()
+    desk.ask("!fail b")
+    assert desk.run(agent.url) == 3
+    assert "the agent answered not a single step" in capsys.readouterr().err
+    assert (desk.folder / OUTPUT).read_bytes() == before
+    assert read_mark(desk.folder / OUTPUT) is not None
+
+
+def test_only_the_last_five_earlier_results_are_kept(desk: Desk, agent: ScriptedAgent) -> None:
+    for number in range(8):
+        desk.ask(f"question {number}")
+        assert desk.run(agent.url) == 0
+    name = Path(OUTPUT).name
+    assert desk.left() == {name, *(f"{name}.previous-{number}" for number in range(3, 8))}
+
+
+def test_where_nothing_was_answered_the_same_command_asks_again(desk: Desk, agent: ScriptedAgent) -> None:
+    desk.ask("a")
+    agent.fail_rate(1.0, status=403)
+    assert desk.run(agent.url, "--retries", "0") == 3
+    agent.fail_rate(0)
+    assert desk.run(agent.url) == 0
+    assert [step.status for step in desk.steps()] == ["ok"]
 
 
 def test_settings_that_do_not_change_the_questions_are_the_same_run(

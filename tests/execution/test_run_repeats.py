@@ -127,7 +127,7 @@ def test_fewer_repeats_after_a_kill_need_only_those_and_the_others_are_put_aside
     agent.close()
     assert desk.run(agent.url, "--repeats", "2") == 0
     assert repetitions(desk) == [("1", 1), ("1", 2), ("2", 1), ("2", 2)]
-    assert desk.left() == {Path(OUTPUT).name, f"{Path(JOURNAL).name}.previous"}
+    assert desk.left() == {Path(OUTPUT).name, f"{Path(JOURNAL).name}.previous-1"}
 
 
 def test_a_resumed_run_sends_each_missing_repetition_and_only_those(desk: Desk, agent: ScriptedAgent) -> None:

@@ -161,7 +161,7 @@ def test_the_file_of_a_shard_says_so_and_another_shard_does_not_take_it_for_its_
     assert (first.run.shard, [scenario.name[-1] for scenario in first.scenarios]) == ("1/2", ["1", "3"])
     assert desk.run(agent.url, "--shard", "2/2") == 0
     assert [scenario.name[-1] for scenario in desk.executed().scenarios] == ["2"]
-    assert desk.left() == {Path(OUTPUT).name, f"{Path(OUTPUT).name}.previous"}
+    assert desk.left() == {Path(OUTPUT).name, f"{Path(OUTPUT).name}.previous-1"}
     assert desk.run(agent.url) == 0
     assert len(desk.steps()) == 3
 
@@ -175,8 +175,7 @@ def test_a_shard_without_a_scenario_is_done_and_never_looks_like_a_pass(
     assert "shard 2/2 has no step to send" in capsys.readouterr().out
     assert desk.executed().scenarios == ()
     assert main(evaluate, []) == 4
-    (desk.folder / OUTPUT).replace(desk.folder / EVALUATED)
-    assert main(gate, []) == 4
+    assert main(gate, ["--input", OUTPUT]) == 4
 
 
 def test_an_experiment_without_a_step_is_nothing_to_do_in_a_shard_too(desk: Desk, nobody: str) -> None:
@@ -192,11 +191,19 @@ def test_evaluated_shards_are_merged_like_executed_ones(desk: Desk, agent: Scrip
     assert main(evaluate, []) == 0
     whole = content(json.loads((desk.folder / EVALUATED).read_bytes()))
     whole["evaluation"].pop("identity", None)  # nobody has evaluated the whole of what was merged
+    whole["evaluation"].pop("made_of")
+    whole["run"].pop("made_of")
     parts = [part(desk, agent.url, f"{index}/4") for index in range(1, 5)]
     for path in parts[:3]:
         assert main(evaluate, ["--input", path, "--output", f"{path}.evaluated"]) == 0
     assert main(merging, [parts[3], *(f"{path}.evaluated" for path in parts[:3])]) == 0
-    assert content(json.loads((desk.folder / EVALUATED).read_bytes())) == whole
+    merged = content(json.loads((desk.folder / EVALUATED).read_bytes()))
+    assert len(merged["evaluation"].pop("made_of")) == 3
+    assert len(merged["run"].pop("made_of")) == 1
+    assert merged == whole
+    assert main(gate, []) == 0
+    Path(parts[1]).write_text("{}")
+    assert main(gate, []) == 2  # an answer that was judged does not lie there any more
 
 
 @pytest.fixture
