@@ -184,19 +184,20 @@ async def _listen(response: httpx.Response, assembly: ReplyAssembly, notes: Stre
     """Read a stream to its end; the error that the agent sent in place of an event, if it did.
 
     Raises:
-        AgentError: the stream is longer than a reply may be.
+        AgentError: what it adds up to is longer than a reply may be.
     """
-    parser, watch, size = EventParser(), current(), 0
+    parser, watch, unread = EventParser(), current(), 0
     failure: Json | None = None
     ended = False
     try:
         async with asyncio.timeout(None) as limit:
             async for chunk in response.aiter_bytes():
-                size += len(chunk)
-                if size > LONGEST_REPLY:
-                    raise AgentError(f"the reply is longer than {LONGEST_REPLY >> 20} MiB", kind="protocol")
+                unread += len(chunk)
                 for event in parser.feed(chunk):
+                    unread = 0
                     failure = failure or _take(event, assembly, notes, watch.now())
+                if max(unread, assembly.size) > LONGEST_REPLY:
+                    raise AgentError(f"the reply is longer than {LONGEST_REPLY >> 20} MiB", kind="protocol")
                 if (assembly.finished or failure) and not ended:
                     ended = True
                     watch.receive()
@@ -231,7 +232,7 @@ def _take(event: ServerEvent, assembly: ReplyAssembly, notes: StreamNotes, now: 
             notes.first_text = text, now
         elif text:
             notes.first_status = notes.first_status or (text, now)
-    assembly.add(result)
+    assembly.add(result, len(event.data))
     notes.task_id = assembly.task_id or notes.task_id
     return None
 

@@ -15,6 +15,9 @@ from testbench.a2a_protocol.tolerance import Json, Kind, ReplyMender, unwrap
 UNFINISHED: Final = frozenset({"", "submitted", "working", "unknown", "unspecified"})
 """States of a task after which more events are to come."""
 
+LONGEST_TOKEN: Final = 20
+"""Characters: two words that begin alike are two tokens, and more is a text that goes on."""
+
 
 @dataclass(frozen=True)
 class ServerEvent:
@@ -71,6 +74,10 @@ class ReplyAssembly:
         self._body: Json = {}
         self._places: dict[str, int] = {}
         """Of the artifacts, by their ids."""
+        self._sizes: dict[str, int] = {}
+        self._status_size = 0
+        self.size = 0
+        """Characters of the events that the reply is made of; an artifact that is sent anew counts once."""
         self.finished = False
         """Whether the agent said that nothing more will come."""
         self.whole = True
@@ -80,21 +87,23 @@ class ReplyAssembly:
     def task_id(self) -> str | None:
         return self._body.get("id") or None if self._kind == "task" else None
 
-    def add(self, event: Any) -> None:
-        """Take up the next event; one that is not understood says nothing."""
+    def add(self, event: Any, size: int = 0) -> None:
+        """Take up the next event, of so many characters; one that is not understood says nothing."""
         found = unwrap(event)
         if found is None:
             return
         kind, body = found[0], self._mender.body(*found)
         if kind == "task":
             self._kind, self._body, self.whole = "task", body, True
+            self._sizes, self._status_size, self.size = {}, 0, size
             self._places = {one.get("artifactId", ""): place for place, one in enumerate(body.get("artifacts") or ())}
         elif kind == "message":
             self._add_message(body)
+            self.size += size
         elif kind == "status":
-            self._add_status(body)
-        elif isinstance(body.get("artifact"), dict):
-            self._add_artifact(body)
+            self._add_status(body, size)
+        else:
+            self._add_artifact(body, size)
         state = str((self._body.get("status") or {}).get("state", "")).lower().removeprefix("task_state_")
         self.finished = kind == "message" or body.get("final") is True or state not in UNFINISHED
 
@@ -124,18 +133,25 @@ class ReplyAssembly:
         else:
             self._kind, self._body = "message", message
 
-    def _add_status(self, update: Json) -> None:
+    def _add_status(self, update: Json, size: int) -> None:
         task = self._task_of(update)
-        if before := (task.get("status") or {}).get("message"):
+        status = update.get("status") or self._working()
+        before = (task.get("status") or {}).get("message")
+        if before and _goes_on(before, status.get("message")):
+            self.size -= self._status_size
+        elif before:
             task.setdefault("history", []).append(before)
-        task["status"] = update.get("status") or self._working()
+        task["status"] = status
+        self._status_size = size
+        self.size += size
         if "metadata" in update:
             task["metadata"] = task.get("metadata", {}) | update["metadata"]
 
-    def _add_artifact(self, update: Json) -> None:
+    def _add_artifact(self, update: Json, size: int) -> None:
         artifacts = self._task_of(update).setdefault("artifacts", [])
         new = update["artifact"]
-        place = self._places.setdefault(new.get("artifactId", ""), len(artifacts))
+        id = new.get("artifactId", "")
+        place = self._places.setdefault(id, len(artifacts))
         if place == len(artifacts):
             artifacts.append(new)
         elif update.get("append"):
@@ -143,8 +159,23 @@ class ReplyAssembly:
             parts, metadata = old.get("parts") or [], old.get("metadata", {}) | new.get("metadata", {})
             parts += new.get("parts") or []
             artifacts[place] = old | new | {"parts": parts} | ({"metadata": metadata} if metadata else {})
+            size += self._sizes.get(id, 0)
         else:
             artifacts[place] = new
+        self.size += size - self._sizes.get(id, 0)
+        self._sizes[id] = size
+
+
+def _goes_on(before: Json, after: Json | None) -> bool:
+    """Whether a status message is the one before once more with what came since, as some agents send each token."""
+    if after is None:
+        return False
+    if before.get("messageId") and before.get("messageId") == after.get("messageId"):
+        return True
+    said, now = ([part.get("text") for part in message.get("parts") or ()] for message in (before, after))
+    if len(said) != 1 or len(now) != 1 or not isinstance(said[0], str) or not isinstance(now[0], str):
+        return False
+    return len(said[0]) > LONGEST_TOKEN and now[0].startswith(said[0])
 
 
 def text_of(event: Any) -> tuple[str, bool]:

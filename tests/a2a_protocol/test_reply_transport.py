@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from testbench.a2a_protocol import reply_transport
 from testbench.errors import AgentError
 from testbench.net.clock import FakeClock
 from testbench.schema.a2a_client import A2AStepClient, ClientSettings
@@ -461,6 +462,25 @@ async def test_an_error_within_a_stream_is_told(streamer: RawAgent, failure: byt
     streamer.answers("message/stream", event_stream(task_03(state="working"), failure))
     error = await fault(streamer.url)
     assert (error.kind, error.message) == ("failed", "boom: crane")
+
+
+@pytest.mark.parametrize("append", [True, False])
+async def test_a_stream_may_be_longer_than_a_reply_but_not_what_it_adds_up_to(
+    streamer: RawAgent, append: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reply_transport, "LONGEST_REPLY", 5_000)
+    pieces = [artifact_03("x" * 1_000, append=append) for _ in range(20)]
+    streamer.answers("message/stream", event_stream(*pieces, status_03("completed", final=True)))
+    if append:
+        assert "the reply is longer than" in (await fault(streamer.url)).message
+    else:
+        assert answer(await ask(streamer.url)) == "x" * 1_000
+
+
+async def test_an_event_that_does_not_end_is_cut_off(streamer: RawAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reply_transport, "LONGEST_REPLY", 5_000)
+    streamer.answers("message/stream", event_stream(b"data: ", *[b"x" * 1_000] * 20))
+    assert "the reply is longer than" in (await fault(streamer.url)).message
 
 
 async def test_events_that_are_none_are_passed_over(streamer: RawAgent) -> None:

@@ -74,6 +74,23 @@ def test_pieces_of_an_artifact_are_appended_and_others_replace_it() -> None:
     assert assembly.finished
 
 
+def test_the_size_is_that_of_what_is_kept() -> None:
+    """Agents exist that send the whole text so far with every token."""
+    assembly = assembled()
+    for _ in range(3):
+        assembly.add(artifact_03("whole"), 100)
+    assert assembly.size == 100
+    for _ in range(3):
+        assembly.add(artifact_03("more", append=True), 10)
+    assembly.add(artifact_03("other", id="artifact-2"), 7)
+    assembly.add(status_03("working", "on it"), 3)
+    assert assembly.size == 140
+    assembly.add(artifact_03("anew"), 20)
+    assert assembly.size == 30
+    assembly.add(task_03("all"), 50)
+    assert assembly.size == 50
+
+
 def test_a_status_leaves_its_message_in_the_history_when_the_next_one_comes() -> None:
     assembly = assembled(status_03("working", "one"), status_03("working", "two"), status_03("completed", "done"))
     reply = assembly.reply() or {}
@@ -85,6 +102,18 @@ def test_a_status_leaves_its_message_in_the_history_when_the_next_one_comes() ->
         "context-1",
         "task-1",
     )
+
+
+def test_a_status_that_goes_on_takes_the_place_of_the_one_before() -> None:
+    """LangGraph sends the text so far with every token."""
+    assembly = assembled()
+    beginning = "It is quite warm in Berlin"
+    for text in ("1", "10", beginning, f"{beginning},", f"{beginning}, 21 degrees."):
+        assembly.add(status_03("working", text), 100)
+    assembly.add(status_03("completed"), 5)
+    told = [message["parts"][0]["text"] for message in (assembly.reply() or {})["history"]]
+    assert told == ["1", "10", f"{beginning}, 21 degrees."]
+    assert assembly.size == 305
 
 
 def test_a_task_is_a_snapshot_of_all_that_came_before() -> None:
