@@ -100,13 +100,16 @@ class HttpEndpoint:
             HttpFaultError: there is none, or not all of it.
             ReplyTooLongError: it is longer than the transport reads.
         """
-        async with _name_faults(timeout_s):
-            request = self._http.build_request("POST", self._address(below), content=content)
-            response = await self._http.send(request, stream=True)
-            try:
-                yield response
-            finally:
-                await response.aclose()
+        request = self._http.build_request("POST", self._address(below), content=content)
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._http.send(request, stream=True)
+                try:
+                    yield response
+                finally:
+                    await response.aclose()
+        except (AgentError, *_FAULTS) as error:
+            raise _fault(error, timeout_s) from error
 
     async def status_of(self, below: str, timeout_s: float) -> int:
         """Return the status of a GET: whether somebody is there.
@@ -114,8 +117,14 @@ class HttpEndpoint:
         Raises:
             HttpFaultError: nobody answers.
         """
-        async with _name_faults(timeout_s), self._http.stream("GET", self._address(below)) as response:
-            return response.status_code
+        request = self._http.build_request("GET", self._address(below))
+        try:
+            async with asyncio.timeout(timeout_s):
+                response = await self._http.send(request, stream=True)
+                await response.aclose()
+        except (AgentError, *_FAULTS) as error:
+            raise _fault(error, timeout_s) from error
+        return response.status_code
 
     async def close(self) -> None:
         """Close the connections."""
@@ -141,6 +150,8 @@ async def read_reply(response: httpx.Response, limit: int) -> bytes:
 
 async def read_start(response: httpx.Response, limit: int) -> bytes:
     """Return the body, or the first `limit` bytes of it."""
+    if isinstance(response.stream, httpx.ByteStream):  # the transport has read and unpacked it
+        return b"".join(response.stream)[:limit]
     body = bytearray()
     async for chunk in response.aiter_bytes():
         body += chunk
@@ -149,18 +160,9 @@ async def read_start(response: httpx.Response, limit: int) -> bytes:
     return bytes(body[:limit])
 
 
-@asynccontextmanager
-async def _name_faults(timeout_s: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(timeout_s):
-            yield
-    except AgentError as error:  # the transport's word for a reply without end
-        raise ReplyTooLongError(error.message) from error
-    except _FAULTS as error:
-        raise _fault(error, timeout_s) from error
-
-
-def _fault(error: Exception, timeout_s: float) -> HttpFaultError:
+def _fault(error: Exception, timeout_s: float) -> HttpFaultError | ReplyTooLongError:
+    if isinstance(error, AgentError):  # the transport's word for a reply without end
+        return ReplyTooLongError(error.message)
     if isinstance(error, (*NOT_SENT, httpx.UnsupportedProtocol)):
         return HttpFaultError(f"cannot be reached: {error}", "unreachable", sent=False)
     if isinstance(error, TimeoutError | httpx.TimeoutException):
