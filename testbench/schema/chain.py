@@ -32,6 +32,7 @@ from testbench.schema.models import EvaluatedExperiment, ExecutedExperiment, Exp
 MARK: Final = ".unfinished"
 """The suffix of a mark: `executed_experiment.json.unfinished`."""
 REASON_CHARS: Final = 300
+TIME: Final = "%Y-%m-%d %H:%M:%S %Z"
 SHOWN_DIGEST: Final = 12
 """Hex digits of a digest in a message."""
 ACCEPT_STALE: Final = "--accept-stale takes the earlier file on purpose."
@@ -181,7 +182,7 @@ def check_input(path: Path, document: Experiment, *, accept_stale: bool = False)
         InputError: naming both files, and the phase that is to be repeated; not with `accept_stale`.
     """
     links = _links_of(path, document)
-    fault = _find_fault(path, links)
+    fault = _find_fault(path, links, _made_at(document))
     if fault is not None:
         if not accept_stale:
             raise fault
@@ -202,8 +203,7 @@ def read_input(
         InputError: it is missing or not such a file, or the chain does not hold.
         StoreError: it exists and cannot be read.
     """
-    mark = None if accept_stale else read_mark(path)
-    if mark is not None:
+    if not accept_stale and not path.exists() and (mark := read_mark(path)) is not None:
         raise _unfinished(path, mark)
     document = read_phase_file(path, model, made_by=made_by)
     return document, check_input(path, document, accept_stale=accept_stale)
@@ -234,12 +234,17 @@ def _links_of(path: Path, document: Experiment) -> tuple[Link, ...]:
     return tuple(links)
 
 
-def _find_fault(path: Path, links: Sequence[Link]) -> InputError | None:
+def _made_at(document: Experiment) -> datetime | None:
+    """When the run began whose answers a file holds."""
+    return document.run.started_at if isinstance(document, ExecutedExperiment) and document.run is not None else None
+
+
+def _find_fault(path: Path, links: Sequence[Link], made_at: datetime | None) -> InputError | None:
     """The first fault of a chain, seen from the experiment on: what failed first is to be repeated first."""
     beside = [source for made, sources in DEFAULT_SOURCES.items() if path == made for source in sources]
     for place in dict.fromkeys((*(link.source for link in reversed(links)), *beside, path)):
         if (mark := read_mark(place)) is not None:
-            return _unfinished(place, mark)
+            return _unfinished(place, mark, made_at)
     for link in reversed(links):
         if link.source.is_file() and (found := _digest(link.source)) != link.digest:
             return _broken(link, found)
@@ -258,10 +263,11 @@ def _digest(path: Path) -> str:
         raise InputError(message, hint=f"Check its permissions. {ACCEPT_STALE}") from error
 
 
-def _unfinished(path: Path, mark: Mark) -> InputError:
-    when = f" of {mark.at:%Y-%m-%d %H:%M:%S %Z}" if mark.at else ""
+def _unfinished(path: Path, mark: Mark, made_at: datetime | None = None) -> InputError:
+    when = f" of {mark.at:{TIME}}" if mark.at else ""
     why = mark.reason or "it was killed, or is still under way"
-    what = f"{path}: is not the result of the last {mark.phase or 'attempt'}{when}: {why}"
+    earlier = f"; what lies there is of the run of {made_at:{TIME}}" if made_at else ""
+    what = f"{path}: is not the result of the last {mark.phase or 'attempt'}{when}{earlier}: {why}"
     again = f"Repeat it: {mark.command}." if mark.command else "Repeat that phase."
     return InputError(what, hint=f"{again} {ACCEPT_STALE}")
 
