@@ -17,7 +17,7 @@ import httpx
 
 from testbench import __version__
 from testbench.errors import AgentError, InputError
-from testbench.net.transport import NOT_SENT, AgentHttp, AgentTransport
+from testbench.net.transport import NOT_SENT, AiohttpTransport, LeanHttpClient
 from testbench.safe_text import redact_url
 
 Headers: TypeAlias = tuple[tuple[str, str], ...]
@@ -83,8 +83,8 @@ class HttpEndpoint:
             "accept-encoding": "gzip, deflate" if compressed else "identity",
         }
         ours = ((name, value) for name, value in defaults.items() if name not in given)
-        self._http = AgentHttp(
-            instrument(AgentTransport(str(self._url))),
+        self._http = LeanHttpClient(
+            instrument(AiohttpTransport(str(self._url))),
             headers=httpx.Headers([*ours, *given.multi_items()]),
             params=httpx.QueryParams(),
             timeout=httpx.Timeout(None, connect=CONNECT_TIMEOUT_S),

@@ -80,10 +80,10 @@ class StoreSettings:
 
 
 def store_settings(environment: Mapping[str, str]) -> StoreSettings:
-    """The settings that the environment names; the module's docstring has the names and their order.
+    """Return the settings that the environment names; the module's docstring has the names and their order.
 
     Raises:
-        InputError: the endpoint is no http(s) address.
+        InputError: the endpoint is not an http(s) address.
     """
     minio_first = _first(environment, _MINIO.endpoint) and not _first(environment, _AWS.endpoint)
     worlds = (_MINIO, _AWS) if minio_first else (_AWS, _MINIO)
@@ -97,7 +97,7 @@ def store_settings(environment: Mapping[str, str]) -> StoreSettings:
 
 
 def open_bucket(bucket: str, settings: StoreSettings, timeout_seconds: float = defaults.FETCH_TIMEOUT_S) -> S3Store:
-    """A client of one bucket; nothing is asked yet. Every answer may take `timeout_seconds`."""
+    """Return a client of one bucket; nothing is asked yet. Every answer may take `timeout_seconds`."""
     from obstore.store import S3Store
 
     patience = timedelta(seconds=timeout_seconds)
@@ -145,7 +145,7 @@ def _with_scheme(endpoint: str, environment: Mapping[str, str]) -> str:
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname or "@" in parts.netloc:
         raise InputError(
-            "the object store's endpoint is no http(s) address, or carries credentials",
+            "the object store's endpoint is not an http(s) address, or carries credentials",
             hint="Write AWS_ENDPOINT_URL (or MINIO_ENDPOINT) as http://host:port.",
         )
     return endpoint.rstrip("/")

@@ -1,10 +1,10 @@
-"""How requests to an agent get there: httpx as the A2A SDK wants it, over aiohttp's connections.
+"""How requests get there, to agents, gateways and tools: httpx as the A2A SDK wants it, over aiohttp's connections.
 
-    AgentHttp (the httpx client that the SDK is given) -> tracing, if wanted -> AgentTransport -> aiohttp
+    LeanHttpClient (the httpx client that the SDK is given) -> tracing, if wanted -> AiohttpTransport -> aiohttp
 
-Made by `testbench.schema.a2a_client`, one for a run. httpx's own pool looks at all connections for each request, and
-collapses at a few dozen in flight; aiohttp's does not. Every fault becomes the httpx exception that says the same,
-above all whether the request can have reached the agent (`testbench.a2a_protocol.errors`).
+Made by `testbench.schema.a2a_client` and `testbench.net.endpoint`. httpx's own pool looks at all connections for each
+request, and collapses at a few dozen in flight; aiohttp's does not. Every fault becomes the httpx exception that says
+the same, above all whether the request can have reached the server (`testbench.a2a_protocol.errors`).
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ _WATCH: ContextVar[Stopwatch | None] = ContextVar("stopwatch", default=None)
 
 
 def current() -> Stopwatch:
-    """The watch of the block that this task is in; one that nobody looks at where there is none."""
+    """Return the watch of the block that this task is in; one that nobody looks at where there is none."""
     return _WATCH.get() or Stopwatch()
 
 
@@ -93,7 +93,7 @@ NOT_SENT: Final = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, 
 OF_PACKED_BODIES: Final = (b"content-encoding", b"content-length")
 
 
-class AgentHttp(httpx.AsyncClient):
+class LeanHttpClient(httpx.AsyncClient):
     """httpx's client without what an agent never gets to see: cookies, redirects, authentication in several rounds.
 
     A third of the time that httpx takes for a request goes there. A cookie that one scenario was given must not go with
@@ -124,8 +124,8 @@ class AgentHttp(httpx.AsyncClient):
         return response
 
 
-class AgentTransport(httpx.AsyncBaseTransport):
-    """As many connections to one agent as there are requests in flight. Make it where an event loop runs."""
+class AiohttpTransport(httpx.AsyncBaseTransport):
+    """As many connections to one server as there are requests in flight. Make it where an event loop runs."""
 
     def __init__(self, agent_url: str) -> None:
         """Proxies and certificates are the environment's, as for httpx: HTTP(S)_PROXY, NO_PROXY, SSL_CERT_FILE.
@@ -176,7 +176,7 @@ class AgentTransport(httpx.AsyncBaseTransport):
 
 
 async def _whole(response: aiohttp.ClientResponse) -> bytes:
-    """The body.
+    """Return the body.
 
     Raises:
         AgentError: it is longer than `LONGEST_REPLY`.
@@ -267,7 +267,7 @@ def _faults_as_of_httpx() -> Iterator[None]:
     except aiohttp.InvalidURL as error:
         raise httpx.UnsupportedProtocol("no URL of an agent") from error
     except aiohttp.ClientResponseError as error:
-        raise httpx.RemoteProtocolError(f"the reply is no HTTP: {error.message}") from error
+        raise httpx.RemoteProtocolError(f"the reply is not HTTP: {error.message}") from error
     except aiohttp.ServerDisconnectedError as error:
         raise httpx.RemoteProtocolError("the server closed the connection without a reply") from error
     except aiohttp.ClientPayloadError as error:

@@ -2,9 +2,9 @@
 
     request -> without what the gateway refused before -> POST -> Completion, Embeddings or GatewayError
 
-Used by `testbench.metrics.judge.client` and `testbench.arena.targets.chat`, which decide what to ask, when to ask again
-and what an answer means. The client of the `openai` package would do the same for twice the CPU of a whole question,
-and takes longer to import than everything else that a judge needs.
+Used by `testbench.metrics.judge.client` and `testbench.arena.targets.chat_client`, which decide what to ask, when to
+ask again and what an answer means. The client of the `openai` package would do the same for twice the CPU of a whole
+question, and takes longer to import than everything else that a judge needs.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from testbench.a2a_protocol.reply_transport import ReplyTransport, Streaming, St
 from testbench.a2a_protocol.tolerance import UNKNOWN, state_as_sent
 from testbench.errors import AgentError
 from testbench.net.clock import Clock, SystemClock
-from testbench.net.transport import AgentHttp, AgentTransport, Stopwatch, stopwatch
+from testbench.net.transport import AiohttpTransport, LeanHttpClient, Stopwatch, stopwatch
 from testbench.safe_text import find_secrets, printable
 from testbench.schema.agent import AgentDescription, AgentReply, Conversation, Outstanding
 
@@ -278,8 +278,8 @@ class A2AStepClient:
         headers = httpx.Headers([("user-agent", f"testbench/{__version__}"), *self._settings.headers])
         if self._auth is not None:
             headers.setdefault("authorization", self._auth)
-        self._replies = ReplyTransport(self._instrument(AgentTransport(self._url)), self._settings.streaming)
-        return AgentHttp(
+        self._replies = ReplyTransport(self._instrument(AiohttpTransport(self._url)), self._settings.streaming)
+        return LeanHttpClient(
             self._replies,
             headers=headers,
             params=self._query,

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from testbench.errors import AgentError, InputError
 from testbench.net import transport as a2a_transport
-from testbench.net.transport import AgentHttp, AgentTransport, Turns, stopwatch
+from testbench.net.transport import AiohttpTransport, LeanHttpClient, Turns, stopwatch
 from testbench.schema.a2a_client import A2AStepClient, ClientSettings
 from testbench.schema.agent import Conversation
 from tests.support.servers.raw_agent import card_03, message_03
@@ -136,7 +136,7 @@ def raw(*pieces: bytes) -> Answer:
         ((), "closed the connection without a reply"),
         ((b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n", b'{"json'), "in the middle of the reply"),
         ((b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b'5\r\n{"jso'), "in the middle of the reply"),
-        ((b"SSH-2.0-OpenSSH_9.9\r\n\r\n",), "the reply is no HTTP"),
+        ((b"SSH-2.0-OpenSSH_9.9\r\n\r\n",), "the reply is not HTTP"),
     ],
     ids=["nothing", "body", "chunk", "no http"],
 )
@@ -257,7 +257,7 @@ async def test_hundreds_in_flight_have_a_connection_each() -> None:
 
 async def test_the_time_of_an_answer_is_the_agents_and_not_ours() -> None:
     async with wire(answered) as server:
-        http = AgentTransport(server.url)
+        http = AiohttpTransport(server.url)
         with stopwatch() as watch:
             started = watch.seconds
             await http.handle_async_request(httpx.Request("GET", f"{server.url}/"))
@@ -310,7 +310,7 @@ async def test_what_is_to_leave_goes_before_replies_that_wait() -> None:
 
 async def test_a_watch_around_another_sees_the_same() -> None:
     async with wire(answered) as server:
-        http = AgentTransport(server.url)
+        http = AiohttpTransport(server.url)
         with stopwatch(lambda: 7.0) as outer, stopwatch() as inner:
             await http.handle_async_request(httpx.Request("GET", f"{server.url}/"))
         assert (outer.sent, outer.received) == (7.0, 7.0)
@@ -320,9 +320,9 @@ async def test_a_watch_around_another_sees_the_same() -> None:
 
 async def test_a_stream_of_events_arrives_piece_by_piece() -> None:
     with ScriptedAgent(streaming=True) as agent:
-        transport = AgentTransport(agent.url)
+        transport = AiohttpTransport(agent.url)
         plain: dict[str, Any] = {"headers": httpx.Headers(), "params": httpx.QueryParams()}
-        async with AgentHttp(transport, timeout=httpx.Timeout(10), **plain) as http:
+        async with LeanHttpClient(transport, timeout=httpx.Timeout(10), **plain) as http:
             card = await A2ACardResolver(http, agent.url).get_agent_card()
             client = ClientFactory(ClientConfig(streaming=True, httpx_client=http)).create(card)
             message = Message(message_id="m", role=Role.ROLE_USER, parts=[Part(text="!say sunny")])

@@ -22,8 +22,8 @@ from testbench.arena.plan.text import list_metrics
 from testbench.arena.runs.context import JobContext, find_kind, name_shard_folder
 from testbench.arena.runs.parts import PartWriter, is_done, mark_done, read_parts
 from testbench.arena.runs.target_clients import list_prices
-from testbench.arena.targets.chat import ChatClient
-from testbench.arena.targets.selfplay import play, player_of, reword
+from testbench.arena.targets.chat_client import ChatClient
+from testbench.arena.targets.simulated_user import make_player, play, reword
 from testbench.arena.targets.target import ChatTarget
 from testbench.errors import InputError, RemoteError
 from testbench.execution.executor import A2AExecutor, RunDependencies, StepRules, Trial
@@ -296,7 +296,7 @@ class _ItemWorker:
         if system.user is None:
             (executed,) = await ExperimentRuntime(hooks, concurrency=1).run([trial])
         else:
-            player = player_of(self._sides["user", system.user].client, self._patiently(system.user))
+            player = make_player(self._sides["user", system.user].client, self._patiently(system.user))
             if planned.self_play is None:
                 executed = await reword(trial, player, hooks)
             else:

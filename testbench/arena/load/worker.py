@@ -24,7 +24,7 @@ from testbench.arena.manifest.job import parse_seconds
 from testbench.arena.runs.context import JobContext, OnSpent, name_shard_folder
 from testbench.arena.runs.parts import is_done, mark_done
 from testbench.arena.stores import write_once
-from testbench.arena.targets.chat import ChatClient
+from testbench.arena.targets.chat_client import ChatClient
 from testbench.errors import WorkError
 from testbench.gc_policy import rare_cycle_collection
 from testbench.schema.agent import AgentClient

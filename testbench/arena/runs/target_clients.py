@@ -370,7 +370,7 @@ def open_client(
     dependencies = dependencies or ClientDependencies()
     match target:
         case ChatTarget():
-            from testbench.arena.targets.chat import ChatClient
+            from testbench.arena.targets.chat_client import ChatClient
 
             return ChatClient(
                 target,
@@ -380,7 +380,7 @@ def open_client(
                 on_spent=dependencies.on_spent,
             )
         case WebSocketTarget():
-            from testbench.arena.targets.websocket import WebSocketClient
+            from testbench.arena.targets.websocket_client import WebSocketClient
 
             return WebSocketClient(target, tools, clock=dependencies.clock)
         case A2ATarget():

@@ -20,7 +20,7 @@ from mcp_types import Tool as McpTool
 from pydantic import ValidationError
 
 from testbench.arena.targets.target import McpHandler, Tool
-from testbench.arena.targets.tool_calls import HINT, Json, error_result, unavailable
+from testbench.arena.targets.tool_calls import HINT, Json, make_error_result, make_unavailable_error
 from testbench.errors import WorkError
 from testbench.net.endpoint import CONNECT_TIMEOUT_S
 from testbench.safe_text import hide_secrets, redact_url
@@ -31,7 +31,7 @@ FAULTS: Final = (MCPError, httpx2.HTTPError, ValidationError, RuntimeError, Time
 
 
 async def call_mcp(name: str, handler: McpHandler, arguments: Json) -> str:
-    """What the tool answers, its own errors included.
+    """Return what the tool answers, its own errors included.
 
     Raises:
         AgentError: `tool_unavailable`; retryable where the server was not even reached.
@@ -44,17 +44,17 @@ async def call_mcp(name: str, handler: McpHandler, arguments: Json) -> str:
             # servers also say so of a tool that they do not have, which is no doing of the model's
             known = [tool.name async for tool in _listed(client)] if result.is_error else []
     except _FaultError as fault:
-        raise unavailable(name, str(fault), retryable=not reached) from fault
+        raise make_unavailable_error(name, str(fault), retryable=not reached) from fault
     if result.is_error and (handler.tool or name) not in known:
-        raise unavailable(name, f"{redact_url(handler.url)} has no such tool")
+        raise make_unavailable_error(name, f"{redact_url(handler.url)} has no such tool")
     text = _text(result)
     if len(text.encode(errors="replace")) > handler.max_result_bytes:
-        raise unavailable(name, f"its result has more than {handler.max_result_bytes} bytes")
-    return error_result(hide_secrets(text, handler.secrets)) if result.is_error else text
+        raise make_unavailable_error(name, f"its result has more than {handler.max_result_bytes} bytes")
+    return make_error_result(hide_secrets(text, handler.secrets)) if result.is_error else text
 
 
 async def discover(handler: McpHandler) -> tuple[Tool, ...]:
-    """The tools of a server, as it describes them.
+    """Return the tools of a server, as it describes them.
 
     Raises:
         WorkError: it cannot be asked.

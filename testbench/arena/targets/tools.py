@@ -17,9 +17,9 @@ from testbench.arena.targets.tool_calls import (
     ArgumentFault,
     Json,
     _as_text,
-    error_result,
-    read_arguments,
-    unavailable,
+    make_error_result,
+    make_unavailable_error,
+    parse_arguments,
 )
 from testbench.errors import InputError
 from testbench.net.endpoint import (
@@ -57,7 +57,7 @@ class ToolBox:
 
     @property
     def offered(self) -> list[Json]:
-        """The tools as a chat request names them."""
+        """Return the tools as a chat request names them."""
         return [
             {
                 "type": "function",
@@ -71,7 +71,7 @@ class ToolBox:
         ]
 
     async def call(self, name: str, arguments: str | Json) -> str:
-        """What the tool answers, or what is wrong with the call, as the model is told.
+        """Return what the tool answers, or what is wrong with the call, as the model is told.
 
         Raises:
             AgentError: `tool_unavailable`; retryable where the call cannot have arrived.
@@ -79,12 +79,12 @@ class ToolBox:
         tool = self._tools.get(name)
         if tool is None:
             names = ", ".join(self._tools) or "none"
-            return error_result(f"there is no tool {name!r:.100}; there are: {names}")
-        known = read_arguments(arguments)
+            return make_error_result(f"there is no tool {name!r:.100}; there are: {names}")
+        known = parse_arguments(arguments)
         if isinstance(known, ArgumentFault):
-            return error_result(known.message)
+            return make_error_result(known.message)
         if fault := next(self._checks[name](known), None):
-            return error_result(f"the arguments do not fit the tool's schema: {fault}")
+            return make_error_result(f"the arguments do not fit the tool's schema: {fault}")
         return await self._execute(tool, known)
 
     async def close(self) -> None:
@@ -95,7 +95,7 @@ class ToolBox:
     async def _execute(self, tool: Tool, arguments: Json) -> str:
         handler = tool.handler
         if isinstance(handler, MockHandler):
-            return _as_text(handler.result) if handler.error is None else error_result(handler.error)
+            return _as_text(handler.result) if handler.error is None else make_error_result(handler.error)
         if isinstance(handler, HttpHandler):
             return await self._post(tool.name, handler, arguments)
         from testbench.arena.targets.mcp_tools import call_mcp
@@ -110,17 +110,19 @@ class ToolBox:
             async with self._endpoints[name].post(content, handler.timeout_s) as response:
                 body = await read_reply(response, handler.max_result_bytes)
         except HttpFaultError as fault:
-            raise unavailable(name, f"{redact_url(handler.url)}: {fault}", retryable=not fault.sent) from fault
+            raise make_unavailable_error(
+                name, f"{redact_url(handler.url)}: {fault}", retryable=not fault.sent
+            ) from fault
         except ReplyTooLongError as error:
-            raise unavailable(name, f"its result has {error}") from error
+            raise make_unavailable_error(name, f"its result has {error}") from error
         text = body.decode(errors="replace")
         if response.is_success:
             return text
         if response.status_code in OWN_ERRORS:
-            return error_result(hide_secrets(text, handler.secrets) or f"HTTP {response.status_code}")
+            return make_error_result(hide_secrets(text, handler.secrets) or f"HTTP {response.status_code}")
         said = redact_line(text, handler.secrets, ERROR_CHARS)
         refused = response.status_code in (429, 503)
-        raise unavailable(name, f"HTTP {response.status_code}: {said}", retryable=refused)
+        raise make_unavailable_error(name, f"HTTP {response.status_code}: {said}", retryable=refused)
 
 
 Check: TypeAlias = Callable[[Json], Iterator[str]]

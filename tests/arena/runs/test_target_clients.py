@@ -68,7 +68,7 @@ async def test_what_passes_is_tried_again(chat: ScriptedChat) -> None:
 
 
 async def test_a_model_behind_two_prompts_is_one_gateway(chat: ScriptedChat) -> None:
-    from testbench.arena.targets.chat import ChatClient
+    from testbench.arena.targets.chat_client import ChatClient
     from testbench.schema.agent import Conversation
 
     client = ChatClient(ChatTarget("m", chat.base_url, system_prompt="first"))

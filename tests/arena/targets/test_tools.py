@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from mcp.server.mcpserver.exceptions import ToolError
 
-from testbench.arena.targets.chat import ChatClient
+from testbench.arena.targets.chat_client import ChatClient
 from testbench.arena.targets.target import ChatTarget, HttpHandler, McpHandler, MockHandler, Tool
 from testbench.arena.targets.tools import ToolBox
 from testbench.errors import AgentError, InputError, WorkError
@@ -100,10 +100,10 @@ async def test_tokens_of_all_rounds_are_added_up(chat: ScriptedChat, client_of: 
 @pytest.mark.parametrize(
     ("arguments", "told", "recorded"),
     [
-        ('{"city": ', "no JSON", {"unparsed_arguments": '{"city": '}),
-        ('{"city": NaN}', "no JSON", {"unparsed_arguments": '{"city": NaN}'}),
-        ('{"city": "\\ud800"}', "no JSON", {"unparsed_arguments": '{"city": "\\ud800"}'}),
-        ('["Berlin"]', "no JSON object", {"unparsed_arguments": '["Berlin"]'}),
+        ('{"city": ', "not JSON", {"unparsed_arguments": '{"city": '}),
+        ('{"city": NaN}', "not JSON", {"unparsed_arguments": '{"city": NaN}'}),
+        ('{"city": "\\ud800"}', "not JSON", {"unparsed_arguments": '{"city": "\\ud800"}'}),
+        ('["Berlin"]', "not a JSON object", {"unparsed_arguments": '["Berlin"]'}),
         ("{}", "'city' is a required property", {}),
         ('{"city": 7}', "$.city: 7 is not of type 'string'", {"city": 7}),
     ],

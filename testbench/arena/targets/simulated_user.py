@@ -1,6 +1,6 @@
 """A simulated user: a model or an agent that plays the user against the system under test.
 
-    turns so far, roles swapped -> player -> its next line, or the end -> a step, sent like any other
+    turns so far, roles swap_roles -> player -> its next line, or the end -> a step, sent like any other
 
 `play` walks with the very hooks that `ExperimentRuntime` walks with (`A2AExecutor`), so a played step is sent, tried
 again, traced and recorded like any other; only where its input comes from differs. A player that fails ends the
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeAlias, TypeVar
 
 from testbench.arena.plan.model import SelfPlay
-from testbench.arena.targets.chat import ChatClient, Memory
+from testbench.arena.targets.chat_client import ChatClient, Memory
 from testbench.errors import AgentError
 from testbench.schema.agent import AgentClient, AgentReply, Conversation
 from testbench.schema.ids import content_id, fields_given
@@ -31,7 +31,7 @@ from testbench.schema.runtime import ExperimentHooks, WithSteps
 TrialT = TypeVar("TrialT", bound=WithSteps)
 State = TypeVar("State")
 Hooks: TypeAlias = ExperimentHooks[TrialT, PlannedStep, State, ExecutedStep, ExecutedScenario]
-Patiently: TypeAlias = Callable[[Callable[[], Awaitable[AgentReply]]], Awaitable[AgentReply]]
+Requester: TypeAlias = Callable[[Callable[[], Awaitable[AgentReply]]], Awaitable[AgentReply]]
 """Makes a request of a player, again where that makes sense."""
 
 END: Final = "[CONVERSATION_COMPLETE]"
@@ -57,21 +57,21 @@ your own words: same language, same facts, names and numbers, nothing added, not
 
 
 @dataclass(frozen=True)
-class Line:
+class UserLine:
     """What a player said: its words, if any, and whether it wants to end the conversation."""
 
     text: str
     ended: bool
 
 
-def instructions(part: SelfPlay) -> str:
-    """The system prompt of whoever plays this part."""
+def write_instructions(part: SelfPlay) -> str:
+    """Return the system prompt of whoever plays this part."""
     ending = _ENDING if (part.max_turns or 0) > part.turns else ""
     return "\n\n".join(text for text in (part.instructions, _RULES, ending) if text)
 
 
-def swapped(turns: Iterable[Turn]) -> list[dict[str, Any]]:
-    """A conversation as its user sees it: the user's words are the model's own; tools are not seen.
+def swap_roles(turns: Iterable[Turn]) -> list[dict[str, Any]]:
+    """Return a conversation as its user sees it: the user's words are the model's own; tools are not seen.
 
     It begins and ends with a message to the user, as gateways want it. An end marker in the agent's words is taken out
     of them: an agent does not end its own test.
@@ -91,10 +91,10 @@ def swapped(turns: Iterable[Turn]) -> list[dict[str, Any]]:
     return messages
 
 
-def read_line(said: str) -> Line:
-    """What a player meant: without the label that some put before it, and without the end marker wherever it stands."""
+def read_line(said: str) -> UserLine:
+    """Return what a player meant: without a label before it, and without the end marker wherever it stands."""
     text, ends = _END.subn("", said)
-    return Line(_LABEL.sub("", text).strip(), ends > 0)
+    return UserLine(_LABEL.sub("", text).strip(), ends > 0)
 
 
 # --- players --------------------------------------------------------------------------------------------------------
@@ -104,22 +104,22 @@ class Player(Protocol):
     """Plays the user in one conversation."""
 
     async def say(self, prompt: str, messages: Sequence[dict[str, Any]]) -> str:
-        """The answer to a conversation with roles swapped, the last message being to the user.
+        """Return the answer to a conversation with roles swapped, the last message being to the user.
 
         Raises:
             AgentError: there is none.
         """
 
 
-async def once(request: Callable[[], Awaitable[AgentReply]]) -> AgentReply:
-    """A request that is not made again."""
+async def request_once(request: Callable[[], Awaitable[AgentReply]]) -> AgentReply:
+    """Make a request that is not made again."""
     return await request()
 
 
 class ChatPlayer:
     """A model as the user. It is told everything each time, so nothing of a failed request is left."""
 
-    def __init__(self, client: ChatClient, patiently: Patiently = once) -> None:
+    def __init__(self, client: ChatClient, patiently: Requester = request_once) -> None:
         self._client = client
         self._patiently = patiently
 
@@ -133,7 +133,7 @@ class ChatPlayer:
 class AgentPlayer:
     """An agent as the user, for one conversation: it has its own memory, and so is told only what is new."""
 
-    def __init__(self, client: AgentClient, patiently: Patiently = once) -> None:
+    def __init__(self, client: AgentClient, patiently: Requester = request_once) -> None:
         self._client = client
         self._patiently = patiently
         self._conversation = Conversation()
@@ -150,8 +150,8 @@ class AgentPlayer:
         return _answer(reply)
 
 
-def player_of(client: AgentClient, patiently: Patiently = once) -> Player:
-    """The player of one conversation. Tools are the system's: a model that plays is opened without any."""
+def make_player(client: AgentClient, patiently: Requester = request_once) -> Player:
+    """Return the player of one conversation. Tools are the system's: a model that plays is opened without any."""
     return ChatPlayer(client, patiently) if isinstance(client, ChatClient) else AgentPlayer(client, patiently)
 
 
@@ -161,7 +161,7 @@ def player_of(client: AgentClient, patiently: Patiently = once) -> Player:
 async def play(
     trial: TrialT, part: SelfPlay, player: Player, hooks: Hooks[TrialT, State], *, scenario_id: str
 ) -> ExecutedScenario:
-    """A scenario whose steps are followed by a part that is played; `trial` is what the hooks take for a scenario.
+    """Return a scenario whose steps are followed by a played part; `trial` is what the hooks take for a scenario.
 
     The part ends after `turns` questions; with `max_turns` at the latest after so many, and before as soon as the
     player says so. It also ends with the first step that fails, and is not begun where one of the scenario's failed.
@@ -186,7 +186,7 @@ async def play(
 
 
 async def reword(trial: TrialT, player: Player, hooks: Hooks[TrialT, State]) -> ExecutedScenario:
-    """A scenario without a played part, each of whose steps the player says in its own words; ids stay the same."""
+    """Return a scenario without a played part whose steps the player says in its own words; ids stay the same."""
     state = await hooks.before_scenario(trial)
     steps: list[ExecutedStep] = []
     for step in trial.steps:
@@ -209,8 +209,8 @@ async def _next_line(part: SelfPlay, player: Player, steps: Sequence[ExecutedSte
     Raises:
         AgentError: there are none, asked for twice.
     """
-    prompt = instructions(part)
-    messages = swapped(turn for step in steps for turn in step.turns)
+    prompt = write_instructions(part)
+    messages = swap_roles(turn for step in steps for turn in step.turns)
     line = read_line(await player.say(prompt, messages))
     if line.ended and may_end:
         return None

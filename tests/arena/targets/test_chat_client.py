@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from testbench.arena.targets.chat import ChatClient
+from testbench.arena.targets.chat_client import ChatClient
 from testbench.arena.targets.target import ChatTarget, Prices
 from testbench.errors import AgentError, InputError
 from testbench.net.clock import FakeClock
@@ -211,6 +211,7 @@ async def test_a_status_says_whether_to_come_back(
     error = await fails(client_of())
     assert (error.kind, error.retryable, error.delivered) == (kind, retryable, delivered)
     assert error.retry_after == (7 if retryable else None)
+    assert error.overloaded is (status in (429, 503))
     assert error.message == f"HTTP {status}: scripted {status}"
 
 

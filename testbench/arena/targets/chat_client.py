@@ -16,7 +16,7 @@ from typing import Final
 from uuid import uuid4
 
 from testbench.arena.targets.target import ChatTarget
-from testbench.arena.targets.tool_calls import ArgumentFault, read_arguments, recorded
+from testbench.arena.targets.tool_calls import ArgumentFault, parse_arguments, record_call
 from testbench.arena.targets.tools import ToolBox
 from testbench.errors import AgentError
 from testbench.net.clock import AnswerTimer, Clock, SystemClock
@@ -152,7 +152,7 @@ class ChatClient:
             if exchange.rounds > self._target.max_tool_rounds:
                 message = f"the model still calls tools after {self._target.max_tool_rounds} rounds"
                 raise AgentError(message, kind="no_answer", hint="Raise max_tool_rounds, or look at what tools answer.")
-            calls = tuple(recorded(call.name, call.arguments) for call in completion.calls)
+            calls = tuple(record_call(call.name, call.arguments) for call in completion.calls)
             exchange.turns.append(Turn(type="agent", content=completion.text, tool_calls=calls))
             exchange.unanswered += completion.calls
 
@@ -257,4 +257,4 @@ def _as_message(completion: Completion) -> Json:
 
 
 def _sendable(arguments: str) -> str:
-    return arguments if arguments and not isinstance(read_arguments(arguments), ArgumentFault) else "{}"
+    return arguments if arguments and not isinstance(parse_arguments(arguments), ArgumentFault) else "{}"

@@ -11,7 +11,7 @@ import pytest
 
 from testbench.arena.targets.target import HttpHandler, MockHandler, Tool, WebSocketTarget
 from testbench.arena.targets.tools import ToolBox
-from testbench.arena.targets.websocket import WebSocketClient
+from testbench.arena.targets.websocket_client import WebSocketClient
 from testbench.errors import AgentError, InputError
 from testbench.schema.agent import AgentReply, Conversation
 from tests.support.servers.websocket_agent import AWAIT_RESULT, DROP, HANG, WebSocketAgent, call, chunk, done, error
@@ -288,5 +288,5 @@ async def test_no_secret_is_shown(agent: WebSocketAgent, client_of: Open) -> Non
 
 @pytest.mark.parametrize("url", ["ftp://host", "ws://", "host:80", "ws://[::1"])
 async def test_an_address_that_is_none_is_bad_input(client_of: Open, url: str) -> None:
-    with pytest.raises(InputError, match="no address of a WebSocket"):
+    with pytest.raises(InputError, match="not the address of a WebSocket"):
         client_of(url=url)

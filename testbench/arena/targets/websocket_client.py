@@ -25,7 +25,7 @@ from websockets.protocol import State
 
 from testbench import __version__
 from testbench.arena.targets.target import WebSocketTarget
-from testbench.arena.targets.tool_calls import ERROR_CHARS, recorded
+from testbench.arena.targets.tool_calls import ERROR_CHARS, record_call
 from testbench.arena.targets.tools import ToolBox
 from testbench.errors import AgentError, InputError
 from testbench.net.clock import AnswerTimer, Clock, SystemClock
@@ -36,7 +36,7 @@ from testbench.schema.models import Turn
 
 
 class UnreadableFrameError(Exception):
-    """A frame that is no JSON object with a type."""
+    """A frame that is not a JSON object with a type."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Frame:
 
 
 def read_frame(data: str | bytes) -> Frame:
-    """The meaning of a frame; a binary one carries media and means nothing.
+    """Return the meaning of a frame; a binary one carries media and means nothing.
 
     Raises:
         UnreadableFrameError: it has none.
@@ -68,7 +68,7 @@ def read_frame(data: str | bytes) -> Frame:
     except (ValueError, RecursionError) as error:
         raise UnreadableFrameError(str(error)) from error
     if not isinstance(content, dict) or not isinstance(content.get("type"), str):
-        raise UnreadableFrameError("no object with a type")
+        raise UnreadableFrameError("not an object with a type")
     call, result, fault = (_object(content.get(key)) for key in ("tool_call", "tool_result", "error"))
     arguments = call.get("arguments")
     return Frame(
@@ -85,8 +85,8 @@ def read_frame(data: str | bytes) -> Frame:
     )
 
 
-def result_frame(session_id: str, call_id: str, result: str) -> dict[str, Any]:
-    """What a tool said, as the client answers a call; a tool's own error is named as one."""
+def make_result_frame(session_id: str, call_id: str, result: str) -> dict[str, Any]:
+    """Return what a tool said, as the client answers a call; a tool's own error is named as one."""
     try:
         value = json.loads(result)
     except (ValueError, RecursionError):
@@ -130,7 +130,7 @@ CREDENTIAL_HINT: Final = "Check the token that the agent asks for."
 
 
 @dataclass
-class Line:
+class AgentSession:
     """The connection of one conversation, and the session that outlives it."""
 
     socket: ClientConnection | None = None
@@ -138,7 +138,7 @@ class Line:
 
 
 @dataclass
-class Heard:
+class PartialAnswer:
     """An answer as it arrives on a connection."""
 
     socket: ClientConnection
@@ -155,7 +155,7 @@ class WebSocketClient:
         """The client closes `tools` with itself.
 
         Raises:
-            InputError: the address is none of a WebSocket.
+            InputError: the address is not that of a WebSocket.
         """
         self._target = target
         self._url = _websocket_url(target.url)
@@ -165,7 +165,7 @@ class WebSocketClient:
         self._closing: set[asyncio.Task[None]] = set()
 
     async def connect(self) -> AgentDescription:
-        line = Line()
+        line = AgentSession()
         await self._open(line)
         self._drop(line)
         return AgentDescription()
@@ -180,7 +180,7 @@ class WebSocketClient:
             self._drop(line)
             socket = await self._open(line)
             conversation.context_id = line.session_id
-        timer, heard = AnswerTimer(self._clock), Heard(socket, line.session_id)
+        timer, heard = AnswerTimer(self._clock), PartialAnswer(socket, line.session_id)
         whole = False
         try:
             outstanding.delivered = True
@@ -210,7 +210,7 @@ class WebSocketClient:
         if self._tools is not None:
             await self._tools.close()
 
-    async def _take(self, frame: Frame, heard: Heard, timer: AnswerTimer) -> bool:
+    async def _take(self, frame: Frame, heard: PartialAnswer, timer: AnswerTimer) -> bool:
         """Take in a frame; whether it was the last one of the answer."""
         match frame.type:
             case "chunk" if frame.role != "user":
@@ -233,18 +233,18 @@ class WebSocketClient:
                 raise self._of_error_frame(frame)
         return False
 
-    async def _answer_call(self, frame: Frame, heard: Heard) -> None:
+    async def _answer_call(self, frame: Frame, heard: PartialAnswer) -> None:
         heard.calls += 1
         if heard.calls > MAX_CALLS:
             raise self._error(f"the agent still calls tools after {MAX_CALLS} calls", "no_answer")
-        call = recorded(frame.call_name, frame.call_arguments)
+        call = record_call(frame.call_name, frame.call_arguments)
         heard.turns.append(Turn(type="agent", content=heard.text, tool_calls=(call,)))
         heard.text = ""
         result = await (self._tools or ToolBox(())).call(frame.call_name, frame.call_arguments)
         heard.turns.append(Turn(type="tool", content=result))
-        await self._send(heard.socket, result_frame(heard.session_id, frame.call_id, result))
+        await self._send(heard.socket, make_result_frame(heard.session_id, frame.call_id, result))
 
-    async def _open(self, line: Line) -> ClientConnection:
+    async def _open(self, line: AgentSession) -> ClientConnection:
         """Connect and be greeted.
 
         Raises:
@@ -317,14 +317,14 @@ class WebSocketClient:
         except UnreadableFrameError as error:
             raise self._error(f"a frame that is not of the protocol: {error}", "protocol") from error
 
-    def _line(self, conversation: Conversation) -> Line:
+    def _line(self, conversation: Conversation) -> AgentSession:
         if conversation.memory is None:
-            conversation.memory = line = Line()
+            conversation.memory = line = AgentSession()
             weakref.finalize(conversation, self._drop, line).atexit = False
-        found: Line = conversation.memory
+        found: AgentSession = conversation.memory
         return found
 
-    def _drop(self, line: Line) -> None:
+    def _drop(self, line: AgentSession) -> None:
         if line.socket is not None:
             self._close(line.socket)
             line.socket = None
@@ -370,4 +370,4 @@ def _websocket_url(url: str) -> str:
             return urlunsplit((scheme, parts.netloc, parts.path or "/", parts.query, ""))
     except ValueError:
         pass
-    raise InputError(f"{redact_url(url)!r} is no address of a WebSocket", hint="Write it as ws(s)://host[:port]/…")
+    raise InputError(f"{redact_url(url)!r} is not the address of a WebSocket", hint="Write it as ws(s)://host[:port]/…")

@@ -10,18 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from testbench.arena.plan.model import SelfPlay
-from testbench.arena.targets.chat import ChatClient
-from testbench.arena.targets.selfplay import (
+from testbench.arena.targets.chat_client import ChatClient
+from testbench.arena.targets.simulated_user import (
     END,
     NOTHING_SAID,
-    Line,
     Player,
-    instructions,
+    UserLine,
+    make_player,
     play,
-    player_of,
     read_line,
     reword,
-    swapped,
+    swap_roles,
+    write_instructions,
 )
 from testbench.arena.targets.target import ChatTarget, MockHandler, Tool
 from testbench.arena.targets.tools import ToolBox
@@ -89,7 +89,7 @@ async def test_the_user_is_played_until_it_is_done(system: ScriptedChat, user: S
     tool = Tool("time", MockHandler("noon"))
     system.says("Hello.", Says("Let me see.", (Call("time", id="c1"),)), "On its way.", "Granted.")
     part = SelfPlay(instructions="You are Anna.", turns=1, max_turns=5, metrics=(METRIC,))
-    played = await run(scenario("hi"), part, player_of(client_of(user)), executor(client_of(system, tool)))
+    played = await run(scenario("hi"), part, make_player(client_of(user)), executor(client_of(system, tool)))
     assert inputs(played) == ["hi", "where is my parcel?", "I want my money back."]
     assert [step.answer for step in played.steps] == ["Hello.", "On its way.", "Granted."]
     assert [step.metrics for step in played.steps] == [(), (METRIC,), (METRIC,)]
@@ -118,7 +118,7 @@ async def test_ids_are_the_same_in_every_run(system: ScriptedChat, user: Scripte
     for line in ("one thing", "another thing"):
         user.says(line)
         part = SelfPlay(turns=2)
-        played = await run(scenario("hi"), part, player_of(client_of(user)), executor(client_of(system)))
+        played = await run(scenario("hi"), part, make_player(client_of(user)), executor(client_of(system)))
         ids.add(tuple(step.id for step in played.steps))
     assert len(ids) == 1
     assert len(set(ids.pop())) == 3
@@ -128,7 +128,7 @@ async def test_a_player_without_permission_to_end_goes_on(
     system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
     user.says(f"one {END}", END, "two")
-    played = await run(scenario(), SelfPlay(turns=2), player_of(client_of(user)), executor(client_of(system)))
+    played = await run(scenario(), SelfPlay(turns=2), make_player(client_of(user)), executor(client_of(system)))
     assert inputs(played) == ["one", "two"]
     assert END not in user.bodies[0]["messages"][0]["content"]
     assert END not in str(system.bodies)
@@ -138,7 +138,7 @@ async def test_a_conversation_ends_after_the_most_questions(
     system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
     part = SelfPlay(turns=1, max_turns=3)
-    played = await run(scenario(), part, player_of(client_of(user)), executor(client_of(system)))
+    played = await run(scenario(), part, make_player(client_of(user)), executor(client_of(system)))
     assert len(played.steps) == 3
 
 
@@ -148,7 +148,7 @@ async def test_a_player_that_says_nothing_of_use_is_not_the_systems_fault(
 ) -> None:
     user.says("one", said)
     part = SelfPlay(turns=3, metrics=(METRIC,))
-    played = await run(scenario(), part, player_of(client_of(user)), executor(client_of(system)))
+    played = await run(scenario(), part, make_player(client_of(user)), executor(client_of(system)))
     assert [step.status for step in played.steps] == ["ok", "error"]
     last = played.steps[-1]
     assert (last.input, last.turns, last.metrics) == (NOTHING_SAID, (), (METRIC,))
@@ -161,7 +161,7 @@ async def test_a_player_that_is_down_is_not_the_systems_fault(
     system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
     user.fail_next(status=401)
-    played = await run(scenario("hi"), SelfPlay(turns=1), player_of(client_of(user)), executor(client_of(system)))
+    played = await run(scenario("hi"), SelfPlay(turns=1), make_player(client_of(user)), executor(client_of(system)))
     error = played.steps[-1].error
     assert error is not None
     assert (error.kind, error.message) == (
@@ -181,7 +181,7 @@ async def test_a_players_request_is_made_again_as_it_is_told(
 
     user.says("one")
     user.fail_next()
-    player = player_of(client_of(user), twice)
+    player = make_player(client_of(user), twice)
     played = await run(scenario(), SelfPlay(turns=1), player, executor(client_of(system)))
     assert inputs(played) == ["one"]
 
@@ -190,7 +190,7 @@ async def test_a_step_that_fails_ends_the_conversation(
     system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
     system.statuses(200, 400)
-    played = await run(scenario("hi"), SelfPlay(turns=5), player_of(client_of(user)), executor(client_of(system)))
+    played = await run(scenario("hi"), SelfPlay(turns=5), make_player(client_of(user)), executor(client_of(system)))
     assert [step.status for step in played.steps] == ["ok", "error"]
     assert played.steps[-1].error is not None
     assert played.steps[-1].error.kind == "http_error"
@@ -201,7 +201,7 @@ async def test_where_a_step_of_the_scenario_fails_nothing_is_played(
 ) -> None:
     system.fail_next(status=400)
     part = SelfPlay(turns=5)
-    played = await run(scenario("hi", "ho"), part, player_of(client_of(user)), executor(client_of(system)))
+    played = await run(scenario("hi", "ho"), part, make_player(client_of(user)), executor(client_of(system)))
     assert [step.status for step in played.steps] == ["error", "skipped"]
     assert user.bodies == []
 
@@ -211,7 +211,7 @@ async def test_an_agent_can_play_the_user_and_remembers_by_itself(system: Script
     user = FakeAgentClient(lambda _: next(lines))
     part = SelfPlay(instructions="You are Anna.", turns=2)
     system.says("Hello.", "Fine.")
-    played = await run(scenario("hi"), part, player_of(user), executor(client_of(system)))
+    played = await run(scenario("hi"), part, make_player(user), executor(client_of(system)))
     assert inputs(played) == ["hi", "one", "two"]
     (_, first), (_, second) = user.asked
     assert first.startswith("You are Anna.")
@@ -225,7 +225,7 @@ async def test_steps_can_be_said_in_other_words(system: ScriptedChat, user: Scri
     planned = assign_ids(
         [Scenario(name="s", steps=(Step(input="refund!", reference=Reference(response="yes"), metrics=(METRIC,)),))]
     )[0]
-    played = await reword(Trial(planned), player_of(client_of(user)), executor(client_of(system)))
+    played = await reword(Trial(planned), make_player(client_of(user)), executor(client_of(system)))
     (step,) = played.steps
     assert (step.id, step.input, step.reference) == (
         planned.steps[0].id,
@@ -240,7 +240,7 @@ async def test_where_other_words_cannot_be_found_the_steps_left_are_skipped(
     system: ScriptedChat, user: ScriptedChat, client_of: Open
 ) -> None:
     user.fail_next(status=400)
-    played = await reword(scenario("one", "two"), player_of(client_of(user)), executor(client_of(system)))
+    played = await reword(scenario("one", "two"), make_player(client_of(user)), executor(client_of(system)))
     assert [(step.input, step.status) for step in played.steps] == [("one", "error"), ("two", "skipped")]
     assert system.bodies == []
 
@@ -248,29 +248,29 @@ async def test_where_other_words_cannot_be_found_the_steps_left_are_skipped(
 @pytest.mark.parametrize(
     ("said", "line"),
     [
-        ("hello", Line("hello", False)),
-        ("  User:  hello \n", Line("hello", False)),
-        (END, Line("", True)),
-        ("bye [conversation complete]", Line("bye", True)),
-        (f"Human: {END}", Line("", True)),
-        ("", Line("", False)),
+        ("hello", UserLine("hello", False)),
+        ("  User:  hello \n", UserLine("hello", False)),
+        (END, UserLine("", True)),
+        ("bye [conversation complete]", UserLine("bye", True)),
+        (f"Human: {END}", UserLine("", True)),
+        ("", UserLine("", False)),
     ],
 )
-def test_a_line_is_read_without_label_and_marker(said: str, line: Line) -> None:
+def test_a_line_is_read_without_label_and_marker(said: str, line: UserLine) -> None:
     assert read_line(said) == line
 
 
 def test_an_agent_does_not_end_its_own_test() -> None:
     turns = [Turn(type="human", content="hi"), Turn(type="agent", content=f"done {END}")]
-    assert END not in str(swapped(turns))
+    assert END not in str(swap_roles(turns))
 
 
 @given(st.lists(st.builds(Turn, type=st.sampled_from(["human", "agent", "tool"]), content=st.text(max_size=5))))
 def test_roles_always_take_turns_from_user_to_user(turns: list[Turn]) -> None:
-    roles = [message["role"] for message in swapped(turns)]
+    roles = [message["role"] for message in swap_roles(turns)]
     assert roles[0] == roles[-1] == "user"
 
 
 def test_the_marker_is_only_named_to_those_who_may_use_it() -> None:
-    assert END in instructions(SelfPlay(turns=1, max_turns=2))
-    assert END not in instructions(SelfPlay(turns=2, max_turns=2))
+    assert END in write_instructions(SelfPlay(turns=1, max_turns=2))
+    assert END not in write_instructions(SelfPlay(turns=2, max_turns=2))
