@@ -38,7 +38,7 @@ def command(**options: Any) -> Outcome:
     from testbench.schema.chain import append_note, read_input
     from testbench.schema.models import EvaluatedExperiment
     from testbench.telemetry.points import Execution
-    from testbench.telemetry.publication import Settings, publish
+    from testbench.telemetry.publication import PublishSettings, publish
 
     if not options["workflow_name"].strip() or not options["execution_id"].strip():
         hint = f"See {format_command('publish', '--help')}"
@@ -47,7 +47,7 @@ def command(**options: Any) -> Outcome:
         options["input"], EvaluatedExperiment, made_by="evaluate", accept_stale=options["accept_stale"]
     )
     execution = Execution(options["workflow_name"], options["execution_id"], options["execution_number"])
-    settings = Settings(per_step=options["per_step"], timeout_s=options["timeout"])
+    settings = PublishSettings(per_step=options["per_step"], timeout_s=options["timeout"])
     done = run_async(publish(experiment, execution, settings, os.environ))
     events = f" and {done.events.items} events" if done.events else ""
     lost = done.evaluations.errors + done.evaluations.skipped

@@ -48,7 +48,7 @@ DEEPEST: Final = 100
 
 
 @dataclass(frozen=True)
-class Item:
+class PartItem:
     """One part: `text` of a text, a thought or a tool's result, `call` of a call, `value` of data or about a file."""
 
     kind: Literal["text", "thought", "call", "result", "data", "file"]
@@ -58,12 +58,12 @@ class Item:
     id: str | None = None
 
 
-def items_of_parts(parts: Iterable[Part]) -> tuple[Item, ...]:
+def items_of_parts(parts: Iterable[Part]) -> tuple[PartItem, ...]:
     """The parts in order; empty parts say nothing."""
     return tuple(item for part in parts for item in _items(part))
 
 
-def items_of_metadata(metadata: Protobuf) -> tuple[Item, ...]:
+def items_of_metadata(metadata: Protobuf) -> tuple[PartItem, ...]:
     """Tool calls that a message names only in its metadata."""
     if not metadata.ByteSize():
         return ()
@@ -126,16 +126,16 @@ def usage_of(*metadata: Protobuf) -> Usage | None:
     )
 
 
-def _items(part: Part) -> list[Item]:
+def _items(part: Part) -> list[PartItem]:
     content = part.WhichOneof("content")
     if content is None:
         return []
     metadata = plain(part.metadata) if part.HasField("metadata") else {}
     if content == "text":
-        return [Item("thought" if _is_thought(metadata) else "text", text=part.text)] if part.text else []
+        return [PartItem("thought" if _is_thought(metadata) else "text", text=part.text)] if part.text else []
     if content == "data":
         return _data_items(plain(part.data), metadata)
-    return [Item("file", value=_file(part))]
+    return [PartItem("file", value=_file(part))]
 
 
 def _is_thought(metadata: Mapping[str, Any]) -> bool:
@@ -153,7 +153,7 @@ def interrupt_question(data: Any) -> str | None:
     return asked or json_text(value)
 
 
-def _data_items(data: Any, metadata: Mapping[str, Any]) -> list[Item]:
+def _data_items(data: Any, metadata: Mapping[str, Any]) -> list[PartItem]:
     if isinstance(data, dict):
         calls = [item for call in _list(data.get("tool_calls")) if isinstance(call, dict) and (item := _call(call))]
         if calls:
@@ -164,14 +164,14 @@ def _data_items(data: Any, metadata: Mapping[str, Any]) -> list[Item]:
         is_call = declared in CALL_TYPES or declared == "function" or (declared is None and _looks_like_a_call(data))
         if is_call and (item := _call(data)):
             return [item]
-    return [Item("data", value=data)]
+    return [PartItem("data", value=data)]
 
 
 def _looks_like_a_call(data: Mapping[str, Any]) -> bool:
     return isinstance(data.get("name"), str) and isinstance(data.get("args", data.get("arguments")), dict | str)
 
 
-def _call(data: Mapping[str, Any]) -> Item | None:
+def _call(data: Mapping[str, Any]) -> PartItem | None:
     """A tool call in any of the known shapes, or None if it names no tool."""
     named = data["function"] if isinstance(data.get("function"), dict) else data
     arguments: Any = next((named[key] for key in ARGUMENTS if key in named), {})
@@ -180,14 +180,14 @@ def _call(data: Mapping[str, Any]) -> Item | None:
     if not isinstance(arguments, dict):
         arguments = {"value": arguments}
     try:
-        return Item("call", call=ToolCall(name=named.get("name"), args=arguments), id=_id("call", data))
+        return PartItem("call", call=ToolCall(name=named.get("name"), args=arguments), id=_id("call", data))
     except ValidationError:
         return None
 
 
-def _result(data: Mapping[str, Any]) -> Item:
+def _result(data: Mapping[str, Any]) -> PartItem:
     value = next((data[key] for key in RESULTS if key in data), None)
-    return Item("result", text=json_text(value), id=_id("result", data))
+    return PartItem("result", text=json_text(value), id=_id("result", data))
 
 
 def _id(kind: str, data: Mapping[str, Any]) -> str | None:

@@ -16,7 +16,7 @@ from typing import Literal
 from a2a.types import Artifact, Message, Part, Role, Task, TaskState
 
 from testbench.a2a_protocol.parts import (
-    Item,
+    PartItem,
     are_chunks,
     interrupt_question,
     items_of_metadata,
@@ -46,7 +46,7 @@ class _Group:
     """What one message or one artifact holds."""
 
     source: Source
-    items: tuple[Item, ...]
+    items: tuple[PartItem, ...]
 
 
 def read_message(message: Message) -> Said:
@@ -84,7 +84,7 @@ def state_name(task: Task) -> str:
     return TaskState.Name(task.status.state).removeprefix("TASK_STATE_").replace("_", " ").lower()
 
 
-def _new_history(task: Task, message_id: str, seen: set[str], *, continued: bool) -> Iterator[tuple[Item, ...]]:
+def _new_history(task: Task, message_id: str, seen: set[str], *, continued: bool) -> Iterator[tuple[PartItem, ...]]:
     """What the agent said after our message; agents that repeat our message in the history exist."""
     own = next((place for place, message in enumerate(task.history) if message.message_id == message_id), None)
     known = seen if continued else set()
@@ -102,7 +102,7 @@ def _first_sight(message: Message, seen: set[str]) -> bool:
     return not known
 
 
-def _new_parts(task: Task, artifact: Artifact, seen: set[str], *, continued: bool) -> tuple[Item, ...]:
+def _new_parts(task: Task, artifact: Artifact, seen: set[str], *, continued: bool) -> tuple[PartItem, ...]:
     """An artifact may grow from step to step, and its id means something only within its task."""
     new: list[Part] = []
     for place, part in enumerate(artifact.parts):
@@ -113,7 +113,7 @@ def _new_parts(task: Task, artifact: Artifact, seen: set[str], *, continued: boo
     return items_of_parts(new)
 
 
-def _message_items(message: Message) -> tuple[Item, ...]:
+def _message_items(message: Message) -> tuple[PartItem, ...]:
     items = items_of_parts(message.parts)
     named = {item.call.name for item in items if item.call}
     return (
@@ -121,10 +121,10 @@ def _message_items(message: Message) -> tuple[Item, ...]:
     )
 
 
-def _question(item: Item) -> Item:
+def _question(item: PartItem) -> PartItem:
     """What a waiting task asks, also where it is an interrupt of LangGraph."""
     asked = interrupt_question(item.value) if item.kind == "data" else None
-    return item if asked is None else Item("text", text=asked)
+    return item if asked is None else PartItem("text", text=asked)
 
 
 def _put_together(all_groups: Sequence[_Group], usage: Usage | None, order: Sequence[Source]) -> Said:
@@ -137,7 +137,7 @@ def _put_together(all_groups: Sequence[_Group], usage: Usage | None, order: Sequ
     groups, progress = _without_progress(spoken, answer, answer_items)
     used = {id(item) for item in answer_items}
     known_ids: set[str] = set()
-    known: list[Item] = []
+    known: list[PartItem] = []
     turns: list[Turn] = []
     for group in groups:
         fresh = []
@@ -158,7 +158,7 @@ def _put_together(all_groups: Sequence[_Group], usage: Usage | None, order: Sequ
     return Said(tuple(turns), answered=bool(answer) or acted, usage=usage)
 
 
-def _answer(groups: Sequence[_Group], order: Sequence[Source]) -> tuple[str, tuple[Item, ...]]:
+def _answer(groups: Sequence[_Group], order: Sequence[Source]) -> tuple[str, tuple[PartItem, ...]]:
     """The final answer and the items that it is made of.
 
     All text of the first source in `order` that has any, as far as it follows the last tool; else the data there; else
@@ -182,7 +182,7 @@ def _answer(groups: Sequence[_Group], order: Sequence[Source]) -> tuple[str, tup
 
 
 def _without_progress(
-    groups: Sequence[_Group], answer: str, answer_items: Sequence[Item]
+    groups: Sequence[_Group], answer: str, answer_items: Sequence[PartItem]
 ) -> tuple[list[_Group], list[str]]:
     """The groups of which there are turns, and the texts of those that only tell of progress.
 
@@ -232,18 +232,18 @@ def _joined(groups: Sequence[_Group]) -> str:
     return "\n".join(text for text in texts if text.strip())
 
 
-def _text(items: Iterable[Item], source: Source) -> str:
+def _text(items: Iterable[PartItem], source: Source) -> str:
     join = join_chunks if source == "artifact" else join_texts
     return join([item.text for item in items if item.kind == "text"])
 
 
-def _items_of(groups: Sequence[_Group]) -> tuple[Item, ...]:
+def _items_of(groups: Sequence[_Group]) -> tuple[PartItem, ...]:
     return tuple(item for group in groups for item in group.items)
 
 
-def _turns(items: Iterable[Item], source: Source) -> Iterator[Turn]:
+def _turns(items: Iterable[PartItem], source: Source) -> Iterator[Turn]:
     """Turns in the order of the items; neighbours of a kind share one."""
-    waiting: list[Item] = []
+    waiting: list[PartItem] = []
     for item in items:
         if waiting and (_kind(item) != _kind(waiting[0]) or item.kind == "result"):
             yield _turn_of(waiting, source)
@@ -253,11 +253,11 @@ def _turns(items: Iterable[Item], source: Source) -> Iterator[Turn]:
         yield _turn_of(waiting, source)
 
 
-def _kind(item: Item) -> str:
+def _kind(item: PartItem) -> str:
     return item.kind if item.kind in ("call", "result") else "said"
 
 
-def _turn_of(items: Sequence[Item], source: Source) -> Turn:
+def _turn_of(items: Sequence[PartItem], source: Source) -> Turn:
     if items[0].kind == "call":
         return Turn(type="agent", tool_calls=tuple(_call(item) for item in items))
     if items[0].kind == "result":
@@ -265,13 +265,13 @@ def _turn_of(items: Sequence[Item], source: Source) -> Turn:
     return _turn(_text(items, source), items)
 
 
-def _call(item: Item) -> ToolCall:
+def _call(item: PartItem) -> ToolCall:
     if item.call is None:
         raise ValueError("an item of the kind 'call' has a call")
     return item.call
 
 
-def _turn(text: str, items: Sequence[Item], thoughts: Sequence[str] = (), progress: Sequence[str] = ()) -> Turn:
+def _turn(text: str, items: Sequence[PartItem], thoughts: Sequence[str] = (), progress: Sequence[str] = ()) -> Turn:
     """What the agent said; data and files that came with it are kept beside the text."""
     beside = {
         name: values

@@ -49,9 +49,9 @@ def _load_builtin() -> FrameworkAdapter:
 
 
 def _load_ragas() -> FrameworkAdapter:
-    from testbench.metrics.ragas.adapter import RagasAdapter
+    from testbench.metrics.ragas.adapter import RagasFrameworkAdapter
 
-    return RagasAdapter()
+    return RagasFrameworkAdapter()
 
 
 def _load_deepeval() -> FrameworkAdapter:

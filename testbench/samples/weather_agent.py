@@ -37,7 +37,7 @@ SHUTDOWN_GRACE_S: Final = 2
 
 
 @dataclass(frozen=True)
-class Settings:
+class SampleAgentSettings:
     """What the command line said. `public_url` is None where the address it listens on is the one to advertise."""
 
     host: str
@@ -64,7 +64,7 @@ def _leave(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise SystemExit(ExitCode.DONE)
 
 
-def _parse(arguments: Sequence[str] | None) -> Settings:
+def _parse(arguments: Sequence[str] | None) -> SampleAgentSettings:
     parser = _Parser(
         prog="python -m testbench.samples.weather_agent",
         description=f"A sample A2A agent that knows the weather and the local time in {len(CITIES)} cities: "
@@ -86,7 +86,7 @@ def _parse(arguments: Sequence[str] | None) -> Settings:
         "--latency-ms", metavar="N", type=_milliseconds, default=0.0, help="wait before every answer (default: 0)"
     )
     parsed = parser.parse_args(arguments)
-    return Settings(parsed.host, parsed.port, parsed.public_url, parsed.now, parsed.latency_ms / 1000)
+    return SampleAgentSettings(parsed.host, parsed.port, parsed.public_url, parsed.now, parsed.latency_ms / 1000)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -122,7 +122,7 @@ def _instant(text: str) -> datetime:
     return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant
 
 
-def _serve(settings: Settings) -> None:
+def _serve(settings: SampleAgentSettings) -> None:
     check_time_zones(settings.now)
     with _listen(settings.host, settings.port) as listener:
         url = _url(listener)
@@ -130,7 +130,7 @@ def _serve(settings: Settings) -> None:
         asyncio.run(_run_server(app, listener, f"weather agent ready at {url}"))
 
 
-def _build_app(advertised_url: str, settings: Settings) -> Starlette:
+def _build_app(advertised_url: str, settings: SampleAgentSettings) -> Starlette:
     # Its spans are of no use here and cost a tenth of the server's time; read when a2a is imported.
     os.environ["OTEL_INSTRUMENTATION_A2A_SDK_ENABLED"] = "false"
     logging.basicConfig(level=logging.ERROR)

@@ -1,6 +1,6 @@
 """How the sample weather agent talks: from a message and what it remembers to a reply and what it remembers next.
 
-    answer: (text, Memory, now) -> (Reply, Memory)
+    answer: (text, DialogueMemory, now) -> (DialogueReply, DialogueMemory)
 
 Pure; patterns instead of a language model, so that the same conversation gives the same words, tool calls and token
 counts every time. `weather_server` carries the replies over A2A.
@@ -31,7 +31,7 @@ class Intent(StrEnum):
 
 
 @dataclass(frozen=True)
-class Memory:
+class DialogueMemory:
     """What the agent remembers of a conversation: what the user wants, where, and whether it just asked where."""
 
     intents: tuple[Intent, ...] = ()
@@ -49,7 +49,7 @@ class ToolUse:
 
 
 @dataclass(frozen=True)
-class Reply:
+class DialogueReply:
     """What the agent says. With `needs_input` the text is a question and the user has the next word.
 
     The counts are words and punctuation marks: no model's tokens, but steady numbers to show and to add up.
@@ -85,7 +85,7 @@ _BARE_CITY: Final = re.compile(r"(?i:(?:in|at|for) )?(?P<city>[^\W\d_][\w'-]{0,3
 _TOKEN: Final = re.compile(r"\w+|[^\w\s]")
 
 
-def answer(text: str, memory: Memory, now: datetime) -> tuple[Reply, Memory]:
+def answer(text: str, memory: DialogueMemory, now: datetime) -> tuple[DialogueReply, DialogueMemory]:
     """The agent's reply to `text`, and what it remembers afterwards.
 
     Raises:
@@ -96,22 +96,22 @@ def answer(text: str, memory: Memory, now: datetime) -> tuple[Reply, Memory]:
     return _with_token_counts(heard, reply), remembered
 
 
-def _reply(heard: str, memory: Memory, now: datetime) -> tuple[Reply, Memory]:
+def _reply(heard: str, memory: DialogueMemory, now: datetime) -> tuple[DialogueReply, DialogueMemory]:
     intents = _intents(heard)
     cities = _cities(heard, memory)
     if not intents and not _continues(heard, cities, memory):
-        return Reply(_small_talk(heard)), replace(memory, asked_for_city=False)
+        return DialogueReply(_small_talk(heard)), replace(memory, asked_for_city=False)
     if not cities and memory.city is not None:
         cities = (memory.city,)
     intents = intents or memory.intents
     if not cities:
-        return Reply(WHICH_CITY, needs_input=True), Memory(intents=intents, asked_for_city=True)
+        return DialogueReply(WHICH_CITY, needs_input=True), DialogueMemory(intents=intents, asked_for_city=True)
     if not intents:
         question = f"Do you want the weather or the local time in {cities[-1]}?"
-        return Reply(question, needs_input=True), Memory(city=cities[-1])
+        return DialogueReply(question, needs_input=True), DialogueMemory(city=cities[-1])
     uses = tuple(_use_tool(intent, city, now) for city in cities for intent in intents)
     text = " ".join(_sentence(use) for use in uses)
-    return Reply(text, uses), Memory(intents=intents, city=cities[-1])
+    return DialogueReply(text, uses), DialogueMemory(intents=intents, city=cities[-1])
 
 
 def _intents(heard: str) -> tuple[Intent, ...]:
@@ -119,7 +119,7 @@ def _intents(heard: str) -> tuple[Intent, ...]:
     return tuple(intent for intent, pattern in found if pattern.search(heard))
 
 
-def _cities(heard: str, memory: Memory) -> tuple[str, ...]:
+def _cities(heard: str, memory: DialogueMemory) -> tuple[str, ...]:
     """The known cities in `heard`, each once, else one unknown city where the words around it say that it is one."""
     known = tuple(dict.fromkeys(_CANONICAL[match.group().lower()] for match in _KNOWN_CITY.finditer(heard)))
     if known:
@@ -130,7 +130,7 @@ def _cities(heard: str, memory: Memory) -> tuple[str, ...]:
     return (named["city"],) if named else ()
 
 
-def _continues(heard: str, cities: tuple[str, ...], memory: Memory) -> bool:
+def _continues(heard: str, cities: tuple[str, ...], memory: DialogueMemory) -> bool:
     """Whether a message that does not say what it wants takes up the conversation: "And in London?", "London"."""
     if not cities:
         return False
@@ -163,7 +163,7 @@ def _sentence(use: ToolUse) -> str:
     return f"It is {local:%H:%M} in {city} (UTC{local.isoformat()[-6:]})."
 
 
-def _with_token_counts(heard: str, reply: Reply) -> Reply:
+def _with_token_counts(heard: str, reply: DialogueReply) -> DialogueReply:
     results = "".join(json.dumps(use.response, sort_keys=True) for use in reply.tool_uses)
     calls = "".join(use.name + json.dumps(use.args, sort_keys=True) for use in reply.tool_uses)
     return replace(reply, prompt_tokens=_tokens(heard + results), candidates_tokens=_tokens(calls + reply.text))
@@ -184,13 +184,13 @@ class RecentConversations:
 
     def __init__(self, limit: int = MAX_CONVERSATIONS) -> None:
         self._limit = limit
-        self._memories: OrderedDict[str, Memory] = OrderedDict()
+        self._memories: OrderedDict[str, DialogueMemory] = OrderedDict()
 
-    def recall(self, context_id: str) -> Memory:
+    def recall(self, context_id: str) -> DialogueMemory:
         """What is remembered of the conversation; nothing for one that is new or forgotten."""
-        return self._memories.get(context_id, Memory())
+        return self._memories.get(context_id, DialogueMemory())
 
-    def remember(self, context_id: str, memory: Memory) -> None:
+    def remember(self, context_id: str, memory: DialogueMemory) -> None:
         self._memories[context_id] = memory
         self._memories.move_to_end(context_id)
         if len(self._memories) > self._limit:

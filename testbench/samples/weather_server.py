@@ -26,7 +26,7 @@ from a2a.types import AgentCapabilities, AgentCard, AgentInterface, AgentSkill, 
 from starlette.applications import Starlette
 
 from testbench import __version__
-from testbench.samples.weather_dialogue import RecentConversations, RecentTasks, Reply, ToolUse, answer
+from testbench.samples.weather_dialogue import DialogueReply, RecentConversations, RecentTasks, ToolUse, answer
 from testbench.samples.weather_knowledge import CITIES, DEFAULT_NOW
 
 AGENT_NAME: Final = "weather-agent"
@@ -89,7 +89,7 @@ class WeatherExecutor(AgentExecutor):
         await TaskUpdater(event_queue, *_ids(context)).cancel()
 
 
-async def _send(reply: Reply, updater: TaskUpdater) -> None:
+async def _send(reply: DialogueReply, updater: TaskUpdater) -> None:
     text = [new_text_part(reply.text)]
     metadata = {"adk_app_name": AGENT_NAME, "adk_session_id": updater.context_id, "adk_usage_metadata": _usage(reply)}
     if reply.needs_input:
@@ -119,7 +119,7 @@ def _tool_part(
     return part
 
 
-def _usage(reply: Reply) -> dict[str, int]:
+def _usage(reply: DialogueReply) -> dict[str, int]:
     return {
         "promptTokenCount": reply.prompt_tokens,
         "candidatesTokenCount": reply.candidates_tokens,

@@ -28,7 +28,7 @@ from testbench.net.clock import Clock
 from testbench.net.retry import compute_backoff
 from testbench.safe_text import printable
 from testbench.telemetry.endpoints import Endpoint
-from testbench.telemetry.replies import ANSWER_LENGTH, Reply, read_reply
+from testbench.telemetry.replies import ANSWER_LENGTH, ExportReply, read_reply
 
 LONGEST_REPLY: Final = 64 * 1024
 """Bytes of a reply that are read."""
@@ -41,8 +41,8 @@ class _Attempts:
         self.ended = threading.Event()
         """Either all is said, or nobody waits any longer."""
         self.abandoned = False
-        self.final: Reply | None = None
-        self.last: Reply | None = None
+        self.final: ExportReply | None = None
+        self.last: ExportReply | None = None
         """What the last try brought, while another one may be under way."""
 
 
@@ -55,7 +55,7 @@ class OtlpAdapter(HTTPAdapter):
 
     def __init__(self, endpoint: Endpoint, clock: Clock) -> None:
         super().__init__(pool_connections=1, pool_maxsize=1)
-        self.reply: Reply | None = None
+        self.reply: ExportReply | None = None
         self.sent_bytes = 0
         """Of all bodies that were accepted, compressed as they were sent."""
         self._endpoint = endpoint
@@ -96,7 +96,7 @@ class OtlpAdapter(HTTPAdapter):
         request.prepare_content_length(request.body)
         request.prepare_auth(None)  # user and password of the address
 
-    def _send_within_limit(self, request: PreparedRequest) -> Reply:
+    def _send_within_limit(self, request: PreparedRequest) -> ExportReply:
         """Return the final reply; or, when the time is over or all is given up, what is known by then."""
         limit = self._endpoint.timeout_s
         self._attempts = attempts = _Attempts()
@@ -108,9 +108,9 @@ class OtlpAdapter(HTTPAdapter):
         if attempts.final is not None:
             return attempts.final
         if self._given_up:
-            return attempts.last or Reply("given_up", "was not reached in time")
+            return attempts.last or ExportReply("given_up", "was not reached in time")
         before = f"; before that it {attempts.last.text}" if attempts.last else ""
-        return Reply("timeout", f"{_no_answer(limit)}{before}")
+        return ExportReply("timeout", f"{_no_answer(limit)}{before}")
 
     def _try(self, request: PreparedRequest, attempts: _Attempts) -> None:
         """Post until the reply is final, or too late to be of use."""
@@ -129,7 +129,7 @@ class OtlpAdapter(HTTPAdapter):
         finally:
             attempts.ended.set()
 
-    def _post(self, request: PreparedRequest) -> Reply:
+    def _post(self, request: PreparedRequest) -> ExportReply:
         """Post once and return what the reply means."""
         at = self._endpoint
         authorities = at.certificate or os.environ.get("SSL_CERT_FILE") or os.environ.get("SSL_CERT_DIR")
@@ -159,16 +159,16 @@ def _no_answer(limit: float) -> str:
     return f"gave no answer within {limit:g} s"
 
 
-def _unreachable(error: Exception, limit: float) -> Reply:
+def _unreachable(error: Exception, limit: float) -> ExportReply:
     """Return what no answer at all means. A certificate that does not fit will not fit the next time either."""
     cause: BaseException = error
     while (below := cause.__cause__ or cause.__context__) is not None:
         cause = below
         if isinstance(cause, ssl.SSLError):
-            return Reply("tls", f"failed in TLS: {printable(str(cause), ANSWER_LENGTH)}")
+            return ExportReply("tls", f"failed in TLS: {printable(str(cause), ANSWER_LENGTH)}")
     if isinstance(cause, TimeoutError) and cause.errno is None:  # the socket's, which is that of the whole request
-        return Reply("timeout", _no_answer(limit))
+        return ExportReply("timeout", _no_answer(limit))
     # the innermost error is the system's; those around it show the address with its query
     said = printable(str(cause), ANSWER_LENGTH) or type(cause).__name__
     transient = isinstance(error, exceptions.ConnectionError | exceptions.Timeout | HTTPError | HTTPException)
-    return Reply("unreachable", f"cannot be reached: {said}", retryable=transient)
+    return ExportReply("unreachable", f"cannot be reached: {said}", retryable=transient)

@@ -38,28 +38,28 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Batch:
+class ExportBatch:
     """What one request carries, as the exporter of its signal takes it, and how many items that are."""
 
     data: MetricsData | Sequence[ReadableLogRecord] | Sequence[ReadableSpan]
     items: int
 
 
-def metric_batches(points: Iterable[Point], attributes: Mapping[str, str], time_ns: int) -> Iterator[Batch]:
+def metric_batches(points: Iterable[Point], attributes: Mapping[str, str], time_ns: int) -> Iterator[ExportBatch]:
     """Yield the points in requests of at most BATCH_SIZE, all of the same time and resource."""
     resource = Resource(attributes)
     for chunk in _chunks(points):
         metrics = [_metric(gauge, group, time_ns) for gauge, group in _by_gauge(chunk).items()]
         scopes = [ScopeMetrics(SCOPE, metrics, schema_url="")]
-        yield Batch(MetricsData([ResourceMetrics(resource, scopes, schema_url="")]), len(chunk))
+        yield ExportBatch(MetricsData([ResourceMetrics(resource, scopes, schema_url="")]), len(chunk))
 
 
-def event_batches(events: Iterable[LogRecord], attributes: Mapping[str, str]) -> Iterator[Batch]:
+def event_batches(events: Iterable[LogRecord], attributes: Mapping[str, str]) -> Iterator[ExportBatch]:
     """Yield the events in requests of at most BATCH_SIZE, all of the same resource."""
     resource = Resource(attributes)
     for chunk in _chunks(events):
         records = [ReadableLogRecord(event, resource, SCOPE) for event in chunk]
-        yield Batch(records, len(records))
+        yield ExportBatch(records, len(records))
 
 
 def _chunks(items: Iterable[T]) -> Iterator[list[T]]:

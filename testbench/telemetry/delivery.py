@@ -1,6 +1,6 @@
 """Exporting over OTLP/HTTP with an account of every item: what was sent arrived, or there is a TelemetryError.
 
-    Batch -> OpenTelemetry's exporter of the signal -> requests.Session -> OtlpAdapter -> collector
+    ExportBatch -> OpenTelemetry's exporter of the signal -> requests.Session -> OtlpAdapter -> collector
 
 The exporters encode and compress; whether something arrived, `testbench.telemetry.adapter` says, because they do not
 know it.
@@ -23,9 +23,9 @@ from requests import Session
 from testbench.errors import TelemetryError
 from testbench.net.clock import Clock
 from testbench.telemetry.adapter import OtlpAdapter, describe
-from testbench.telemetry.batches import Batch
+from testbench.telemetry.batches import ExportBatch
 from testbench.telemetry.endpoints import PREFIX, Endpoint, Signal
-from testbench.telemetry.replies import Kind, Reply
+from testbench.telemetry.replies import ExportReply, Kind
 
 EXPORTERS: Final[dict[Signal, Any]] = {
     "metrics": OTLPMetricExporter,
@@ -68,13 +68,13 @@ class OtlpSender:
         """Bytes of all bodies that were accepted."""
         return self._adapter.sent_bytes
 
-    def send(self, batch: Batch) -> Reply:
+    def send(self, batch: ExportBatch) -> ExportReply:
         """Return what became of the batch. Both the collector and the exporter must say that it is delivered."""
         self._adapter.reply = None
         result = self._exporter.export(batch.data)
-        reply = self._adapter.reply or Reply("refused", "was not asked: the exporter cannot encode the batch")
+        reply = self._adapter.reply or ExportReply("refused", "was not asked: the exporter cannot encode the batch")
         if reply.kind == "accepted" and result.name != "SUCCESS":
-            reply = Reply("refused", "has accepted what the exporter takes for lost")
+            reply = ExportReply("refused", "has accepted what the exporter takes for lost")
         if reply.kind in ("accepted", "rejected"):
             self.delivered += batch.items - min(reply.rejected, batch.items)
         if reply.kind not in ("accepted", "given_up"):
@@ -90,7 +90,7 @@ class OtlpSender:
         self._exporter.shutdown()
 
 
-async def deliver(endpoint: Endpoint, batches: Iterable[Batch], clock: Clock) -> Delivery:
+async def deliver(endpoint: Endpoint, batches: Iterable[ExportBatch], clock: Clock) -> Delivery:
     """Send the batches one after another; end at the first that does not arrive.
 
     A batch of which the collector rejects a part is not sent again; the batches after it still are, so that as much as
@@ -110,7 +110,7 @@ async def deliver(endpoint: Endpoint, batches: Iterable[Batch], clock: Clock) ->
         sender.close()
 
 
-def _send_all(endpoint: Endpoint, sender: OtlpSender, batches: Iterable[Batch]) -> Delivery:
+def _send_all(endpoint: Endpoint, sender: OtlpSender, batches: Iterable[ExportBatch]) -> Delivery:
     items = requests = 0
     for batch in batches:
         reply = sender.send(batch)
@@ -122,13 +122,13 @@ def _send_all(endpoint: Endpoint, sender: OtlpSender, batches: Iterable[Batch]) 
         requests += 1
     if rejected := items - sender.delivered:
         text = f"rejected {rejected} of {items} {NOUNS[endpoint.signal]}: {sender.complaint}"
-        raise _failure(endpoint, Reply("rejected", text), None)
+        raise _failure(endpoint, ExportReply("rejected", text), None)
     return Delivery(endpoint.shown, items, requests, sender.sent_bytes)
 
 
 def open_exporter(endpoint: Endpoint, adapter: OtlpAdapter) -> Any:
     """Return OpenTelemetry's exporter of the endpoint's signal, over a session that has nothing but the adapter."""
-    # every failure is a Reply; the exporters would also log it, before it is known what it means
+    # every failure is an ExportReply; the exporters would also log it, before it is known what it means
     logging.getLogger("opentelemetry.exporter.otlp.proto.http").setLevel(logging.CRITICAL)
     session = Session()
     session.trust_env = False  # or ~/.netrc would replace the credentials
@@ -144,7 +144,7 @@ def open_exporter(endpoint: Endpoint, adapter: OtlpAdapter) -> Any:
     )
 
 
-def _failure(endpoint: Endpoint, reply: Reply, arrived: int | None) -> TelemetryError:
+def _failure(endpoint: Endpoint, reply: ExportReply, arrived: int | None) -> TelemetryError:
     noun = NOUNS[endpoint.signal]
     so_far = "" if arrived is None else f" ({arrived or 'no'} {noun} had arrived)"
     return TelemetryError(describe(endpoint, reply.text) + so_far, hint=_hint(endpoint.signal, reply.kind))

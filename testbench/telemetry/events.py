@@ -19,7 +19,7 @@ from testbench.results.summary import PlacedEvaluation
 from testbench.schema.models import Failure
 from testbench.telemetry import attributes as names
 from testbench.telemetry.attributes import attribute_text
-from testbench.telemetry.points import WHOLE_SCENARIO, Execution, Sample
+from testbench.telemetry.points import WHOLE_SCENARIO, Execution, ScoredSample
 
 TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 SPAN_ID: Final = re.compile(r"[0-9a-f]{16}")
@@ -28,7 +28,7 @@ SKIPPED: Final = "skipped"
 
 
 def evaluation_events(
-    found: Iterable[Sample], execution: Execution, time_ns: int, *, content: bool
+    found: Iterable[ScoredSample], execution: Execution, time_ns: int, *, content: bool
 ) -> Iterator[LogRecord]:
     """Yield one event for every evaluation, whatever became of it; ids are 0 where the file has none."""
     for sample in found:
@@ -45,7 +45,7 @@ def evaluation_events(
         )
 
 
-def _attributes(sample: Sample, execution: Execution) -> dict[str, str | int | float]:
+def _attributes(sample: ScoredSample, execution: Execution) -> dict[str, str | int | float]:
     where = sample.evaluated
     return {
         names.EVALUATION_NAME: sample.name,
@@ -58,7 +58,7 @@ def _attributes(sample: Sample, execution: Execution) -> dict[str, str | int | f
     }
 
 
-def _verdict(sample: Sample) -> dict[str, str | float]:
+def _verdict(sample: ScoredSample) -> dict[str, str | float]:
     if sample.score is not None:
         return {names.EVALUATION_SCORE: float(sample.score), names.EVALUATION_LABEL: sample.evaluated.status}
     if sample.evaluated.status == "skipped":
@@ -78,7 +78,7 @@ def _failure(where: PlacedEvaluation) -> Failure | None:
     return (where.step.error if where.step else None) or where.evaluation.result.error
 
 
-def _sentence(sample: Sample) -> str:
+def _sentence(sample: ScoredSample) -> str:
     score = "" if sample.score is None else f" {sample.score:.4g}"
     return f"{sample.name}: {sample.evaluated.status}{score}"
 

@@ -47,7 +47,7 @@ class Point:
 
 
 @dataclass(frozen=True)
-class Sample:
+class ScoredSample:
     """One evaluation with an identity that no other evaluation of the experiment has."""
 
     evaluated: PlacedEvaluation
@@ -64,7 +64,7 @@ class Sample:
         return attribute_text(self.evaluated.evaluation.metric.shown_name)
 
 
-def samples(experiment: EvaluatedExperiment) -> Iterator[Sample]:
+def samples(experiment: EvaluatedExperiment) -> Iterator[ScoredSample]:
     """Yield every evaluation with its hash: the id of its step, or of its scenario for a metric of the conversation.
 
     From the second repetition on `-r2`, `-r3`... is appended, and where the same metric judges the same step more than
@@ -75,10 +75,10 @@ def samples(experiment: EvaluatedExperiment) -> Iterator[Sample]:
         identity = _identity(evaluated)
         key = (evaluated.evaluation.metric.shown_name, identity)
         seen[key] += 1
-        yield Sample(evaluated, identity if seen[key] == 1 else f"{identity}-{seen[key]}")
+        yield ScoredSample(evaluated, identity if seen[key] == 1 else f"{identity}-{seen[key]}")
 
 
-def score_points(found: Iterable[Sample], execution: Execution, *, content: bool) -> Iterator[Point]:
+def score_points(found: Iterable[ScoredSample], execution: Execution, *, content: bool) -> Iterator[Point]:
     """Yield one point per score. Without `content` the user's input stays empty."""
     for sample in found:
         if sample.score is not None:
@@ -107,7 +107,7 @@ def aggregate_points(summary: Summary, execution: Execution) -> Iterator[Point]:
         yield Point(names.COST, float(usage.cost_usd), shared)
 
 
-def _sample_attributes(sample: Sample, execution: Execution, content: bool) -> Attributes:
+def _sample_attributes(sample: ScoredSample, execution: Execution, content: bool) -> Attributes:
     where = sample.evaluated
     asked = where.step or next(iter(where.scenario.steps), None)
     said = printable(asked.input, defaults.USER_INPUT_TRUNCATED) if asked and content else ""

@@ -35,7 +35,7 @@ class Publication:
 
 
 @dataclass(frozen=True)
-class Settings:
+class PublishSettings:
     """`per_step` False leaves out the points of single steps; `timeout_s` wins over the environment's."""
 
     per_step: bool = True
@@ -45,7 +45,7 @@ class Settings:
 async def publish(
     experiment: EvaluatedExperiment,
     execution: Execution,
-    settings: Settings,
+    settings: PublishSettings,
     environ: Mapping[str, str],
     clock: Clock | None = None,
 ) -> Publication:
@@ -81,7 +81,7 @@ async def publish(
     return Publication(delivered.items - len(aggregates), len(aggregates), summary.evaluations, delivered, events)
 
 
-def _endpoints(environ: Mapping[str, str], settings: Settings) -> tuple[Endpoint, Endpoint | None]:
+def _endpoints(environ: Mapping[str, str], settings: PublishSettings) -> tuple[Endpoint, Endpoint | None]:
     """Where points and events go: events nowhere if only metrics have an address, or OTEL_LOGS_EXPORTER is none."""
     if is_switched_off("metrics", environ):
         raise InputError(

@@ -52,7 +52,7 @@ REFUSALS: Final[Mapping[int, Kind]] = {401: "unauthorized", 403: "unauthorized",
 
 
 @dataclass(frozen=True)
-class Reply:
+class ExportReply:
     """How one request ended. `text` says it to a person; `rejected` counts items of an accepted request."""
 
     kind: Kind
@@ -62,22 +62,22 @@ class Reply:
     retry_after: float | None = None
 
 
-def read_reply(signal: Signal, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> Reply:
+def read_reply(signal: Signal, status: int, headers: Mapping[str, str], body: bytes, now: datetime) -> ExportReply:
     """Return the meaning of a reply; header names in lower case, `now` for a `Retry-After` that is a date."""
     if 200 <= status < 300:
         return _read_success(signal, status, headers, body)
     text = f"answered {status} {_phrase(status)}".rstrip()
     if 300 <= status < 400:
-        return Reply("refused", f"{text} to {redact_url(headers.get('location', ''))}, and is not followed")
+        return ExportReply("refused", f"{text} to {redact_url(headers.get('location', ''))}, and is not followed")
     said = _error_message(headers, body)
     text = f"{text}: {said}" if said else text
     wait = read_retry_after(headers.get("retry-after"), now)
-    return Reply(REFUSALS.get(status, "refused"), text, retryable=status in RETRYABLE, retry_after=wait)
+    return ExportReply(REFUSALS.get(status, "refused"), text, retryable=status in RETRYABLE, retry_after=wait)
 
 
-def _read_success(signal: Signal, status: int, headers: Mapping[str, str], body: bytes) -> Reply:
+def _read_success(signal: Signal, status: int, headers: Mapping[str, str], body: bytes) -> ExportReply:
     if not body.strip():
-        return Reply("accepted")
+        return ExportReply("accepted")
     response_type, count = RESPONSES[signal]
     response = response_type()
     try:
@@ -86,10 +86,10 @@ def _read_success(signal: Signal, status: int, headers: Mapping[str, str], body:
         else:
             response.ParseFromString(body)
     except (DecodeError, json_format.ParseError, UnicodeDecodeError):
-        return Reply("not_otlp", f"answered {status}, but not as an OTLP collector: {_text(body)}")
+        return ExportReply("not_otlp", f"answered {status}, but not as an OTLP collector: {_text(body)}")
     rejected = int(getattr(response.partial_success, count))
     said = printable(response.partial_success.error_message, ANSWER_LENGTH)
-    return Reply("rejected" if rejected > 0 else "accepted", said, rejected=max(0, rejected))
+    return ExportReply("rejected" if rejected > 0 else "accepted", said, rejected=max(0, rejected))
 
 
 def _error_message(headers: Mapping[str, str], body: bytes) -> str:

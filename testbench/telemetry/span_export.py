@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from testbench.net.clock import SystemClock
 from testbench.telemetry.adapter import describe
-from testbench.telemetry.batches import Batch
+from testbench.telemetry.batches import ExportBatch
 from testbench.telemetry.delivery import OtlpSender
 from testbench.telemetry.endpoints import Endpoint
 
@@ -56,7 +56,7 @@ class CountingExporter(SpanExporter):
         return describe(self._endpoint, self._sender.complaint)
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        reply = self._sender.send(Batch(spans, len(spans)))
+        reply = self._sender.send(ExportBatch(spans, len(spans)))
         return SpanExportResult.SUCCESS if reply.kind == "accepted" else SpanExportResult.FAILURE
 
     def give_up(self) -> None:

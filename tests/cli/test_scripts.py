@@ -64,7 +64,7 @@ def test_a_script_hides_no_library_behind_its_own_names() -> None:
     folder = str(ROOT / "testbench")
     modules = loaded_by(
         f"import sys; sys.path.insert(0, {folder!r})\nimport testbench, testbench.metrics.ragas.adapter as adapter\n"
-        "adapter.RagasAdapter().specs()"
+        "adapter.RagasFrameworkAdapter().specs()"
     )
     ours = {name for name, file in modules.items() if file and file.startswith(folder)}
     assert {name for name in ours if name.split(".")[0] != "testbench"} == set()

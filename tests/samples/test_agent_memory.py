@@ -5,15 +5,15 @@ from __future__ import annotations
 from a2a.server.context import ServerCallContext
 from a2a.types import Task, TaskState, TaskStatus
 
-from testbench.samples.weather_dialogue import Memory, RecentConversations, RecentTasks
+from testbench.samples.weather_dialogue import DialogueMemory, RecentConversations, RecentTasks
 
 
 def test_conversation_that_was_silent_longest_is_forgotten() -> None:
     conversations = RecentConversations(limit=2)
-    conversations.remember("a", Memory(city="London"))
-    conversations.remember("b", Memory(city="Berlin"))
-    conversations.remember("a", Memory(city="Tokyo"))
-    conversations.remember("c", Memory(city="Sydney"))
+    conversations.remember("a", DialogueMemory(city="London"))
+    conversations.remember("b", DialogueMemory(city="Berlin"))
+    conversations.remember("a", DialogueMemory(city="Tokyo"))
+    conversations.remember("c", DialogueMemory(city="Sydney"))
     remembered = {name: conversations.recall(name).city for name in "abc"}
     assert remembered == {"a": "Tokyo", "b": None, "c": "Sydney"}
 

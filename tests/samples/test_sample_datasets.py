@@ -17,7 +17,7 @@ from testbench.errors import InputError
 from testbench.samples import generate
 from testbench.samples.generate import COLUMNS
 from testbench.samples.locate import SAMPLE_NAMES, sample_path
-from testbench.samples.weather_dialogue import Memory, Reply, answer
+from testbench.samples.weather_dialogue import DialogueMemory, DialogueReply, answer
 from testbench.samples.weather_knowledge import DEFAULT_NOW
 from testbench.schema.files import read_experiment
 from testbench.schema.models import Experiment, Metric, Reference, Scenario, Step, ToolCall
@@ -49,15 +49,15 @@ def experiment() -> Experiment:
     return read_experiment(sample_path("experiment.yaml"))
 
 
-def replies(steps: tuple[Step, ...]) -> list[Reply]:
-    said, memory = [], Memory()
+def replies(steps: tuple[Step, ...]) -> list[DialogueReply]:
+    said, memory = [], DialogueMemory()
     for step in steps:
         reply, memory = answer(step.input, memory, DEFAULT_NOW)
         said.append(reply)
     return said
 
 
-def calls_of(reply: Reply) -> list[tuple[str, dict[str, Any]]]:
+def calls_of(reply: DialogueReply) -> list[tuple[str, dict[str, Any]]]:
     return [(use.name, dict(use.args)) for use in reply.tool_uses]
 
 
@@ -106,7 +106,7 @@ def test_rows_show_what_a_dataset_can_hold() -> None:
 
 @pytest.mark.parametrize("row", json_rows(), ids=lambda row: row["user_input"])
 def test_agent_answers_a_row_as_its_reference_says(row: dict[str, Any]) -> None:
-    reply, _ = answer(row["user_input"], Memory(), DEFAULT_NOW)
+    reply, _ = answer(row["user_input"], DialogueMemory(), DEFAULT_NOW)
     calls = [(call["name"], call["args"]) for call in row["reference_tool_calls"] or ()]
     assert calls_of(reply) == calls
     if row["reference"] is not None:
@@ -132,7 +132,7 @@ def test_agent_passes_every_metric_of_the_experiment(scenario: Scenario) -> None
             assert (score < 1) == (metric.metric_name in ALIKE), "a score that is no 1.0 is what the demo shows"
 
 
-def score_of(metric: Metric, reference: Reference, reply: Reply) -> float:
+def score_of(metric: Metric, reference: Reference, reply: DialogueReply) -> float:
     """What the metric is about, in the plainest form: whether the demo's references fit, not how a metric is built."""
     assert reference.response is not None
     match metric.metric_name:

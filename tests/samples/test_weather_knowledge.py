@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from testbench.errors import InputError
 from testbench.samples import weather_dialogue as dialogue
-from testbench.samples.weather_dialogue import Memory, Reply, answer
+from testbench.samples.weather_dialogue import DialogueMemory, DialogueReply, answer
 from testbench.samples.weather_knowledge import (
     CITIES,
     DEFAULT_NOW,
@@ -25,15 +25,15 @@ from testbench.samples.weather_knowledge import (
 SUMMER = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 
 
-def talk(*messages: str) -> Reply:
+def talk(*messages: str) -> DialogueReply:
     """The reply to the last message of a conversation."""
-    reply, memory = Reply(""), Memory()
+    reply, memory = DialogueReply(""), DialogueMemory()
     for message in messages:
         reply, memory = answer(message, memory, DEFAULT_NOW)
     return reply
 
 
-def tools(reply: Reply) -> list[tuple[str, str]]:
+def tools(reply: DialogueReply) -> list[tuple[str, str]]:
     return [(use.name, use.args["city"]) for use in reply.tool_uses]
 
 

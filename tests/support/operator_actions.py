@@ -16,20 +16,20 @@ from testbench.arena.cluster.access import Access
 from testbench.arena.cluster.api import Json
 from testbench.arena.cluster.http import HttpCluster
 from testbench.arena.operator.loop import OperatorLoop
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 from tests.support.cluster.api_server import ApiServer
 from tests.support.cluster.client import ApiClient, ClientAccess, RequestRefusedError
 from tests.support.manifest_files import DEPLOY
 from tests.support.operator_fixture import NAMESPACE, S3, arena_job, conclusion
 
 PROBE_TIMEOUT_S = 20.0
-FAST = Settings(round_interval_s=0.01, backoff_s=0.005, status_interval_s=0.05, reference_poll_s=0.05)
+FAST = OperatorSettings(round_interval_s=0.01, backoff_s=0.005, status_interval_s=0.05, reference_poll_s=0.05)
 
 
 class OperatorThread:
     """The operator in a thread with a loop of its own."""
 
-    def __init__(self, origin: str, settings: Settings = FAST) -> None:
+    def __init__(self, origin: str, settings: OperatorSettings = FAST) -> None:
         self._origin, self._settings = origin, settings
         self._begun = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), daemon=True)

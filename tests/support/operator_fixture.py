@@ -21,7 +21,7 @@ from testbench.arena.manifest.job_status import JobStatus
 from testbench.arena.operator.loop import JobKey, OperatorLoop
 from testbench.arena.operator.observed import read_status
 from testbench.arena.operator.references import FoundObjects, ObjectReference
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 
 NAMESPACE = "arena"
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -64,7 +64,7 @@ class OperatorFixture:
     """The objects, the time and the operator. `look` runs one round of the operator for one job."""
 
     cluster: MemoryCluster = field(default_factory=lambda: MemoryCluster(now=START))
-    settings: Settings = field(default_factory=Settings)
+    settings: OperatorSettings = field(default_factory=OperatorSettings)
     now: datetime = START
 
     def __post_init__(self) -> None:

@@ -25,7 +25,7 @@ from opentelemetry.sdk.resources import Resource
 from testbench.errors import InputError, TelemetryError
 from testbench.net.clock import FakeClock
 from testbench.telemetry.adapter import OtlpAdapter
-from testbench.telemetry.batches import BATCH_SIZE, Batch, metric_batches
+from testbench.telemetry.batches import BATCH_SIZE, ExportBatch, metric_batches
 from testbench.telemetry.delivery import Delivery, deliver, open_exporter
 from testbench.telemetry.endpoints import Endpoint, resolve
 from testbench.telemetry.points import Point
@@ -41,7 +41,7 @@ def points(number: int) -> list[Point]:
     return [Point("testbench_evaluation_metric", 0.5, {"sample_hash": f"stp_{each}"}) for each in range(number)]
 
 
-def batches(number: int) -> Iterator[Batch]:
+def batches(number: int) -> Iterator[ExportBatch]:
     return metric_batches(points(number), {"service.name": "testbench"}, time_ns=1)
 
 
@@ -224,7 +224,7 @@ async def test_what_was_given_up_is_not_tried_again(otlp: OtlpReceiver) -> None:
 async def test_what_the_exporter_does_not_send_is_no_success(otlp: OtlpReceiver) -> None:
     no_scope = MetricsData([ResourceMetrics(Resource({}), ["none"], "")])  # type: ignore[list-item]  # it is meant
     with pytest.raises(TelemetryError, match=r"cannot encode the batch \(1 data points had arrived\)"):
-        await deliver(endpoint_of(otlp), [*batches(1), Batch(no_scope, 1)], FakeClock())
+        await deliver(endpoint_of(otlp), [*batches(1), ExportBatch(no_scope, 1)], FakeClock())
     assert len(otlp.requests) == 1
 
 

@@ -16,13 +16,13 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceResponse,
 )
 
-from testbench.telemetry.replies import Reply, read_reply
+from testbench.telemetry.replies import ExportReply, read_reply
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, tzinfo=UTC)
 PROTOBUF = {"content-type": "application/x-protobuf"}
 
 
-def metrics_reply(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> Reply:
+def metrics_reply(status: int, body: bytes = b"", headers: dict[str, str] | None = None) -> ExportReply:
     return read_reply("metrics", status, headers or {}, body, NOW)
 
 
@@ -37,7 +37,7 @@ def metrics_reply(status: int, body: bytes = b"", headers: dict[str, str] | None
     ],
 )
 def test_accepted(status: int, body: bytes, headers: dict[str, str]) -> None:
-    assert metrics_reply(status, body, headers) == Reply("accepted")
+    assert metrics_reply(status, body, headers) == ExportReply("accepted")
 
 
 def test_partial_success_of_each_signal() -> None:
@@ -46,14 +46,14 @@ def test_partial_success_of_each_signal() -> None:
     )
     logs = ExportLogsServiceResponse(partial_success=ExportLogsPartialSuccess(rejected_log_records=2))
     spans = ExportTraceServiceResponse(partial_success=ExportTracePartialSuccess(rejected_spans=1))
-    assert metrics_reply(200, metrics.SerializeToString(), PROTOBUF) == Reply("rejected", "too many", 3)
-    assert read_reply("logs", 200, PROTOBUF, logs.SerializeToString(), NOW) == Reply("rejected", "", 2)
-    assert read_reply("traces", 200, PROTOBUF, spans.SerializeToString(), NOW) == Reply("rejected", "", 1)
+    assert metrics_reply(200, metrics.SerializeToString(), PROTOBUF) == ExportReply("rejected", "too many", 3)
+    assert read_reply("logs", 200, PROTOBUF, logs.SerializeToString(), NOW) == ExportReply("rejected", "", 2)
+    assert read_reply("traces", 200, PROTOBUF, spans.SerializeToString(), NOW) == ExportReply("rejected", "", 1)
 
 
 def test_a_warning_of_an_accepting_collector_is_kept() -> None:
     response = ExportMetricsServiceResponse(partial_success=ExportMetricsPartialSuccess(error_message="old client"))
-    assert metrics_reply(200, response.SerializeToString(), PROTOBUF) == Reply("accepted", "old client")
+    assert metrics_reply(200, response.SerializeToString(), PROTOBUF) == ExportReply("accepted", "old client")
 
 
 @pytest.mark.parametrize("headers", [{"content-type": "text/html"}, PROTOBUF, {"content-type": "application/json"}, {}])

@@ -173,10 +173,12 @@ async def _publish(context: JobContext, experiment: EvaluatedExperiment) -> None
         InputError: the environment names no usable endpoint.
     """
     from testbench.telemetry.points import Execution
-    from testbench.telemetry.publication import Settings, publish
+    from testbench.telemetry.publication import PublishSettings, publish
 
     with suppress(NothingToDo):  # which the verdict says too
-        await publish(experiment, Execution(context.plan.job, context.run_id, 1), Settings(), context.environment)
+        await publish(
+            experiment, Execution(context.plan.job, context.run_id, 1), PublishSettings(), context.environment
+        )
 
 
 def take_over(earlier: RunFolder, run_id: str, new: RunFolder, plan: Plan, shards: int) -> int:

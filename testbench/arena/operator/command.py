@@ -22,7 +22,7 @@ from testbench.safe_text import printable
 
 if TYPE_CHECKING:
     from testbench.arena.cluster.api import Json
-    from testbench.arena.operator.settings import Settings
+    from testbench.arena.operator.settings import OperatorSettings
 
 
 @phase("operator", within="arena")
@@ -86,10 +86,10 @@ async def _run(options: dict[str, Any]) -> None:
             await loop.run(stop)
 
 
-def _settings(options: dict[str, Any]) -> Settings:
-    from testbench.arena.operator.settings import Settings
+def _settings(options: dict[str, Any]) -> OperatorSettings:
+    from testbench.arena.operator.settings import OperatorSettings
 
-    return Settings(
+    return OperatorSettings(
         image=options["image"],
         image_pull_policy=options["image_pull_policy"],
         service_account=options["worker_service_account"],

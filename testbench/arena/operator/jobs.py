@@ -37,7 +37,7 @@ from testbench.arena.operator.metadata import (
 from testbench.arena.operator.observed import KubeJob, Run
 from testbench.arena.operator.pods import INDEX, START, Task, build_pod_template
 from testbench.arena.operator.references import PodSetup, Resolved, SecretCopy
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 from testbench.errors import ExitCode
 
 MANIFEST_KEY: Final = "manifest.json"
@@ -64,25 +64,25 @@ class Size(NamedTuple):
     shards: int
 
 
-def build_plan_job(run: Run, settings: Settings) -> Json:
+def build_plan_job(run: Run, settings: OperatorSettings) -> Json:
     """Return the Job of one pod that makes the plan, or says why there is none."""
     return _build_one_pod_job(run, Task("plan-run"), name_plan_job(run.manifest.metadata.name), settings)
 
 
-def build_whole_job(run: Run, settings: Settings) -> Json:
+def build_whole_job(run: Run, settings: OperatorSettings) -> Json:
     """Return the Job of one pod that does everything. Without a store nothing is left of a failed pod: no retries."""
     job = run.manifest
     retries = settings.retries if job.spec.output is not None else 0
     return _build_one_pod_job(run, Task("run-all"), name_whole_job(job.metadata.name), settings, retries)
 
 
-def build_reduce_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
+def build_reduce_job(run: Run, size: Size, round_: int, settings: OperatorSettings) -> Json:
     """Return the Job of one pod that makes the result of the parts of all shards."""
     task = Task("reduce", ("--count", str(size.shards), *_build_round_arguments(run, round_)), items=size.items)
     return _build_one_pod_job(run, task, name_reduce_job(run.manifest.metadata.name, round_), settings)
 
 
-def build_work_job(run: Run, size: Size, round_: int, settings: Settings) -> Json:
+def build_work_job(run: Run, size: Size, round_: int, settings: OperatorSettings) -> Json:
     """Return the Job of all shards, begun with the fewest workers; a load test begins with all, and has one attempt."""
     job, shards = run.manifest, size.shards
     gang = needs_common_start(job)
@@ -116,7 +116,7 @@ def needs_common_start(job: ArenaJob) -> bool:
     return job.spec.type == "loadtest"
 
 
-def count_shards(job: ArenaJob, items: int, settings: Settings) -> int:
+def count_shards(job: ArenaJob, items: int, settings: OperatorSettings) -> int:
     """Return into how many shards the work is cut: one for each worker that there will ever be.
 
     More shards than workers cost more pod starts than their evenness gains (`benchmarks/shards.py`): the items are
@@ -174,7 +174,7 @@ def build_secret_copy(job: ArenaJob, copy: SecretCopy) -> Json:
 # --- the parts ------------------------------------------------------------------------------------------------------
 
 
-def _build_one_pod_job(run: Run, task: Task, name: str, settings: Settings, retries: int | None = None) -> Json:
+def _build_one_pod_job(run: Run, task: Task, name: str, settings: OperatorSettings, retries: int | None = None) -> Json:
     job = run.manifest
     spec = {
         "completions": 1,

@@ -44,7 +44,7 @@ from testbench.arena.operator.metadata import MANAGED_BY_LABEL, OPERATOR_NAME, S
 from testbench.arena.operator.observed import Observed
 from testbench.arena.operator.observer import Observer
 from testbench.arena.operator.reconcile import reconcile
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 from testbench.errors import InputError
 from testbench.net.retry import compute_backoff
 from testbench.safe_text import printable
@@ -112,7 +112,7 @@ class OperatorLoop:
     def __init__(
         self,
         cluster: Cluster,
-        settings: Settings,
+        settings: OperatorSettings,
         namespaces: tuple[str, ...] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

@@ -42,7 +42,7 @@ from testbench.arena.operator.pod_messages import (
 )
 from testbench.arena.operator.references import NeedsObjects, ObjectReference, Resolution, Waiting, resolve
 from testbench.arena.operator.schedules import shown_tick
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 from testbench.arena.stores import make_run_id
 
 SOME_PODS: Final = 50
@@ -61,7 +61,7 @@ class _JobCache:
 class Observer:
     """Reads one ArenaJob after the other; one cache for each."""
 
-    def __init__(self, cluster: Cluster, settings: Settings) -> None:
+    def __init__(self, cluster: Cluster, settings: OperatorSettings) -> None:
         self._cluster = cluster
         self._settings = settings
         self._caches: dict[tuple[str, str], tuple[str, _JobCache]] = {}

@@ -24,7 +24,7 @@ from testbench.arena.manifest.pod_overrides import PodOverrides
 from testbench.arena.operator.metadata import build_labels, name_copied_secret, name_run_config, name_start_config
 from testbench.arena.operator.observed import Run
 from testbench.arena.operator.references import BundleSource, MountedSecret
-from testbench.arena.operator.settings import WORKER_ENVIRONMENT, Settings
+from testbench.arena.operator.settings import WORKER_ENVIRONMENT, OperatorSettings
 from testbench.arena.stores import name_run_folder
 
 MANIFEST: Final = "/etc/arena/run/manifest.json"
@@ -62,7 +62,7 @@ class Task:
     items: int = 0
 
 
-def build_pod_template(job: ArenaJob, run: Run, task: Task, settings: Settings) -> Json:
+def build_pod_template(job: ArenaJob, run: Run, task: Task, settings: OperatorSettings) -> Json:
     """Return the template of a phase's pods."""
     setup = run.setup
     volumes, mounts = _build_volumes(job, run, task)
@@ -137,7 +137,7 @@ def _build_command(job: ArenaJob, run: Run, task: Task) -> list[str]:
     ]  # fmt: skip
 
 
-def _build_container(task: Task, command: Sequence[str], mounts: Sequence[Json], settings: Settings) -> Json:
+def _build_container(task: Task, command: Sequence[str], mounts: Sequence[Json], settings: OperatorSettings) -> Json:
     return {
         "name": task.phase,
         "image": settings.image,
@@ -177,7 +177,7 @@ def _override(container: Json, task: Task, overrides: PodOverrides) -> Json:
     return changed
 
 
-def _build_fetch_container(source: BundleSource, settings: Settings) -> Json:
+def _build_fetch_container(source: BundleSource, settings: OperatorSettings) -> Json:
     command = ["python3", "-m", "testbench.arena.operator.fetch", str(source.url), str(source.checksum)]
     mounts = [{"name": "tmp", "mountPath": TMP}, {"name": "source", "mountPath": FETCHED}]
     return _build_container(Task("fetch"), [*command, _name_archive(source), TERMINATION], mounts, settings)

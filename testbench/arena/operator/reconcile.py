@@ -39,7 +39,7 @@ from testbench.arena.operator.observed import KubeJob, Observed, Run
 from testbench.arena.operator.pod_messages import AnotherRound, PlanMade, RunRefusal
 from testbench.arena.operator.pods import build_result_url
 from testbench.arena.operator.references import NeedsObjects, Refused, Resolved, Waiting
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 
 MAX_ROUNDS: Final = 10
 INVALID: Final = "InvalidManifest"
@@ -58,7 +58,7 @@ class _Step:
     requeue_after_s: float | None = None
 
 
-def reconcile(observed: Observed, now: datetime, settings: Settings) -> Decision:
+def reconcile(observed: Observed, now: datetime, settings: OperatorSettings) -> Decision:
     """Return the next step of a job: towards its end, and after that, what is to be cleaned up."""
     if observed.deleting:
         return Decision()
@@ -94,7 +94,7 @@ def _stop(observed: Observed) -> tuple[Delete, ...]:
     return tuple(Delete(JOB, job.name, job.uid) for job in live)
 
 
-def _next_step(observed: Observed, now: datetime, settings: Settings) -> _Step:
+def _next_step(observed: Observed, now: datetime, settings: OperatorSettings) -> _Step:
     if observed.manifest is None:
         return _Step(JobState(refusal=(INVALID, observed.fault)))
     if observed.manifest.spec.cancelled:
@@ -143,7 +143,7 @@ def _begin_run(manifest: ArenaJob, resolved: Resolved) -> _Step:
 # --- a run ----------------------------------------------------------------------------------------------------------
 
 
-def _continue_run(observed: Observed, run: Run, now: datetime, settings: Settings) -> _Step:
+def _continue_run(observed: Observed, run: Run, now: datetime, settings: OperatorSettings) -> _Step:
     name = run.manifest.metadata.name
     if run.setup.one_pod:
         whole = observed.jobs.get(name_whole_job(name))
@@ -183,7 +183,7 @@ def _kept_spec(manifest: ArenaJob) -> ArenaJobSpec:
     return manifest.spec.model_copy(update={"cancelled": False, "ttl_seconds_after_finished": None})
 
 
-def _continue_round(observed: Observed, run: Run, planned: int, now: datetime, settings: Settings) -> _Step:
+def _continue_round(observed: Observed, run: Run, planned: int, now: datetime, settings: OperatorSettings) -> _Step:
     """Return the next step of the latest round: work, reduce, or another round of data generation.
 
     What came before the latest round is not looked at: its pods may be gone, with their nodes or by hand.
@@ -223,7 +223,7 @@ def _working_state(job: KubeJob, state: JobState) -> JobState:
 
 
 def _continue_work(
-    observed: Observed, run: Run, work: KubeJob, state: JobState, now: datetime, settings: Settings
+    observed: Observed, run: Run, work: KubeJob, state: JobState, now: datetime, settings: OperatorSettings
 ) -> _Step:  # fmt: skip
     if jobs.needs_common_start(run.manifest):
         return _await_common_start(observed, run, work, state, now, settings)
@@ -237,7 +237,7 @@ def _continue_work(
 
 
 def _await_common_start(
-    observed: Observed, run: Run, work: KubeJob, state: JobState, now: datetime, settings: Settings
+    observed: Observed, run: Run, work: KubeJob, state: JobState, now: datetime, settings: OperatorSettings
 ) -> _Step:  # fmt: skip
     """Return a common start once all workers are ready, or the end where that takes too long."""
     if observed.start_announced:

@@ -14,7 +14,7 @@ WORKER_ENVIRONMENT: Final = "arena-worker"
 
 
 @dataclass(frozen=True)
-class Settings:
+class OperatorSettings:
     """Times are in seconds."""
 
     image: str = defaults.OPERATOR_IMAGE

@@ -21,7 +21,7 @@ from testbench.arena.manifest.job import ArenaJob
 from testbench.arena.operator import jobs
 from testbench.arena.operator.observed import Run
 from testbench.arena.operator.references import NeedsObjects, ObjectReference, Resolved, resolve
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 from testbench.arena.runs.opening import OpenedRun
 from testbench.errors import InputError
 
@@ -31,13 +31,13 @@ SHARED_CLAIM: Final[Json] = {"spec": {"accessModes": ["ReadWriteMany"]}}
 """What a claim is taken for that nobody can look at: one that several nodes may write to."""
 
 
-def render_objects(run: OpenedRun, settings: Settings | None = None) -> str:
+def render_objects(run: OpenedRun, settings: OperatorSettings | None = None) -> str:
     """Return the objects of all phases, one YAML document each.
 
     Raises:
         InputError: the operator would wait for something, or refuse the job.
     """
-    settings = settings or Settings()
+    settings = settings or OperatorSettings()
     metadata = run.job.metadata
     job = run.job.model_copy(update={"metadata": metadata.model_copy(update={"uid": metadata.uid or NO_UID})})
     run = replace(run, job=job)
@@ -46,7 +46,7 @@ def render_objects(run: OpenedRun, settings: Settings | None = None) -> str:
     return yaml.safe_dump_all(shown, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _build_objects(run: OpenedRun, resolved: Resolved, settings: Settings) -> Iterator[Json]:
+def _build_objects(run: OpenedRun, resolved: Resolved, settings: OperatorSettings) -> Iterator[Json]:
     made = Run(run.run_id, run.job, resolved.setup)
     yield jobs.build_run_config(run.job, resolved)
     if resolved.setup.one_pod:
@@ -60,7 +60,7 @@ def _build_objects(run: OpenedRun, resolved: Resolved, settings: Settings) -> It
     yield jobs.build_reduce_job(made, jobs.Size(items, shards), 1, settings)
 
 
-def _resolve(job: ArenaJob, documents: Documents, settings: Settings) -> Resolved:
+def _resolve(job: ArenaJob, documents: Documents, settings: OperatorSettings) -> Resolved:
     objects: dict[ObjectReference, Json | None] = {}
     while True:
         resolution = resolve(job, objects, cross_namespace=settings.cross_namespace)

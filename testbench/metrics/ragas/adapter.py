@@ -61,7 +61,7 @@ _COMPUTING_THREAD: Final = ThreadPoolExecutor(1, "ragas")
 Message = HumanMessage | AIMessage | ToolMessage
 
 
-class RagasAdapter(FrameworkAdapter):
+class RagasFrameworkAdapter(FrameworkAdapter):
     """The metrics of `ragas.metrics.collections`, and those that only the older interface has."""
 
     framework = specs.FRAMEWORK

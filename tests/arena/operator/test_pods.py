@@ -26,7 +26,7 @@ from testbench.arena.operator.metadata import (
 from testbench.arena.operator.observed import Run
 from testbench.arena.operator.pods import build_result_url
 from testbench.arena.operator.references import PROVIDER_KEYS, PodSetup, Resolved, SecretCopy, resolve
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 from testbench.arena.runs.target_clients import COMMON_KEYS
 from tests.support.manifest_files import assert_restricted
 from tests.support.operator_fixture import NAMESPACE, S3, START, arena_job, manifest, objects, references
@@ -45,7 +45,7 @@ def made(*extra: Json, **spec: Any) -> Run:
 
 
 def all_jobs(run: Run) -> list[Json]:
-    settings = Settings()
+    settings = OperatorSettings()
     return [
         jobs.build_plan_job(run, settings), jobs.build_work_job(run, jobs.Size(10, 4), 1, settings),
         jobs.build_reduce_job(run, jobs.Size(10, 4), 1, settings), jobs.build_whole_job(run, settings),
@@ -104,7 +104,7 @@ def test_every_mount_has_its_volume_and_every_path_of_the_command_its_mount(run:
 
 
 def test_an_indexed_job_has_the_measured_rules() -> None:
-    spec = jobs.build_work_job(RUNS["s3"], jobs.Size(10, 4), 1, Settings())["spec"]
+    spec = jobs.build_work_job(RUNS["s3"], jobs.Size(10, 4), 1, OperatorSettings())["spec"]
     assert (spec["completionMode"], spec["podReplacementPolicy"]) == ("Indexed", "Failed")
     assert (spec["completions"], spec["backoffLimitPerIndex"], spec["maxFailedIndexes"]) == (4, 3, 1)
     rules = [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in spec["podFailurePolicy"]["rules"]]
@@ -115,7 +115,7 @@ def test_an_indexed_job_has_the_measured_rules() -> None:
 
 
 def test_a_job_of_one_pod_is_not_tried_again_once_it_has_said_its_word() -> None:
-    spec = jobs.build_whole_job(RUNS["s3"], Settings())["spec"]
+    spec = jobs.build_whole_job(RUNS["s3"], OperatorSettings())["spec"]
     assert spec["podReplacementPolicy"] == "Failed"
     rules = [(rule["action"], rule.get("onExitCodes", {}).get("values")) for rule in spec["podFailurePolicy"]["rules"]]
     assert rules == [("FailJob", [1, 2, 4, 78]), ("Ignore", [75, 143]), ("Ignore", None)]
@@ -130,19 +130,19 @@ def test_everything_goes_with_its_job_and_never_keeps_it(run: Run) -> None:
 
 
 def test_a_load_test_is_a_gang_that_is_not_tried_again() -> None:
-    spec = jobs.build_work_job(RUNS["load test"], jobs.Size(10, 4), 1, Settings())["spec"]
+    spec = jobs.build_work_job(RUNS["load test"], jobs.Size(10, 4), 1, OperatorSettings())["spec"]
     assert (spec["completions"], spec["parallelism"], spec["backoffLimitPerIndex"]) == (4, 4, 0)
     volumes = {volume["name"]: volume for volume in spec["template"]["spec"]["volumes"]}
     assert volumes["start"]["configMap"] == {"name": "evals-start", "optional": True}
 
 
 def test_one_pod_without_a_store_is_not_tried_again_because_nothing_of_it_is_left() -> None:
-    assert jobs.build_whole_job(RUNS["no output"], Settings())["spec"]["backoffLimit"] == 0
-    assert jobs.build_whole_job(RUNS["s3"], Settings())["spec"]["backoffLimit"] == 3
+    assert jobs.build_whole_job(RUNS["no output"], OperatorSettings())["spec"]["backoffLimit"] == 0
+    assert jobs.build_whole_job(RUNS["s3"], OperatorSettings())["spec"]["backoffLimit"] == 3
 
 
 def test_a_providers_key_is_a_file_of_its_own_folder() -> None:
-    pod = jobs.build_plan_job(RUNS["s3"], Settings())["spec"]["template"]["spec"]
+    pod = jobs.build_plan_job(RUNS["s3"], OperatorSettings())["spec"]["template"]["spec"]
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "credentials")
     found = {part["secret"]["name"]: part["secret"] for part in volume["projected"]["sources"]}
     assert {item["path"] for item in found["keys"]["items"]} == {f"arena_gpt/{key}" for key in PROVIDER_KEYS}
@@ -155,13 +155,13 @@ def test_pods_get_every_key_that_workers_look_for() -> None:
 
 
 def test_files_of_a_config_map_lie_in_folders() -> None:
-    pod = jobs.build_plan_job(RUNS["s3"], Settings())["spec"]["template"]["spec"]
+    pod = jobs.build_plan_job(RUNS["s3"], OperatorSettings())["spec"]["template"]["spec"]
     (volume,) = (volume for volume in pod["volumes"] if volume["name"] == "source")
     assert {item["path"] for item in volume["configMap"]["items"]} == {"config.arena.yaml", "scenarios/a.yaml"}
 
 
 def test_an_archive_is_fetched_before_the_worker_starts() -> None:
-    pod = jobs.build_plan_job(RUNS["an archive"], Settings())["spec"]["template"]["spec"]
+    pod = jobs.build_plan_job(RUNS["an archive"], OperatorSettings())["spec"]["template"]["spec"]
     command = pod["initContainers"][0]["command"]
     assert command[3:] == [
         URL["status"]["artifact"]["url"], URL["status"]["artifact"]["checksum"], "/var/arena/source/bundle.zip",
@@ -173,7 +173,7 @@ def test_an_archive_is_fetched_before_the_worker_starts() -> None:
 
 def test_results_in_a_claim_are_below_its_sub_path_and_shown_as_people_find_them() -> None:
     run = RUNS["pvc"]
-    command = jobs.build_plan_job(run, Settings())["spec"]["template"]["spec"]["containers"][0]["command"]
+    command = jobs.build_plan_job(run, OperatorSettings())["spec"]["template"]["spec"]["containers"][0]["command"]
     assert command[command.index("--output") + 1] == "/var/arena/output/batch-001"
     assert build_result_url(run, "file:///var/arena/output/x") == f"pvc://kept/batch-001/arena/evals/{run.id}"
     assert build_result_url(RUNS["s3"], "s3://results/evals/x") == "s3://results/evals/x"
@@ -223,10 +223,10 @@ def test_a_run_keeps_its_overrides_and_a_pod_without_any_has_no_empty_ones() -> 
     found = resolve(content, objects(*references()))
     assert isinstance(found, Resolved)
     assert jobs.read_run(jobs.build_run_config(content, found), "r").manifest.spec == content.spec
-    template = jobs.build_plan_job(made(output=S3, workers={"podOverrides": {"labels": {}}}), Settings())["spec"][
-        "template"
-    ]
-    assert template == jobs.build_plan_job(RUNS["s3"], Settings())["spec"]["template"]
+    template = jobs.build_plan_job(made(output=S3, workers={"podOverrides": {"labels": {}}}), OperatorSettings())[
+        "spec"
+    ]["template"]
+    assert template == jobs.build_plan_job(RUNS["s3"], OperatorSettings())["spec"]["template"]
     assert not {"nodeSelector", "tolerations", "affinity", "priorityClassName"} & set(template["spec"])
     assert "annotations" not in template["metadata"]
 
@@ -260,7 +260,7 @@ def test_no_two_jobs_share_names() -> None:
 )
 def test_a_load_test_takes_as_many_workers_as_its_rate_needs(workers: Json, load: Json, shards: int) -> None:
     job = manifest(arena_job(type="loadtest", workers=workers, loadTest=load, output=S3))
-    assert jobs.count_shards(job, 1, Settings()) == shards
+    assert jobs.count_shards(job, 1, OperatorSettings()) == shards
 
 
 def test_a_setup_of_a_newer_operator_is_refused_and_not_half_understood() -> None:
@@ -274,9 +274,9 @@ def test_a_setup_of_a_newer_operator_is_refused_and_not_half_understood() -> Non
 
 
 def test_the_reducer_gets_memory_for_all_items_unless_somebody_decided() -> None:
-    def limit(items: int, settings: Settings) -> object:
+    def limit(items: int, settings: OperatorSettings) -> object:
         job = jobs.build_reduce_job(RUNS["s3"], jobs.Size(items, 4), 1, settings)
         return job["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["memory"]
 
-    assert (limit(10, Settings()), limit(100_000, Settings())) == ("2048Mi", "4930Mi")
-    assert limit(100_000, Settings(resources={"limits": {"memory": "1Gi"}})) == "1Gi"
+    assert (limit(10, OperatorSettings()), limit(100_000, OperatorSettings())) == ("2048Mi", "4930Mi")
+    assert limit(100_000, OperatorSettings(resources={"limits": {"memory": "1Gi"}})) == "1Gi"

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from testbench.arena.operator import jobs
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 from tests.arena.operator.test_pods import RUNS
 from tests.deploy.test_manifests import KUBERNETES, rendered
 from tests.support.cluster.api_server import ApiServer
@@ -116,8 +116,8 @@ def test_workers_are_reached_by_nobody_and_do_not_reach_the_clouds_credentials()
     assert [block["except"] for block in blocks] == [["169.254.0.0/16"]]
     wanted = workers["podSelector"]["matchLabels"].items()
     for job in (
-        jobs.build_plan_job(RUNS["s3"], Settings()),
-        jobs.build_work_job(RUNS["s3"], jobs.Size(10, 2), 1, Settings()),
+        jobs.build_plan_job(RUNS["s3"], OperatorSettings()),
+        jobs.build_work_job(RUNS["s3"], jobs.Size(10, 2), 1, OperatorSettings()),
     ):
         assert wanted <= job["spec"]["template"]["metadata"]["labels"].items()
 

@@ -9,7 +9,7 @@ import pytest
 
 from testbench.arena.cluster import api
 from testbench.arena.operator.loop import JobKey
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 from tests.support.operator_fixture import NAMESPACE, S3, OperatorFixture, arena_job, conclusion, references, run
 
 
@@ -228,7 +228,7 @@ def test_a_load_test_whose_workers_are_not_ready_in_time_has_failed_and_ends_its
     cluster = load_test()
     cluster.plan(items=2)
     cluster.set_job("evals-work", active=3, ready=2)
-    cluster.pass_time(Settings().start_timeout_s)
+    cluster.pass_time(OperatorSettings().start_timeout_s)
     cluster.settle()
     assert (cluster.status().phase, cluster.reason()[1]) == ("Failed", "NoCommonStart")
     assert cluster.names(api.JOB) == ["evals-plan"]

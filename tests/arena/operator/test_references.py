@@ -151,9 +151,9 @@ def test_a_waiting_job_says_what_for_and_begins_when_it_comes() -> None:
 
 
 def test_a_secret_of_another_namespace_is_copied_for_the_job_and_nowhere_else() -> None:
-    from testbench.arena.operator.settings import Settings
+    from testbench.arena.operator.settings import OperatorSettings
 
-    cluster = OperatorFixture(settings=Settings(cross_namespace=True))
+    cluster = OperatorFixture(settings=OperatorSettings(cross_namespace=True))
     entry = {"providerRef": {"name": "gpt", "namespace": "shared"}}
     secret = {
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "keys", "namespace": "shared"},

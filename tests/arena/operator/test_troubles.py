@@ -15,7 +15,7 @@ from testbench.arena.cluster.api import DeniedError, Json, Kind, MemoryCluster
 from testbench.arena.conclusion import TERMINATION_BYTES
 from testbench.arena.operator.loop import OperatorLoop
 from testbench.arena.operator.pod_messages import parse_message
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 from tests.support.operator_fixture import (
     DIGEST,
     NAMESPACE,
@@ -113,7 +113,7 @@ def test_a_load_test_without_a_common_start_says_what_kept_the_others() -> None:
     cluster.plan(items=1)
     cluster.set_job("evals-work", active=2, ready=1)
     pod(cluster, "evals-work", **waiting("ErrImagePull", "not found"))
-    cluster.pass_time(Settings().start_timeout_s)
+    cluster.pass_time(OperatorSettings().start_timeout_s)
     cluster.settle()
     _, reason, message = cluster.reason()
     assert reason == "NoCommonStart"
@@ -411,7 +411,7 @@ async def test_a_job_that_hits_a_defect_leaves_the_others_alone(caplog: pytest.L
     cluster = Poisoned()
     for body in (*references(), arena_job("poison"), arena_job("healthy")):
         await cluster.create(kind_of(body), body)
-    loop, stop = OperatorLoop(cluster, Settings(round_interval_s=0, backoff_s=0.01)), asyncio.Event()
+    loop, stop = OperatorLoop(cluster, OperatorSettings(round_interval_s=0, backoff_s=0.01)), asyncio.Event()
     working = asyncio.create_task(loop.run(stop))
     await asyncio.wait_for(cluster.worked.wait(), 20)
     stop.set()

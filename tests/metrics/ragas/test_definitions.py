@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from testbench.metrics.judge.judge import FakeJudge
-from testbench.metrics.ragas.adapter import RagasAdapter
+from testbench.metrics.ragas.adapter import RagasFrameworkAdapter
 from testbench.schema.models import Reference
 from tests.support.metric_samples import calls, sample
 
@@ -161,7 +161,7 @@ async def test_scores_are_those_of_the_definitions(
         | {"rubrics": SCALE},
         input="the weather",
     )
-    result = await RagasAdapter().create(name, parameters, InTurn(**said))(asked)
+    result = await RagasFrameworkAdapter().create(name, parameters, InTurn(**said))(asked)
     assert result.error is None
     assert result.score == pytest.approx(score, abs=1e-6)
 
@@ -171,7 +171,7 @@ async def test_what_is_turned_round_reaches_the_threshold_that_it_is() -> None:
     wrong = [verdicts(*[1] * 5), verdicts(*[1] * 5), verdicts(1, 0, 0, 0, 0)]
     said = {"StatementGeneratorOutput": [{"statements": ["a"] * 5}], "StatementFaithfulnessOutput": wrong}
     asked = sample(reference=Reference(response="r"), custom_values={"retrieved_contexts": ["one"]})
-    result = await RagasAdapter().create("NoiseSensitivity", {}, InTurn(**said))(asked)
+    result = await RagasFrameworkAdapter().create("NoiseSensitivity", {}, InTurn(**said))(asked)
     assert (result.score, result.details["raw"]) == (0.2, 0.8)
 
 
@@ -180,5 +180,5 @@ def test_every_metric_with_a_scale_of_its_own_is_here() -> None:
     elsewhere = {"AgentGoalAccuracy", "AgentGoalAccuracyWithReference", "AgentGoalAccuracyWithoutReference"}
     elsewhere |= {"AspectCritic", "SimpleCriteriaScore", "BleuScore", "CHRFScore"}
     elsewhere |= {"NonLLMContextPrecisionWithReference", "NonLLMContextRecall"}
-    usable = {name for name, spec in RagasAdapter().specs().items() if not spec.unavailable}
+    usable = {name for name, spec in RagasFrameworkAdapter().specs().items() if not spec.unavailable}
     assert {name for name, *_ in BY_DEFINITION} == usable - elsewhere

@@ -15,7 +15,7 @@ from testbench.errors import InputError, JudgeError
 from testbench.metrics.judge.judge import FakeJudge
 from testbench.metrics.protocol import MetricResult, MetricSpec, missing_fields
 from testbench.metrics.ragas import specs as ragas_specs
-from testbench.metrics.ragas.adapter import RagasAdapter, rubric_range
+from testbench.metrics.ragas.adapter import RagasFrameworkAdapter, rubric_range
 from testbench.metrics.ragas.judge_bridge import BridgedEmbeddings, BridgedLLM, KnownSchema, remember_schemas
 from testbench.metrics.registry import GenericMetricsRegistry
 from testbench.schema.models import Reference
@@ -67,8 +67,8 @@ Said = Mapping[str, Any] | Callable[[str], Mapping[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def adapter() -> RagasAdapter:
-    return RagasAdapter()
+def adapter() -> RagasFrameworkAdapter:
+    return RagasFrameworkAdapter()
 
 
 def statement(text: str, verdict: int, reason: str = "because") -> dict[str, Any]:
@@ -115,7 +115,7 @@ def judge_that_says(**changed: Said | JudgeError) -> FakeJudge:
 
 
 async def judged(
-    adapter: RagasAdapter, name: str, judge: FakeJudge | None = None, sample: Any = SAMPLE, **parameters: Any
+    adapter: RagasFrameworkAdapter, name: str, judge: FakeJudge | None = None, sample: Any = SAMPLE, **parameters: Any
 ) -> MetricResult:
     return await adapter.create(name, PARAMETERS.get(name, {}) | parameters, judge)(sample)
 
@@ -127,7 +127,7 @@ def test_telemetry_is_off_before_ragas_is_imported() -> None:
     assert do_not_track()
 
 
-def test_a_prompt_with_its_schema_remembered_is_word_for_word_that_of_ragas(adapter: RagasAdapter) -> None:
+def test_a_prompt_with_its_schema_remembered_is_word_for_word_that_of_ragas(adapter: RagasFrameworkAdapter) -> None:
     compared = 0
     for name, described in ragas_specs.metrics().items():
         if described.spec.unavailable or not described.spec.needs_llm:
@@ -147,7 +147,7 @@ def _embeddings(needed: bool) -> dict[str, Any]:
     return {"embeddings": BridgedEmbeddings(FakeJudge())} if needed else {}
 
 
-def test_every_class_is_described(adapter: RagasAdapter) -> None:
+def test_every_class_is_described(adapter: RagasFrameworkAdapter) -> None:
     import ragas.metrics.collections as collections
 
     specs = adapter.specs()
@@ -185,7 +185,7 @@ def test_former_names_are_known(alias: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NO_JUDGE)
-async def test_metrics_without_a_judge_work_without_one(adapter: RagasAdapter, name: str) -> None:
+async def test_metrics_without_a_judge_work_without_one(adapter: RagasFrameworkAdapter, name: str) -> None:
     result = await judged(adapter, name)
     assert result.score == 1.0
     assert result.reason
@@ -225,13 +225,15 @@ ALL_WITH_JUDGE = [
 PARAMETERS = {"AspectCritic": {"definition": "polite"}, "SimpleCriteriaScore": {"definition": "polite"}}
 
 
-def test_the_table_has_every_metric_that_needs_a_judge(adapter: RagasAdapter) -> None:
+def test_the_table_has_every_metric_that_needs_a_judge(adapter: RagasFrameworkAdapter) -> None:
     needing = {name for name, spec in adapter.specs().items() if spec.needs_judge} - UNAVAILABLE
     assert {name for name, _ in ALL_WITH_JUDGE} == needing
 
 
 @pytest.mark.parametrize(("name", "score"), ALL_WITH_JUDGE)
-async def test_a_judge_that_praises_gives_the_best_score(adapter: RagasAdapter, name: str, score: float | None) -> None:
+async def test_a_judge_that_praises_gives_the_best_score(
+    adapter: RagasFrameworkAdapter, name: str, score: float | None
+) -> None:
     result = await judged(adapter, name, judge_that_says())
     assert result.error is None
     assert result.score is not None
@@ -252,13 +254,13 @@ async def test_a_judge_that_praises_gives_the_best_score(adapter: RagasAdapter, 
     ],
 )
 async def test_the_judges_verdicts_decide(
-    adapter: RagasAdapter, name: str, said: dict[str, Said], score: float
+    adapter: RagasFrameworkAdapter, name: str, said: dict[str, Said], score: float
 ) -> None:
     result = await judged(adapter, name, judge_that_says(**said))
     assert (result.score, result.error) == (score, None)
 
 
-async def test_lower_is_better_is_turned_round(adapter: RagasAdapter) -> None:
+async def test_lower_is_better_is_turned_round(adapter: RagasFrameworkAdapter) -> None:
     wrong: Said = lambda prompt: {  # noqa: E731  # the verdict depends on what the statements are held against
         "statements": [statement("a", int(ANSWER not in prompt)), statement("b", 1)]
     }
@@ -270,7 +272,7 @@ async def test_lower_is_better_is_turned_round(adapter: RagasAdapter) -> None:
     assert (best.details["raw"], best.score) == (0.0, 1.0)
 
 
-async def test_verdicts_of_another_list_are_malformed(adapter: RagasAdapter) -> None:
+async def test_verdicts_of_another_list_are_malformed(adapter: RagasFrameworkAdapter) -> None:
     """One statement of the reference, two of the answer: a verdict for the one is none for the two."""
     statements = iter([{"statements": ["a"]}, {"statements": ["b", "c"]}])
     one = {"statements": [statement("a", 1)]}
@@ -281,7 +283,7 @@ async def test_verdicts_of_another_list_are_malformed(adapter: RagasAdapter) -> 
         await judged(adapter, "NoiseSensitivity", judge)
 
 
-async def test_the_judges_reasons_are_kept(adapter: RagasAdapter) -> None:
+async def test_the_judges_reasons_are_kept(adapter: RagasFrameworkAdapter) -> None:
     verdicts = {"statements": [statement("It is sunny.", 1, "it says so"), statement("It is cold.", 0, "it does not")]}
     result = await judged(adapter, "Faithfulness", judge_that_says(NLIStatementOutput=verdicts))
     assert result.reason == "[1] It is sunny.: it says so\n[0] It is cold.: it does not"
@@ -301,7 +303,7 @@ async def test_the_judges_reasons_are_kept(adapter: RagasAdapter) -> None:
     ],
 )
 async def test_nothing_to_judge_is_undefined_and_no_score(
-    adapter: RagasAdapter, name: str, said: dict[str, Said]
+    adapter: RagasFrameworkAdapter, name: str, said: dict[str, Said]
 ) -> None:
     result = await judged(adapter, name, judge_that_says(**said))
     assert result.score is None
@@ -329,14 +331,14 @@ async def test_nothing_to_judge_is_undefined_and_no_score(
     ],
 )
 async def test_a_verdict_off_its_scale_or_a_list_of_the_wrong_length_is_malformed(
-    adapter: RagasAdapter, name: str, said: dict[str, Said]
+    adapter: RagasFrameworkAdapter, name: str, said: dict[str, Said]
 ) -> None:
     with pytest.raises(JudgeError) as caught:
         await judged(adapter, name, judge_that_says(**said))
     assert caught.value.kind == "malformed"
 
 
-async def test_a_rubric_score_off_the_scale_is_an_error(adapter: RagasAdapter) -> None:
+async def test_a_rubric_score_off_the_scale_is_an_error(adapter: RagasFrameworkAdapter) -> None:
     judge = judge_that_says(RubricScoreOutput={"feedback": "great", "score": 9})
     result = await judged(adapter, "DomainSpecificRubrics", judge)
     assert result.score is None
@@ -345,7 +347,7 @@ async def test_a_rubric_score_off_the_scale_is_an_error(adapter: RagasAdapter) -
 
 
 @pytest.mark.parametrize("name", ["AnswerAccuracy", "ContextRelevance", "ResponseGroundedness", "Faithfulness"])
-async def test_a_judges_failure_is_never_swallowed(adapter: RagasAdapter, name: str) -> None:
+async def test_a_judges_failure_is_never_swallowed(adapter: RagasFrameworkAdapter, name: str) -> None:
     slow = JudgeError("slow", kind="timeout")
     ratings: Iterator[Mapping[str, Any] | JudgeError] = iter([{"rating": 4 if name == "AnswerAccuracy" else 2}, slow])
     judge = FakeJudge(lambda prompt, wanted: next(ratings))
@@ -357,7 +359,7 @@ async def test_a_judges_failure_is_never_swallowed(adapter: RagasAdapter, name: 
     assert len(judge.asked) == 2
 
 
-async def test_similarity_of_meaning_fetches_its_embeddings_at_once(adapter: RagasAdapter) -> None:
+async def test_similarity_of_meaning_fetches_its_embeddings_at_once(adapter: RagasFrameworkAdapter) -> None:
     judge = FakeJudge()
     result = await judged(
         adapter, "SemanticSimilarity", judge, sample=sample("rain", reference=Reference(response="sun"))
@@ -367,7 +369,7 @@ async def test_similarity_of_meaning_fetches_its_embeddings_at_once(adapter: Rag
     assert 0 < result.score < 1
 
 
-async def test_a_negative_cosine_counts_as_nothing(adapter: RagasAdapter) -> None:
+async def test_a_negative_cosine_counts_as_nothing(adapter: RagasFrameworkAdapter) -> None:
     class Opposed(FakeJudge):
         async def embed(self, texts: Any) -> list[list[float]]:
             return [[1.0, 0.0] if text == "sun" else [-1.0, 0.0] for text in texts]
@@ -385,13 +387,13 @@ async def test_a_negative_cosine_counts_as_nothing(adapter: RagasAdapter) -> Non
     ],
 )
 async def test_wrong_tool_calls(
-    adapter: RagasAdapter, name: str, made: Any, parameters: dict[str, Any], score: float
+    adapter: RagasFrameworkAdapter, name: str, made: Any, parameters: dict[str, Any], score: float
 ) -> None:
     called = sample(made=calls(made), reference=FULL)
     assert (await judged(adapter, name, sample=called, **parameters)).score == score
 
 
-async def test_tool_metrics_compare_the_step_with_the_steps_own_reference(adapter: RagasAdapter) -> None:
+async def test_tool_metrics_compare_the_step_with_the_steps_own_reference(adapter: RagasFrameworkAdapter) -> None:
     from dataclasses import replace
 
     earlier = sample(made=calls(("get_time", {}))).turns
@@ -399,7 +401,7 @@ async def test_tool_metrics_compare_the_step_with_the_steps_own_reference(adapte
     assert (await judged(adapter, "ToolCallAccuracy", sample=later)).score == 1.0
 
 
-async def test_no_call_expected_and_none_made(adapter: RagasAdapter) -> None:
+async def test_no_call_expected_and_none_made(adapter: RagasFrameworkAdapter) -> None:
     quiet = sample(reference=Reference(tool_calls=()))
     assert (await judged(adapter, "ToolCallAccuracy", sample=quiet)).score == 1.0
     result = await judged(adapter, "ToolCallF1", sample=quiet)
@@ -418,14 +420,14 @@ async def test_no_call_expected_and_none_made(adapter: RagasAdapter) -> None:
     ],
 )
 def test_values_that_do_not_fit_are_refused(
-    adapter: RagasAdapter, name: str, parameters: dict[str, Any], told: str
+    adapter: RagasFrameworkAdapter, name: str, parameters: dict[str, Any], told: str
 ) -> None:
     with pytest.raises(InputError) as caught:
         adapter.create(name, parameters, FakeJudge())
     assert told in caught.value.message.lower()
 
 
-def test_parameters_change_what_is_needed(adapter: RagasAdapter) -> None:
+def test_parameters_change_what_is_needed(adapter: RagasFrameworkAdapter) -> None:
     def spec(name: str, **parameters: Any) -> MetricSpec:
         return adapter.spec_for(name, parameters)
 
@@ -436,7 +438,7 @@ def test_parameters_change_what_is_needed(adapter: RagasAdapter) -> None:
     assert spec("DomainSpecificRubrics", rubrics={"score0": "a", "score3": "b"}).value_range == (0.0, 3.0)
 
 
-async def test_weights_without_likeness_need_no_embeddings(adapter: RagasAdapter) -> None:
+async def test_weights_without_likeness_need_no_embeddings(adapter: RagasFrameworkAdapter) -> None:
     judge = judge_that_says()
     assert (await judged(adapter, "AnswerCorrectness", judge, weights=[1.0, 0.0])).score == 1.0
     assert judge.embedded == []
@@ -448,13 +450,13 @@ def test_the_scale_of_rubrics() -> None:
     assert rubric_range({"good": "a", "bad": "b"}) == (1.0, 5.0)
 
 
-async def test_ids_are_compared_as_text(adapter: RagasAdapter) -> None:
+async def test_ids_are_compared_as_text(adapter: RagasFrameworkAdapter) -> None:
     ids = sample(custom_values={"retrieved_context_ids": [1, 2, 3, 4], "reference_context_ids": ["1", "9"]})
     assert (await judged(adapter, "IDBasedContextPrecision", sample=ids)).score == 0.25
     assert (await judged(adapter, "IDBasedContextRecall", sample=ids)).score == 0.5
 
 
-async def test_a_score_beyond_the_criterias_scale_is_an_error(adapter: RagasAdapter) -> None:
+async def test_a_score_beyond_the_criterias_scale_is_an_error(adapter: RagasFrameworkAdapter) -> None:
     judge = judge_that_says(SimpleCriteriaOutput={"reason": "wow", "score": 7})
     result = await judged(adapter, "SimpleCriteriaScore", judge)
     assert result.error is not None

@@ -24,7 +24,7 @@ import yaml
 from testbench.arena.cluster.access import Access
 from testbench.arena.cluster.http import HttpCluster
 from testbench.arena.operator.loop import OperatorLoop
-from testbench.arena.operator.settings import Settings
+from testbench.arena.operator.settings import OperatorSettings
 from tests.support.cluster.api_server import ApiServer
 from tests.support.cluster.client import ApiClient, ClientAccess
 from tests.support.cluster.contract.samples import ARENAJOBS, DEFINITIONS
@@ -37,7 +37,7 @@ from tests.support.cluster.waiting import until
 
 NAMESPACE: Final = "arena"
 CLAIM: Final = "results"
-QUICK: Final = Settings(
+QUICK: Final = OperatorSettings(
     round_interval_s=0.02, backoff_s=0.02, status_interval_s=0.1, reference_poll_s=0.1, start_lead_s=2
 )
 ROOT: Final = Path(__file__).parents[3]
@@ -52,7 +52,7 @@ BY_KIND: Final[Mapping[str, Resource]] = {one.kind: one for one in (*BUILT_IN, *
 class Operator:
     """The operator in a thread with a loop of its own."""
 
-    def __init__(self, access: Access, settings: Settings, now: Callable[[], datetime]) -> None:
+    def __init__(self, access: Access, settings: OperatorSettings, now: Callable[[], datetime]) -> None:
         self.failed: BaseException | None = None
         self._access, self._settings, self._now = access, settings, now
         self._begun = threading.Event()
@@ -92,7 +92,7 @@ class ArenaCluster:
 
     client: ApiClient
     kubelet: Kubelet
-    settings: Settings
+    settings: OperatorSettings
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
     token: str | None = None
     """Of the operator, where it is not to have the rights of the test."""
@@ -193,7 +193,7 @@ Arena = TypeVar("Arena", bound=ArenaCluster)
 
 @contextmanager
 def arena_cluster(
-    folder: Path, settings: Settings = QUICK, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    folder: Path, settings: OperatorSettings = QUICK, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Iterator[InMemoryArena]:
     """Everything but an operator, which `start_operator` begins; at the end all of it is gone.
 
