@@ -85,7 +85,7 @@ def test_unknown_metric_in_an_executed_file(bench: Bench, weather_agent: str) ->
     ended = bench.run("evaluate")
     assert "builtin.tool_cals" in told(ended, 2)
     assert "builtin.tool_calls" in ended.err, "the nearest name is in the hint"
-    assert bench.files() == before
+    assert bench.files() == before | {f"{EVALUATED}.unfinished"}
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,8 @@ def test_unreadable_json_between_the_phases(
         target.write_bytes(content)
     before = bench.files()
     assert path in told(bench.run(name, *arguments), 2)
-    assert bench.files() == before
+    marked = name == "evaluate" and content is not None  # beside its output, whose folder is there then
+    assert bench.files() == before | ({f"{EVALUATED}.unfinished"} if marked else set())
 
 
 def test_no_metric_at_all_is_nothing_to_do(bench: Bench, weather_agent: str) -> None:
