@@ -268,8 +268,8 @@ def _unfinished(path: Path, mark: Mark, made_at: datetime | None = None) -> Inpu
     why = mark.reason or "it was killed, or is still under way"
     earlier = f"; what lies there is of the run of {made_at:{TIME}}" if made_at else ""
     what = f"{path}: is not the result of the last {mark.phase or 'attempt'}{when}{earlier}: {why}"
-    again = f"Repeat it: {mark.command}." if mark.command else "Repeat that phase."
-    return InputError(what, hint=f"{again} {ACCEPT_STALE}")
+    again = f"Repeat what failed: {mark.command}" if mark.command else "Repeat what failed."
+    return InputError(what, hint=f"{ACCEPT_STALE} {again}")
 
 
 def _broken(link: Link, found: str) -> InputError:

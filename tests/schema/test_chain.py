@@ -79,7 +79,7 @@ def test_the_mark_of_a_source_counts_and_both_runs_are_named(executed: Path, exp
         read(executed)
     assert "other.csv: no such file" in raised.value.message
     assert "what lies there is of the run of 2026-11-28 12:03:00 UTC" in raised.value.message
-    assert raised.value.hint.startswith("Repeat it: testbench setup other.csv.")
+    assert raised.value.hint.endswith("Repeat what failed: testbench setup other.csv")
 
 
 def test_a_file_that_was_never_made_says_why(tmp_path: Path) -> None:
