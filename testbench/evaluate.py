@@ -20,6 +20,7 @@ from testbench.safe_text import printable
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
+    from datetime import datetime
 
     from testbench.metrics.console import EvaluationConclusion
     from testbench.metrics.evaluation import EvaluationDependencies, EvaluationSettings
@@ -103,7 +104,8 @@ def command(**options: Any) -> Outcome:
         return _dry_run(experiment, settings, as_json=options["as_json"])
     evaluated, complete = _evaluate(experiment, settings, options)
     conclusion = conclude(evaluated, budget.covers if budget else lambda errors, of: True)
-    return _to_outcome(conclusion, options["output"], note, complete=complete, as_json=options["as_json"])
+    earlier = evaluated.evaluation.started_at if complete and evaluated.evaluation is not None else None
+    return _to_outcome(conclusion, options["output"], note, earlier=earlier, as_json=options["as_json"])
 
 
 def _settings(options: dict[str, Any]) -> EvaluationSettings:
@@ -204,9 +206,11 @@ def _dry_run(experiment: ExecutedExperiment, settings: EvaluationSettings, *, as
     return Outcome(f"dry run: {calls} calls would be made, none was", estimate_data(found))
 
 
-def _to_outcome(conclusion: EvaluationConclusion, output: Path, note: str, *, complete: bool, as_json: bool) -> Outcome:
+def _to_outcome(
+    conclusion: EvaluationConclusion, output: Path, note: str, *, earlier: datetime | None, as_json: bool
+) -> Outcome:
     from testbench.metrics.console import format_table, metric_data
-    from testbench.schema.chain import append_note
+    from testbench.schema.chain import append_note, describe_earlier
 
     if not as_json:
         click.echo(format_table(conclusion.summary))
@@ -215,13 +219,18 @@ def _to_outcome(conclusion: EvaluationConclusion, output: Path, note: str, *, co
         click.echo(f"hint: {conclusion.hint}", err=True)
     data = {
         "output": str(output),
-        "already_complete": complete,
+        "already_complete": earlier is not None,
         "fault": conclusion.fault,
         "evaluations": vars(conclusion.summary.evaluations),
         "metrics": [metric_data(metric) for metric in conclusion.summary.metrics],
         "judge_usage": conclusion.summary.judge_usage.model_dump(exclude_none=True),
     }
-    sentence = f"{'already complete: ' if complete else ''}{conclusion.sentence} -> {output}"
+    sentence = f"{conclusion.sentence} -> {output}"
+    if earlier is not None:
+        errors = conclusion.summary.evaluations.errors
+        sentence = append_note(
+            f"already complete: {sentence}", describe_earlier(earlier, errors, "evaluations in error")
+        )
     return Outcome(append_note(sentence, note), data, conclusion.exit_code)
 
 

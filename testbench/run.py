@@ -144,7 +144,7 @@ def _conclude(
 ) -> Outcome:
     """Few failed steps are handed on as errors; more than the budget, or nothing but failures, is work not done."""
     from testbench.execution.run_summary import format_summary
-    from testbench.schema.chain import append_note
+    from testbench.schema.chain import append_note, describe_earlier
 
     statistics = result.statistics
     if not as_json:
@@ -154,6 +154,9 @@ def _conclude(
         sentence = f"shard {settings.shard} has no step to send -> {settings.output}"
     if result.already_complete:
         sentence = f"already complete: {sentence}"
+        if result.executed.run is not None:
+            began, failed = result.executed.run.started_at, statistics.unanswered
+            sentence = append_note(sentence, describe_earlier(began, failed, "unanswered steps"))
     repeats = result.executed.run.repeats if result.executed.run else settings.repeats
     if repeats > settings.repeats:
         sentence += f" (with all {repeats} repetitions that were there)"

@@ -50,7 +50,7 @@ for group, points in package["entry-points"].items():
 """
 HASTE = {"TESTBENCH_RUN_RETRIES": "0", "TESTBENCH_PUBLISH_TIMEOUT": "1"}
 """Somebody who is not there is not waited for as long as in real life."""
-VARYING = re.compile(r"[\d.,]+(?= (?:s|ms|MB|steps/s)\b)")
+VARYING = re.compile(r"[\d.,]+(?= (?:s|ms|MB|steps/s)\b)|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 
 
 @dataclass

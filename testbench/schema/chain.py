@@ -222,6 +222,12 @@ def append_note(sentence: str, note: str) -> str:
     return f"{sentence} ({note})" if note else sentence
 
 
+def describe_earlier(made_at: datetime, failed: int, what: str) -> str:
+    """Return what is said of a result that was there already; `what` names those of it that failed."""
+    again = f"; --retry-errors tries the {failed} {what} again" if failed else ""
+    return f"of {made_at:{TIME}}, nobody was asked{again}"
+
+
 def _links_of(path: Path, document: Experiment) -> tuple[Link, ...]:
     """What a phase's file says that it was made of, from the newest file back to the experiment."""
     links: list[Link] = []

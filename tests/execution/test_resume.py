@@ -95,7 +95,11 @@ def test_a_finished_run_is_not_run_again(desk: Desk, agent: ScriptedAgent, capsy
     before = (desk.folder / OUTPUT).read_bytes()
     agent.close()
     assert desk.run(agent.url) == 0
-    assert "already complete: 2 of 2" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "already complete: 2 of 2" in told
+    started = desk.executed().run
+    assert started is not None
+    assert f"(of {started.started_at:%Y-%m-%d %H:%M:%S} UTC, nobody was asked)" in told
     assert (desk.folder / OUTPUT).read_bytes() == before
 
 
