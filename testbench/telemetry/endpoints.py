@@ -121,9 +121,9 @@ def _url(signal: Signal, environ: Mapping[str, str]) -> str:
         parts = urlsplit(given)
         usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # the port is no number, or an IPv6 address has no end
-        raise InputError(f"{name} is no address", hint=hint) from None
+        raise InputError(f"{name} is not an address", hint=hint) from None
     if not usable or any(character.isspace() for character in given):
-        raise InputError(f"{name} is no http or https address: {redact_url(given)}", hint=hint)
+        raise InputError(f"{name} is not an http or https address: {redact_url(given)}", hint=hint)
     return urlunsplit(parts) if name != f"{PREFIX}ENDPOINT" else _below(parts, f"v1/{signal}")
 
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from testbench.a2a_protocol import reply_transport
 from testbench.errors import AgentError
-from testbench.net.clock import FakeClock
-from testbench.schema.a2a_client import A2AStepClient, ClientSettings
-from testbench.schema.agent import AgentReply, Conversation
+from testbench.schema.agent import Conversation
+from tests.support.agent_questions import answer, ask, connected, fault
 from tests.support.servers.loopback import Reply
 from tests.support.servers.raw_agent import (
     RawAgent,
@@ -28,31 +26,6 @@ from tests.support.servers.raw_agent import (
     task_03,
 )
 from tests.support.servers.scripted_agent import Exchange, ScriptedAgent
-
-
-@asynccontextmanager
-async def connected(url: str, **settings: Any) -> AsyncIterator[A2AStepClient]:
-    client = A2AStepClient(ClientSettings(url, **settings), clock=FakeClock())
-    try:
-        await client.connect()
-        yield client
-    finally:
-        await client.close()
-
-
-async def ask(url: str, text: str = "hi", conversation: Conversation | None = None, **settings: Any) -> AgentReply:
-    async with connected(url, **settings) as client:
-        return await client.send_step(text, conversation or Conversation())
-
-
-async def fault(url: str, text: str = "hi", **settings: Any) -> AgentError:
-    with pytest.raises(AgentError) as caught:
-        await ask(url, text, **settings)
-    return caught.value
-
-
-def answer(reply: AgentReply) -> str:
-    return reply.turns[-1].content
 
 
 @pytest.fixture

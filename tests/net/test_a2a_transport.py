@@ -10,8 +10,6 @@ import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +17,13 @@ import httpx
 import pytest
 from a2a.client import A2ACardResolver, ClientConfig, ClientFactory
 from a2a.types import Message, Part, Role, SendMessageRequest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 
 from testbench.errors import AgentError, InputError
 from testbench.net import transport as a2a_transport
 from testbench.net.transport import AiohttpTransport, LeanHttpClient, Turns, stopwatch
 from testbench.schema.a2a_client import A2AStepClient, ClientSettings
 from testbench.schema.agent import Conversation
+from tests.support.certificates import write_certificate
 from tests.support.servers.raw_agent import card_03, message_03
 from tests.support.servers.scripted_agent import ScriptedAgent
 
@@ -334,22 +330,9 @@ async def test_a_stream_of_events_arrives_piece_by_piece() -> None:
 @pytest.fixture
 def certified(tmp_path: Path) -> ssl.SSLContext:
     """A server's TLS with a certificate of its own, which lies in `tmp_path` as `cert.pem`."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    (tmp_path / "cert.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-    private = serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    (tmp_path / "key.pem").write_bytes(key.private_bytes(serialization.Encoding.PEM, *private))
+    certificate, key = write_certificate(tmp_path)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
+    context.load_cert_chain(certificate, key)
     return context
 
 

@@ -5,48 +5,23 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any, Literal
 
 import httpx
 import pytest
 
 from testbench.errors import AgentError
-from testbench.net.clock import FakeClock
 from testbench.schema.a2a_client import A2AStepClient, ClientSettings
-from testbench.schema.agent import AgentReply, Conversation
+from testbench.schema.agent import Conversation
 from testbench.schema.models import ToolCall
+from tests.support.agent_questions import answer, ask, connected, fault
 from tests.support.servers.agent_answers import TOOL_ARGS, TOOL_NAME, USAGE, Exchange
 from tests.support.servers.raw_agent import RawAgent, RpcError, message_03, task_03
 from tests.support.servers.scripted_agent import ScriptedAgent
 
 Protocol = Literal["1.0", "0.3-compat"]
-
-
-@asynccontextmanager
-async def connected(url: str, **settings: Any) -> AsyncIterator[A2AStepClient]:
-    client = A2AStepClient(ClientSettings(url, **settings), clock=FakeClock())
-    try:
-        await client.connect()
-        yield client
-    finally:
-        await client.close()
-
-
-async def ask(url: str, text: str, conversation: Conversation | None = None, **settings: Any) -> AgentReply:
-    async with connected(url, **settings) as client:
-        return await client.send_step(text, conversation or Conversation())
-
-
-async def fault(url: str, text: str = "hi", **settings: Any) -> AgentError:
-    with pytest.raises(AgentError) as caught:
-        await ask(url, text, **settings)
-    return caught.value
-
-
-def answer(reply: AgentReply) -> str:
-    return reply.turns[-1].content
 
 
 @pytest.fixture(params=["1.0", "1.0 streaming", "0.3-compat", "1.0 without card", "0.3", "0.3 without card"])

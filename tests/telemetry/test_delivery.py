@@ -8,17 +8,12 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from ipaddress import ip_address
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
 from opentelemetry.sdk.metrics.export import MetricExportResult, MetricsData, ResourceMetrics
 from opentelemetry.sdk.resources import Resource
 
@@ -29,6 +24,7 @@ from testbench.telemetry.batches import BATCH_SIZE, ExportBatch, metric_batches
 from testbench.telemetry.delivery import Delivery, deliver, open_exporter
 from testbench.telemetry.endpoints import Endpoint, resolve
 from testbench.telemetry.points import Point
+from tests.support.certificates import write_certificate
 from tests.support.servers.loopback import LoopbackServer, Reply
 from tests.support.servers.otlp_receiver import OtlpReceiver, plain_body
 from tests.support.servers.scripting import Request
@@ -319,24 +315,9 @@ class _Collector(BaseHTTPRequestHandler):
 @contextmanager
 def tls_collector(folder: Path, *, wants_client: bool = False) -> Iterator[str]:
     """A collector behind TLS; `folder` gets `cert.pem` and `key.pem`, which client and server share."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "127.0.0.1")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = serialization.Encoding.PEM
-    (folder / "cert.pem").write_bytes(certificate.public_bytes(pem))
-    (folder / "key.pem").write_bytes(
-        key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=folder / "cert.pem")
-    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    certificate, key = write_certificate(folder)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificate)
+    context.load_cert_chain(certificate, key)
     context.verify_mode = ssl.CERT_REQUIRED if wants_client else ssl.CERT_NONE
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Collector)
     server.handle_error = lambda request, client_address: None  # type: ignore[method-assign]  # a refused handshake
